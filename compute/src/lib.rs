@@ -1,0 +1,111 @@
+//! Places that can run a box. One seam, [`ComputeBackend`]; one file for each backend; one [`conformance`] suite that
+//! every backend passes.
+//!
+//! A backend starts `bgagent worker` somewhere, says what it sees, stops it, and interprets nothing: what an ended
+//! process means for a task is the orchestrator's to decide.
+
+pub mod conformance;
+pub mod fake;
+pub mod local;
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{Attempt, IsolationTier, SessionHandle, TaskId};
+use secrecy::SecretString;
+
+/// What a box is started with: where the gateway is, whose box it is, and the one-time token it attaches with.
+#[derive(Debug, Clone)]
+pub struct SessionSpec {
+    /// The task to work at.
+    pub task: TaskId,
+    /// The attempt; with `task` it makes `start` idempotent.
+    pub attempt: Attempt,
+    /// Address of the gateway: `unix:/path/to/socket` or `http://host:port`.
+    pub gateway: String,
+    /// Exchanged for a session token at attach. Handed over in a file or an API field, never in argv or environment.
+    pub bootstrap_token: SecretString,
+    /// The tier asked for.
+    pub tier: IsolationTier,
+}
+
+/// What a backend sees of a session, in words that fit every backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionStatus {
+    /// It runs.
+    Running,
+    /// It has ended (or is gone); with the exit code where one is known.
+    Ended {
+        /// Exit code; 128 + signal for a killed process; `None` when nobody saw it end.
+        code: Option<i32>,
+        /// The end of what it wrote to its error output, cut at 4 KiB, control characters removed.
+        tail: String,
+    },
+}
+
+/// How a stop went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopOutcome {
+    /// It ran and was stopped; nothing of its process tree is left.
+    Stopped,
+    /// There was nothing left to stop.
+    AlreadyGone,
+}
+
+/// What a backend could not do. The variants are what a caller branches on.
+#[derive(Debug, thiserror::Error)]
+pub enum ComputeError {
+    /// The same request may succeed later: throttled, briefly unavailable, no capacity.
+    #[error("{doing}: temporarily unavailable")]
+    Unavailable {
+        /// The operation and its object, e.g. `starting the session of 01H… attempt 1`.
+        doing: String,
+        /// What went wrong beneath.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The backend refused: a person must change a permission or a setting.
+    #[error("{doing}: denied")]
+    Denied {
+        /// The operation and its object.
+        doing: String,
+        /// What went wrong beneath.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The request cannot work as it is (the tier is not to be had here, the program is missing).
+    #[error("{doing}: {reason}")]
+    Unsupported {
+        /// The operation and its object.
+        doing: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+/// One place that can run boxes.
+#[async_trait]
+pub trait ComputeBackend: Send + Sync + fmt::Debug {
+    /// The backend's name in configuration, handles and events.
+    fn name(&self) -> &'static str;
+
+    /// Whether `tier` can be enforced here; `Err` says why not and what to install or change.
+    fn supports(&self, tier: IsolationTier) -> Result<(), String>;
+
+    /// Starts the box of (task, attempt), or finds the one that was started before: a caller that crashed between
+    /// `start` and its own commit calls again and gets the same session, never a second one.
+    async fn start(&self, spec: &SessionSpec) -> Result<SessionHandle, ComputeError>;
+
+    /// What the backend sees now.
+    async fn poll(&self, handle: &SessionHandle) -> Result<SessionStatus, ComputeError>;
+
+    /// Ends the whole process tree: asks first (TERM), waits up to `grace`, then forces (KILL). Safe to repeat.
+    async fn stop(&self, handle: &SessionHandle, grace: Duration) -> Result<StopOutcome, ComputeError>;
+
+    /// Every session of this backend that may still hold compute, whoever started it.
+    async fn list_sessions(&self) -> Result<Vec<SessionHandle>, ComputeError>;
+
+    /// Removes what an ended session left behind (folders, logs). Never called for a session that runs.
+    async fn purge(&self, handle: &SessionHandle) -> Result<(), ComputeError>;
+}

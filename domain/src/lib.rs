@@ -1,0 +1,45 @@
+//! The words and the rules: tasks, attempts, sessions, events, limits, failures, outcomes.
+//!
+//! Pure: no clock, no I/O, no async. Time is an argument, randomness is an argument. Everything that decides what
+//! happens to a task is here, so that it can be tested as a table; everything that makes it happen is elsewhere.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`id`] | typed identifiers (ULIDs), users, attempts |
+//! | [`limit`] | one named constant for each bound |
+//! | [`repo`] | how a repository is named |
+//! | [`money`] | micro-dollars, tokens, prices |
+//! | [`task`] | a task, what was asked, what came of it |
+//! | [`state`] | the eleven states with their data, and the edges between them |
+//! | [`command`] | everything that can happen to a task |
+//! | [`transition`] | `Task::on`: the only function that changes a task |
+//! | [`event`] | the record that people and clients read |
+//! | [`session`] | one box for one attempt, as compute backends describe it |
+//! | [`report`] | what a box says of its work |
+//! | [`failure`] | why a task failed, who must act, and how |
+//! | [`outcome`] | success or failure, inferred from evidence |
+
+pub mod command;
+pub mod event;
+pub mod failure;
+pub mod id;
+pub mod limit;
+pub mod money;
+pub mod outcome;
+pub mod repo;
+pub mod report;
+pub mod session;
+pub mod state;
+pub mod task;
+pub mod transition;
+
+pub use command::Command;
+pub use event::{EventKind, NewEvent};
+pub use failure::{Failure, FailureCode};
+pub use id::{Attempt, EventId, NodeId, ObligationId, RequestId, TaskId, UserId};
+pub use money::{MicroUsd, TokenCount};
+pub use repo::RepoRef;
+pub use session::{IsolationTier, SessionHandle};
+pub use state::{State, Status};
+pub use task::{Task, TaskSpec};
+pub use transition::{Applied, Change, Refused};

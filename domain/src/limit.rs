@@ -1,0 +1,103 @@
+//! One named constant for each bound. Client, server and worker use these and nothing else.
+//!
+//! Numbers marked *ABCA* are of the contract we share with it (its `contracts/constants.json` and validation rules);
+//! the others are ours.
+
+use std::time::Duration;
+
+/// Turns a task may take; *ABCA* 1..500.
+pub const TURNS_MIN: u32 = 1;
+/// Upper bound of [`TURNS_DEFAULT`]; *ABCA*.
+pub const TURNS_MAX: u32 = 500;
+/// Turns when nobody says; *ABCA* (its four places that disagreed are one here).
+pub const TURNS_DEFAULT: u32 = 100;
+/// Least budget in US dollars; *ABCA*. No default: unset means unlimited.
+pub const BUDGET_MIN_USD: f64 = 0.01;
+/// Greatest budget in US dollars; *ABCA*.
+pub const BUDGET_MAX_USD: f64 = 100.0;
+/// Characters of a task description; *ABCA*.
+pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
+/// Characters of an idempotency key (`[A-Za-z0-9_-]`); *ABCA*.
+pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
+/// Characters of the slug in a branch name; *ABCA*.
+pub const SLUG_MAX_CHARS: usize = 50;
+/// Characters of a base branch name or a model name in a request.
+pub const NAME_MAX_CHARS: usize = 200;
+/// Characters of a build or lint command.
+pub const COMMAND_MAX_CHARS: usize = 2_000;
+/// Tasks per page of a list; *ABCA*.
+pub const TASKS_PAGE_DEFAULT: u32 = 20;
+/// Greatest page of tasks; *ABCA*.
+pub const TASKS_PAGE_MAX: u32 = 100;
+/// Events per page; *ABCA*.
+pub const EVENTS_PAGE_DEFAULT: u32 = 50;
+/// Greatest page of events; *ABCA*.
+pub const EVENTS_PAGE_MAX: u32 = 100;
+/// Longest `wait` of a long poll.
+pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
+/// Characters of a preview in an event; *ABCA*.
+pub const PREVIEW_MAX_CHARS: usize = 200;
+/// Characters of a preview when the task asked for a trace; *ABCA*.
+pub const PREVIEW_TRACE_MAX_CHARS: usize = 4_096;
+/// Characters of an error message on the task; *ABCA*.
+pub const ERROR_MESSAGE_MAX_CHARS: usize = 1_000;
+/// Characters of an answer kept when no code changed; *ABCA*.
+pub const ANSWER_MAX_CHARS: usize = 2_000;
+/// Bytes of one request body of the people's API.
+pub const API_BODY_MAX_BYTES: usize = 1024 * 1024;
+
+/// Seconds between two heartbeats of a worker; *ABCA* 45 s, ours is shorter because it costs one row.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// A session without a heartbeat for this long is lost; *ABCA*.
+pub const HEARTBEAT_STALE: Duration = Duration::from_secs(240);
+/// A session that never attached is lost after this long; *ABCA* `never-seen after 360 s`.
+pub const ATTACH_DEADLINE: Duration = Duration::from_secs(360);
+/// Hydration (attach to `agent_started`) may take this long; *ABCA* stranded HYDRATING, and it holds a clone.
+pub const HYDRATION_DEADLINE: Duration = Duration::from_secs(1_200);
+/// One preflight check; *ABCA*.
+pub const PREFLIGHT_CHECK: Duration = Duration::from_secs(5);
+/// A whole task from its first session on; *ABCA* session cap 8 h.
+pub const TASK_LIFETIME: Duration = Duration::from_secs(8 * 3_600);
+/// Finishing (push to the forge and pull request) may take this long, retries included.
+pub const FINALIZE_DEADLINE: Duration = Duration::from_secs(1_800);
+/// A queued task is failed after this long; *ABCA* backstop.
+pub const QUEUE_BACKSTOP: Duration = Duration::from_secs(86_400);
+/// Uploads must be confirmed within this long; *ABCA*.
+pub const PENDING_UPLOADS: Duration = Duration::from_secs(1_800);
+/// Consecutive poll errors of a backend before the session counts as lost; *ABCA*.
+pub const POLL_ERRORS_MAX: u32 = 3;
+/// Consecutive "the process has ended" polls without a result before the attempt failed; *ABCA*.
+pub const POLL_ENDED_MAX: u32 = 5;
+/// How often a live session is looked at when nothing else is due; *ABCA* 30 s, clamp 5..300.
+pub const SUPERVISE_INTERVAL: Duration = Duration::from_secs(5);
+/// How long a lease on a task lasts without renewal.
+pub const LEASE: Duration = Duration::from_secs(30);
+/// Tasks of one user that run at once; *ABCA* construct default.
+pub const CONCURRENT_PER_USER_DEFAULT: u32 = 10;
+/// Mean task duration assumed for the estimate of a queue wait until there is a measured one; *ABCA*.
+pub const QUEUE_ETA_TASK_DURATION: Duration = Duration::from_secs(600);
+
+/// One build or lint verification; *ABCA*.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(1_800);
+/// One shell command of a tool, when the model names no shorter one; *ABCA*.
+pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bytes of one tool's output shown to the model (head and tail are kept).
+pub const TOOL_OUTPUT_MAX_BYTES: usize = 30_000;
+/// Events in one batch of the box API.
+pub const EVENT_BATCH_MAX: usize = 500;
+/// Bytes of one event's metadata; more is refused, that event alone.
+pub const EVENT_METADATA_MAX_BYTES: usize = 64 * 1024;
+/// Bytes of one events request of the box API.
+pub const EVENT_BODY_MAX_BYTES: usize = 4 * 1024 * 1024;
+/// Events one attempt may append; a worker that floods is cut off here, with one event that says so.
+pub const EVENTS_PER_ATTEMPT_MAX: u64 = 200_000;
+/// Bytes of a result report.
+pub const RESULT_BODY_MAX_BYTES: usize = 1024 * 1024;
+/// Bytes of one model request.
+pub const MODEL_BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of one pushed pack.
+pub const PUSH_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// Characters of a pull request's title.
+pub const PR_TITLE_MAX_CHARS: usize = 120;
+/// Characters of a pull request's body (GitHub refuses more than 65,536).
+pub const PR_BODY_MAX_CHARS: usize = 60_000;

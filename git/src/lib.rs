@@ -1,0 +1,1 @@
+//! The git command line, hardened: the one way any part of the product runs git.

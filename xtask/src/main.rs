@@ -1,0 +1,2 @@
+//! bgagent
+fn main() {}
