@@ -1,0 +1,113 @@
+//! Everything that can happen to a task. `Task::on` decides what each does in each state.
+
+use jiff::Timestamp;
+
+use crate::failure::Failure;
+use crate::id::Attempt;
+use crate::report::Report;
+use crate::session::SessionHandle;
+use crate::state::QueueReason;
+use crate::task::Results;
+
+/// One thing that happens to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// All attachments are there and clean.
+    ConfirmUploads,
+    /// Admission found no slot, or an older task waits.
+    Enqueue,
+    /// A slot may be free: leave the queue, taking it.
+    PickUp,
+    /// Take the slot and begin a new attempt.
+    Admit,
+    /// The cheap checks passed.
+    PreflightPassed {
+        /// Branch the work starts from.
+        base_branch: String,
+        /// What the owner should know.
+        warnings: Vec<String>,
+    },
+    /// A box was started (or found again).
+    SessionStarted {
+        /// The box.
+        session: SessionHandle,
+    },
+    /// The box says that the agent works.
+    AgentStarted {
+        /// The attempt that says so.
+        attempt: Attempt,
+    },
+    /// The agent asks for a decision.
+    OpenGate {
+        /// The attempt that asks.
+        attempt: Attempt,
+        /// The question's id.
+        request_id: String,
+        /// It expires then.
+        until: Timestamp,
+    },
+    /// The decision was made or expired.
+    CloseGate {
+        /// The question's id.
+        request_id: String,
+    },
+    /// Save, stop the box, free the slot, wait.
+    Park {
+        /// Why.
+        why: QueueReason,
+        /// Not before this time.
+        not_before: Option<Timestamp>,
+    },
+    /// The box has ended its work and says how.
+    Report {
+        /// The attempt that reports.
+        attempt: Attempt,
+        /// What it says.
+        report: Box<Report>,
+    },
+    /// The control plane has pushed, opened the pull request and decided: done.
+    Complete {
+        /// What came of it.
+        results: Box<Results>,
+    },
+    /// It ended without a deliverable, or with one that does not count.
+    Fail {
+        /// Why.
+        failure: Failure,
+        /// What came of it all the same (a branch, a pull request with the work so far).
+        results: Option<Box<Results>>,
+    },
+    /// A deadline passed.
+    TimeOut {
+        /// Which one.
+        failure: Failure,
+    },
+    /// A person ends it.
+    Cancel {
+        /// Who.
+        by: String,
+    },
+}
+
+impl Command {
+    /// Every command's name, for tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::ConfirmUploads => "confirm_uploads",
+            Command::Enqueue => "enqueue",
+            Command::PickUp => "pick_up",
+            Command::Admit => "admit",
+            Command::PreflightPassed { .. } => "preflight_passed",
+            Command::SessionStarted { .. } => "session_started",
+            Command::AgentStarted { .. } => "agent_started",
+            Command::OpenGate { .. } => "open_gate",
+            Command::CloseGate { .. } => "close_gate",
+            Command::Park { .. } => "park",
+            Command::Report { .. } => "report",
+            Command::Complete { .. } => "complete",
+            Command::Fail { .. } => "fail",
+            Command::TimeOut { .. } => "time_out",
+            Command::Cancel { .. } => "cancel",
+        }
+    }
+}

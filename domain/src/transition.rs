@@ -1,0 +1,468 @@
+//! `Task::on`: the only function that changes a task. It is pure and total: every command has an answer in every state.
+//!
+//! A repeated command changes nothing and causes no second event. A command that comes too late (the task has ended, a
+//! newer attempt runs) is refused with the reason, which is an ordinary answer and not an error.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::command::Command;
+use crate::event::{EventKind, NewEvent, preview};
+use crate::failure::Failure;
+use crate::id::{Attempt, TaskId};
+use crate::limit;
+use crate::session::SessionHandle;
+use crate::state::{Hydration, QueueReason, State, Status};
+use crate::task::{Results, Task};
+
+/// What a transition does to the task's slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// Nothing.
+    Keep,
+    /// Take one in each scope; already held is fine; none free means that the whole change does not happen.
+    Take,
+    /// Give back whatever is held.
+    Free,
+}
+
+/// A box that must be stopped after the transition. The handle is unknown when the answer to `start` was lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StopSession {
+    /// Whose.
+    pub task: TaskId,
+    /// Which attempt's.
+    pub attempt: Attempt,
+    /// The box, where it is known.
+    pub session: Option<SessionHandle>,
+}
+
+/// A change to be stored, whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// The task after the change, its version one higher.
+    pub task: Task,
+    /// The events it causes.
+    pub events: Vec<NewEvent>,
+    /// What it does to slots.
+    pub slots: Slots,
+    /// The box to stop.
+    pub stop: Option<StopSession>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub enum Change {
+    /// It changed the task.
+    Applied(Box<Applied>),
+    /// It was so already: no change, no event.
+    Nothing,
+    /// It does not apply here.
+    Refused(Refused),
+}
+
+/// Why a command does not apply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The task has ended.
+    #[error("the task has already ended ({0})")]
+    Terminal(Status),
+    /// A newer attempt has taken over.
+    #[error("attempt {0} was superseded")]
+    Superseded(Attempt),
+    /// The state is still to come; the same command later will do.
+    #[error("too early in state {0}")]
+    TooEarly(Status),
+    /// The state does not know this command.
+    #[error("not possible in state {0}")]
+    WrongState(Status),
+}
+
+impl Task {
+    /// What `command` does to this task at `now`.
+    pub fn on(&self, command: Command, now: Timestamp) -> Change {
+        let from = self.status();
+        if let Some(refused) = self.fenced(&command) {
+            return Change::Refused(refused);
+        }
+        if from.is_terminal() {
+            let repeat = match (&command, from) {
+                (Command::Cancel { .. }, Status::Cancelled) | (Command::Complete { .. }, Status::Completed) => true,
+                (Command::Fail { .. }, Status::Failed) | (Command::TimeOut { .. }, Status::TimedOut) => true,
+                _ => false,
+            };
+            return if repeat { Change::Nothing } else { Change::Refused(Refused::Terminal(from)) };
+        }
+        match command {
+            Command::ConfirmUploads => self.confirm_uploads(now),
+            Command::Enqueue => self.enqueue(now),
+            Command::PickUp => self.pick_up(now),
+            Command::Admit => self.admit(now),
+            Command::PreflightPassed { base_branch, warnings } => self.preflight_passed(base_branch, &warnings, now),
+            Command::SessionStarted { session } => self.session_started(session, now),
+            Command::AgentStarted { .. } => self.agent_started(now),
+            Command::OpenGate { request_id, until, .. } => self.open_gate(request_id, until, now),
+            Command::CloseGate { request_id } => self.close_gate(&request_id, now),
+            Command::Park { why, not_before } => self.park(why, not_before, now),
+            Command::Report { report, .. } => match &self.state {
+                State::Finalizing { .. } => Change::Nothing,
+                State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => self.too_early(),
+                state => match state.session().cloned() {
+                    Some(session) => {
+                        let event = NewEvent::new(
+                            EventKind::ResultReceived,
+                            json!({
+                                "agent_status": report.agent, "build": report.build, "lint": report.lint,
+                                "turns_attempted": report.turns_attempted, "head_sha": report.head_sha,
+                            }),
+                        );
+                        self.to(State::Finalizing { since: now, session, report }, vec![event], Slots::Keep, now)
+                    }
+                    None => self.wrong_state(),
+                },
+            },
+            Command::Complete { results } => self.complete(*results, now),
+            Command::Fail { failure, results } => self.fail(failure, results.map(|r| *r), now),
+            Command::TimeOut { failure } => self.time_out(failure, now),
+            Command::Cancel { by } => {
+                let event = NewEvent::new(EventKind::TaskCancelled, json!({ "cancelled_by": by, "from": from }));
+                self.end(State::Cancelled { since: now, by }, vec![event], now)
+            }
+        }
+    }
+
+    /// Commands of a box carry its attempt; only the current one counts.
+    fn fenced(&self, command: &Command) -> Option<Refused> {
+        match command {
+            Command::AgentStarted { attempt } | Command::OpenGate { attempt, .. } | Command::Report { attempt, .. } => {
+                (*attempt != self.attempt).then_some(Refused::Superseded(*attempt))
+            }
+            Command::ConfirmUploads
+            | Command::Enqueue
+            | Command::PickUp
+            | Command::Admit
+            | Command::PreflightPassed { .. }
+            | Command::SessionStarted { .. }
+            | Command::CloseGate { .. }
+            | Command::Park { .. }
+            | Command::Complete { .. }
+            | Command::Fail { .. }
+            | Command::TimeOut { .. }
+            | Command::Cancel { .. } => None,
+        }
+    }
+
+    fn wrong_state(&self) -> Change {
+        Change::Refused(Refused::WrongState(self.status()))
+    }
+
+    fn too_early(&self) -> Change {
+        Change::Refused(Refused::TooEarly(self.status()))
+    }
+
+    /// Moves to `state`, checking the one table of edges (staying in a state is a change of its data).
+    fn to(&self, state: State, events: Vec<NewEvent>, slots: Slots, now: Timestamp) -> Change {
+        let (from, into) = (self.status(), state.status());
+        if from != into && !from.next().contains(&into) {
+            return self.wrong_state();
+        }
+        let task = Task {
+            wake_at: wake_after(&state, now),
+            state,
+            updated_at: now,
+            version: self.version + 1,
+            ..self.clone()
+        };
+        Change::Applied(Box::new(Applied { task, events, slots, stop: None }))
+    }
+
+    /// Moves to a terminal state: frees slots, stops the box, closes the books.
+    fn end(&self, state: State, events: Vec<NewEvent>, now: Timestamp) -> Change {
+        let stop = self.box_to_stop();
+        match self.to(state, events, Slots::Free, now) {
+            Change::Applied(mut applied) => {
+                applied.task.completed_at = Some(now);
+                applied.stop = stop;
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
+    /// A box that exists or may exist (started, but the answer was lost).
+    fn box_to_stop(&self) -> Option<StopSession> {
+        let may_exist = matches!(self.state, State::Hydrating { phase: Hydration::Dispatch { .. }, .. });
+        let session = self.state.session().cloned();
+        (may_exist || session.is_some()).then(|| StopSession { task: self.id, attempt: self.attempt, session })
+    }
+
+    fn confirm_uploads(&self, now: Timestamp) -> Change {
+        match self.state {
+            State::PendingUploads { .. } => self.to(
+                State::Submitted { since: now },
+                vec![NewEvent::bare(EventKind::UploadsConfirmed)],
+                Slots::Keep,
+                now,
+            ),
+            _ => Change::Nothing,
+        }
+    }
+
+    fn enqueue(&self, now: Timestamp) -> Change {
+        match self.state {
+            State::Submitted { .. } => {
+                let attempts = self.admission_attempts + 1;
+                let event = NewEvent::new(
+                    EventKind::AdmissionQueued,
+                    json!({ "reason": "concurrency_limit", "admission_attempts": attempts }),
+                );
+                let state = State::Queued { since: now, why: QueueReason::ConcurrencyLimit, not_before: None };
+                match self.to(state, vec![event], Slots::Keep, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.admission_attempts = attempts;
+                        applied.task.queued_at = self.queued_at.or(Some(now));
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
+            }
+            State::Queued { .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn pick_up(&self, now: Timestamp) -> Change {
+        match self.state {
+            State::Queued { since, .. } => {
+                let event = NewEvent::new(
+                    EventKind::QueuePickup,
+                    json!({ "queued_for_s": seconds(since, now), "admission_attempts": self.admission_attempts }),
+                );
+                self.to(State::Submitted { since: now }, vec![event], Slots::Take, now)
+            }
+            State::Submitted { .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn admit(&self, now: Timestamp) -> Change {
+        match self.state {
+            State::Submitted { .. } => {
+                let event = NewEvent::new(EventKind::HydrationStarted, json!({ "attempt": self.attempt.next() }));
+                let state = State::Hydrating { since: now, phase: Hydration::Preflight };
+                match self.to(state, vec![event], Slots::Take, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.attempt = self.attempt.next();
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
+            }
+            State::Hydrating { .. } => Change::Nothing,
+            State::Queued { .. } | State::PendingUploads { .. } => self.too_early(),
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn preflight_passed(&self, base_branch: String, warnings: &[String], now: Timestamp) -> Change {
+        match self.state {
+            State::Hydrating { since, phase: Hydration::Preflight } => {
+                let mut events: Vec<NewEvent> = warnings
+                    .iter()
+                    .map(|w| NewEvent::new(EventKind::PreflightWarning, json!({ "detail": w })))
+                    .collect();
+                events.push(NewEvent::new(EventKind::PreflightPassed, json!({ "base_branch": base_branch })));
+                let phase = Hydration::Dispatch { base_branch: base_branch.clone() };
+                match self.to(State::Hydrating { since, phase }, events, Slots::Keep, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.results.base_branch = Some(base_branch);
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
+            }
+            State::Hydrating { .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn session_started(&self, session: SessionHandle, now: Timestamp) -> Change {
+        if session.attempt() != self.attempt {
+            return Change::Refused(Refused::Superseded(session.attempt()));
+        }
+        match &self.state {
+            State::Hydrating { since, phase: Hydration::Dispatch { .. } } => {
+                let event = NewEvent::new(
+                    EventKind::SessionStarted,
+                    json!({
+                        "session_id": session.session_id(), "strategy_type": session.backend(),
+                        "attempt": self.attempt, "isolation": session.tier(),
+                        "isolation_note": session.tier().explain(),
+                    }),
+                );
+                let phase = Hydration::Boot { session };
+                self.to(State::Hydrating { since: *since, phase }, vec![event], Slots::Keep, now)
+            }
+            State::Hydrating { phase: Hydration::Boot { .. }, .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn agent_started(&self, now: Timestamp) -> Change {
+        match &self.state {
+            State::Hydrating { phase: Hydration::Boot { session }, .. } => {
+                let session = session.clone();
+                let event = NewEvent::new(EventKind::TaskRunning, json!({ "attempt": self.attempt }));
+                match self.to(State::Running { since: now, session }, vec![event], Slots::Keep, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.started_at = self.started_at.or(Some(now));
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
+            }
+            State::Hydrating { .. } => self.too_early(),
+            State::Running { .. } | State::AwaitingApproval { .. } | State::Finalizing { .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn open_gate(&self, request_id: String, until: Timestamp, now: Timestamp) -> Change {
+        match &self.state {
+            State::AwaitingApproval { request_id: open, .. } if *open == request_id => Change::Nothing,
+            State::Running { session, .. } | State::Hydrating { phase: Hydration::Boot { session }, .. } => {
+                let event = NewEvent::new(EventKind::ApprovalOpened, json!({ "request_id": request_id, "until": until }));
+                let session = session.clone();
+                let state = State::AwaitingApproval { since: now, session, request_id, until };
+                self.to(state, vec![event], Slots::Keep, now)
+            }
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn close_gate(&self, request_id: &str, now: Timestamp) -> Change {
+        match &self.state {
+            State::AwaitingApproval { session, request_id: open, .. } if open == request_id => {
+                let event = NewEvent::new(EventKind::ApprovalClosed, json!({ "request_id": request_id }));
+                self.to(State::Running { since: now, session: session.clone() }, vec![event], Slots::Keep, now)
+            }
+            State::Running { .. } => Change::Nothing,
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn park(&self, why: QueueReason, not_before: Option<Timestamp>, now: Timestamp) -> Change {
+        if let State::Queued { .. } = self.state {
+            return Change::Nothing;
+        }
+        let stop = self.box_to_stop();
+        let event = NewEvent::new(EventKind::TaskParked, json!({ "why": why, "not_before": not_before }));
+        match self.to(State::Queued { since: now, why, not_before }, vec![event], Slots::Free, now) {
+            Change::Applied(mut applied) => {
+                applied.task.queued_at = self.queued_at.or(Some(now));
+                applied.stop = stop;
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
+    fn complete(&self, results: Results, now: Timestamp) -> Change {
+        let State::Finalizing { .. } = self.state else { return self.wrong_state() };
+        let mut events = self.pr_event(&results);
+        events.push(NewEvent::new(
+            EventKind::TaskCompleted,
+            json!({
+                "final_status": Status::Completed, "pr_url": results.pr_url, "warning": results.warning,
+                "cost_usd": self.spent.cost.usd(), "turns": results.turns_attempted,
+            }),
+        ));
+        match self.end(State::Completed { since: now }, events, now) {
+            Change::Applied(mut applied) => {
+                applied.task.results = results;
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
+    fn fail(&self, failure: Failure, results: Option<Results>, now: Timestamp) -> Change {
+        let mut events = results.as_ref().map(|r| self.pr_event(r)).unwrap_or_default();
+        let data = failure_metadata(&failure, Status::Failed);
+        if let State::Hydrating { phase: Hydration::Preflight, .. } = self.state {
+            events.push(NewEvent::new(
+                EventKind::PreflightFailed,
+                json!({ "reason": failure.code, "detail": preview(&failure.detail, limit::ERROR_MESSAGE_MAX_CHARS) }),
+            ));
+        }
+        events.push(NewEvent::new(EventKind::TaskFailed, data));
+        match self.end(State::Failed { since: now, failure }, events, now) {
+            Change::Applied(mut applied) => {
+                if let Some(results) = results {
+                    applied.task.results = results;
+                }
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
+    fn time_out(&self, failure: Failure, now: Timestamp) -> Change {
+        let event = NewEvent::new(EventKind::TaskTimedOut, failure_metadata(&failure, Status::TimedOut));
+        self.end(State::TimedOut { since: now, failure }, vec![event], now)
+    }
+
+    /// `pr_created`, once: when the results bring a pull request that the task did not have.
+    fn pr_event(&self, results: &Results) -> Vec<NewEvent> {
+        match &results.pr_url {
+            Some(url) if self.results.pr_url.is_none() => vec![NewEvent::new(
+                EventKind::PrCreated,
+                json!({ "pr_url": url, "branch": self.branch, "head_sha": results.head_sha }),
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
+
+fn failure_metadata(failure: &Failure, status: Status) -> serde_json::Value {
+    let class = failure.classify();
+    json!({
+        "final_status": status, "error_code": failure.code, "error_message": failure.to_string(),
+        "category": class.category, "title": class.title, "remedy": class.remedy, "retryable": class.retryable,
+    })
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> i64 {
+    (to.as_second() - from.as_second()).max(0)
+}
+
+/// `at + duration`, at the end of time at the latest.
+pub fn after(at: Timestamp, duration: Duration) -> Timestamp {
+    at.saturating_add(jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// When the orchestrator must look at a task that just entered `state`.
+fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
+    match state {
+        State::PendingUploads { until, .. } => Some(*until),
+        State::Queued { since, why, not_before } => Some(match (why, not_before) {
+            (_, Some(at)) => *at,
+            (QueueReason::ConcurrencyLimit | QueueReason::Paused | QueueReason::ProviderLimit, None) => {
+                after(*since, limit::QUEUE_BACKSTOP)
+            }
+        }),
+        State::Submitted { .. } | State::Finalizing { .. } => Some(now),
+        State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => Some(now),
+        State::Hydrating { phase: Hydration::Boot { .. }, .. }
+        | State::Running { .. }
+        | State::AwaitingApproval { .. } => Some(after(now, limit::SUPERVISE_INTERVAL)),
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } | State::TimedOut { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What the proxy asks and tells the rest of the gateway: may this call start, what did it use, is it waiting.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::{Attempt, MicroUsd, TaskId, TokenCount};
+
+/// The seam to budgets and the store. The gateway implements it; tests have a fake.
+#[async_trait]
+pub trait Meter: Send + Sync {
+    /// Asked before a call starts, and again after each wait: may it?
+    async fn before(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal>;
+
+    /// Told once for each call that reached a provider, before the client sees the end of the answer, so that the
+    /// next call's budget check already counts it. `call_id` is unique; an implementation that may be called again
+    /// after an error keys on it.
+    async fn record(&self, call_id: &str, usage: Usage) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Told when a call starts to wait for its provider, so that people can see it.
+    async fn waiting(&self, waiting: Waiting);
+}
+
+/// Why a call may not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The task has spent its budget.
+    BudgetExceeded {
+        /// Spent so far.
+        spent: MicroUsd,
+        /// The budget.
+        budget: MicroUsd,
+    },
+    /// Another attempt has taken over.
+    Superseded,
+    /// The task is not in a state in which it may call a model.
+    Ended {
+        /// Why, for the one who reads the worker's log.
+        reason: String,
+    },
+    /// It cannot be told just now; the client may try again.
+    Unavailable {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What one call used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// The task it was made for.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// The turn the client said it was.
+    pub turn: Option<u32>,
+    /// What it was for.
+    pub purpose: super::Purpose,
+    /// `provider/model`.
+    pub model: String,
+    /// The tokens.
+    pub tokens: TokenCount,
+    /// Whether the provider counted them.
+    pub basis: Basis,
+    /// The cost, where the model has a price.
+    pub cost: Option<MicroUsd>,
+    /// The day of that price.
+    pub price_as_of: Option<String>,
+}
+
+/// Where a token count comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The provider said so.
+    Reported,
+    /// Computed from sizes (four bytes are a token), because the provider said nothing or the stream broke.
+    Estimated,
+}
+
+/// A call waits for its provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// The task.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// `provider/model`.
+    pub model: String,
+    /// The provider's HTTP status; none when nothing answered.
+    pub status: Option<u16>,
+    /// The next try is after this long.
+    pub retry_in: Duration,
+}
+
+/// Four bytes are about a token of English text or code.
+pub(super) fn tokens_of(bytes: usize) -> u64 {
+    (bytes as u64).div_ceil(4)
+}

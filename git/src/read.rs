@@ -1,0 +1,238 @@
+//! Questions to a repository. None of them writes, runs anything the repository names, or looks into submodules.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{GitError, GitErrorKind};
+use crate::run::Git;
+use crate::transfer::BasicAuth;
+
+/// What kind of repository a directory is, and where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// With a work tree, or bare.
+    pub kind: Kind,
+    /// The git directory of this work tree (of a linked one: its own).
+    pub git_dir: PathBuf,
+    /// The git directory shared by all work trees.
+    pub common_dir: PathBuf,
+    /// Whether history is cut off.
+    pub shallow: bool,
+}
+
+/// With a work tree, or bare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A work tree with this top folder.
+    WorkTree(PathBuf),
+    /// A repository without one.
+    Bare,
+}
+
+/// One changed path of a work tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusEntry {
+    /// The two letters of `git status --porcelain`.
+    pub code: String,
+    /// Path below the top folder.
+    pub path: String,
+}
+
+impl StatusEntry {
+    /// Whether git does not know the file.
+    pub fn is_untracked(&self) -> bool {
+        self.code == "??"
+    }
+}
+
+/// How much two commits differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiffStat {
+    /// Files that differ.
+    pub files: u64,
+    /// Lines added (binary files have none).
+    pub insertions: u64,
+    /// Lines removed.
+    pub deletions: u64,
+}
+
+/// A branch on a remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteHead {
+    /// Name without `refs/heads/`.
+    pub branch: String,
+    /// The commit it points to.
+    pub sha: String,
+}
+
+/// The version of the installed git, as it prints it: `2.47.3`.
+pub async fn version() -> Result<String, GitError> {
+    let out = Git::new().arg("version").doing("asking git for its version").run().await?;
+    Ok(out.text().trim_start_matches("git version ").split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Looks at the repository that `dir` is, or lies in.
+pub async fn layout(dir: impl AsRef<Path>) -> Result<Layout, GitError> {
+    let dir = dir.as_ref();
+    let ask = |question: &'static str| {
+        let doing = format!("looking at the repository {}", dir.display());
+        Git::new().dir(dir).args(["rev-parse", "--path-format=absolute", question]).doing(doing).run()
+    };
+    let bare = ask("--is-bare-repository").await?.text() == "true";
+    let inside = ask("--is-inside-work-tree").await?.text() == "true";
+    let git_dir = PathBuf::from(ask("--absolute-git-dir").await?.text());
+    let common_dir = PathBuf::from(ask("--git-common-dir").await?.text());
+    let shallow = ask("--is-shallow-repository").await?.text() == "true";
+    let kind = match (bare, inside) {
+        (true, _) => Kind::Bare,
+        (false, true) => Kind::WorkTree(PathBuf::from(ask("--show-toplevel").await?.text())),
+        (false, false) => Kind::WorkTree(git_dir.parent().unwrap_or(dir).to_owned()),
+    };
+    Ok(Layout { kind, git_dir, common_dir, shallow })
+}
+
+/// The commit that `rev` names, if there is one.
+pub async fn rev_parse(dir: impl AsRef<Path>, rev: &str) -> Result<Option<String>, GitError> {
+    let dir = dir.as_ref();
+    let out = Git::new()
+        .dir(dir)
+        .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
+        .arg(format!("{rev}^{{commit}}"))
+        .exits(&[0, 1])
+        .doing(format!("looking up {rev} in {}", dir.display()))
+        .run()
+        .await?;
+    Ok(Some(out.text()).filter(|sha| !sha.is_empty()))
+}
+
+/// The branch that HEAD names (which may have no commit yet); none when HEAD is detached.
+pub async fn current_branch(dir: impl AsRef<Path>) -> Result<Option<String>, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("asking for the current branch of {}", dir.display());
+    let out =
+        Git::new().dir(dir).args(["symbolic-ref", "--quiet", "HEAD"]).exits(&[0, 1]).doing(doing).run().await?;
+    Ok(out.text().strip_prefix("refs/heads/").map(str::to_owned))
+}
+
+/// The names of all local branches, sorted.
+pub async fn local_branches(dir: impl AsRef<Path>) -> Result<Vec<String>, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("listing the branches of {}", dir.display());
+    let out =
+        Git::new().dir(dir).args(["for-each-ref", "--format=%(refname)", "refs/heads/"]).doing(doing).run().await?;
+    Ok(out.text().lines().filter_map(|l| l.strip_prefix("refs/heads/")).map(str::to_owned).collect())
+}
+
+/// Whether every commit of `ancestor` is in `descendant`. Both must exist.
+pub async fn is_ancestor(dir: impl AsRef<Path>, ancestor: &str, descendant: &str) -> Result<bool, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("comparing {ancestor} with {descendant} in {}", dir.display());
+    let (ancestor, descendant) = (commit(ancestor, &doing)?, commit(descendant, &doing)?);
+    let out = Git::new()
+        .dir(dir)
+        .args(["merge-base", "--is-ancestor"])
+        .args([ancestor, descendant])
+        .exits(&[0, 1])
+        .doing(doing)
+        .run()
+        .await?;
+    Ok(out.code == 0)
+}
+
+/// How many commits are in `head` and not in `base`.
+pub async fn count_commits(dir: impl AsRef<Path>, base: &str, head: &str) -> Result<u64, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("counting the commits {base}..{head} in {}", dir.display());
+    let range = format!("{}..{}", commit(base, &doing)?, commit(head, &doing)?);
+    let out =
+        Git::new().dir(dir).args(["rev-list", "--count", &range, "--"]).doing(doing.clone()).run().await?;
+    out.text().parse().map_err(|_| GitError::said(&doing, GitErrorKind::Other, "git printed no number"))
+}
+
+/// The branches of a remote and their commits; with patterns, only those that match one.
+pub async fn ls_remote_heads(
+    url: &str,
+    auth: Option<&BasicAuth<'_>>,
+    patterns: &[&str],
+) -> Result<Vec<RemoteHead>, GitError> {
+    let mut git = Git::new().args(["ls-remote", "--heads", "--upload-pack", crate::harden::UPLOAD_PACK, "--", url]);
+    git = git.args(patterns).doing(format!("listing the branches of {}", crate::error::redact(url, &[])));
+    if let Some(auth) = auth {
+        git = git.auth(url, auth.0);
+    }
+    let text = git.run().await?.text();
+    let head = |line: &str| {
+        let (sha, name) = line.split_once('\t')?;
+        Some(RemoteHead { branch: name.strip_prefix("refs/heads/")?.to_owned(), sha: sha.to_owned() })
+    };
+    Ok(text.lines().filter_map(head).collect())
+}
+
+/// What differs between the last commit and the work tree, untracked files included. Content filters that the
+/// repository's configuration names are turned off, so a file that only a filter makes clean counts as changed
+/// when its time stamp did; submodules are not looked into.
+pub async fn status_porcelain(dir: impl AsRef<Path>) -> Result<Vec<StatusEntry>, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("asking for the status of {}", dir.display());
+    let filters = filters(dir).await?;
+    let out = Git::new()
+        .dir(dir)
+        .args(["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=normal"])
+        .without_filters(filters)
+        .doing(doing)
+        .run()
+        .await?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let entry = |line: &str| Some(StatusEntry { code: line.get(..2)?.to_owned(), path: line.get(3..)?.to_owned() });
+    Ok(text.split('\0').filter_map(entry).collect())
+}
+
+/// How much `head` differs from the last commit it shares with `base` (what a pull request shows).
+pub async fn diff_stat(dir: impl AsRef<Path>, base: &str, head: &str) -> Result<DiffStat, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("comparing {base} with {head} in {}", dir.display());
+    let range = format!("{}...{}", commit(base, &doing)?, commit(head, &doing)?);
+    let out = Git::new()
+        .dir(dir)
+        .args(["diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all"])
+        .args([range.as_str(), "--"])
+        .doing(doing)
+        .run()
+        .await?;
+    let mut stat = DiffStat::default();
+    for line in String::from_utf8_lossy(&out.stdout).split('\0').filter(|l| !l.is_empty()) {
+        let mut fields = line.splitn(3, '\t').map(|f| f.parse::<u64>().unwrap_or(0));
+        stat.files += 1;
+        stat.insertions += fields.next().unwrap_or(0);
+        stat.deletions += fields.next().unwrap_or(0);
+    }
+    Ok(stat)
+}
+
+/// The content filters that the repository's configuration names.
+pub async fn filters(dir: impl AsRef<Path>) -> Result<Vec<String>, GitError> {
+    let dir = dir.as_ref();
+    let out = Git::new()
+        .dir(dir)
+        .args(["config", "--null", "--name-only", "--get-regexp", r"^filter\."])
+        .exits(&[0, 1])
+        .doing(format!("reading the configuration of {}", dir.display()))
+        .run()
+        .await?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let name = |key: &str| Some(key.strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());
+    let mut names: Vec<String> = text.split('\0').filter_map(name).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
+/// A revision that cannot be read as an option or a range.
+fn commit<'a>(rev: &'a str, doing: &str) -> Result<&'a str, GitError> {
+    if rev.is_empty() || rev.starts_with(['-', '^']) || rev.contains("..") {
+        return Err(GitError::said(doing, GitErrorKind::NotFound, format!("{rev:?} names no revision")));
+    }
+    Ok(rev)
+}
+
+#[cfg(test)]
+mod tests;

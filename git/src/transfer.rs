@@ -1,0 +1,55 @@
+//! Fetching and pushing, by URL or directory: never by a remote's name, whose configuration could name programs.
+
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use crate::error::{GitError, redact};
+use crate::harden::UPLOAD_PACK;
+use crate::run::Git;
+
+/// `user:password` for HTTP basic authentication.
+#[derive(Debug, Clone, Copy)]
+pub struct BasicAuth<'a>(pub &'a SecretString);
+
+/// Fetches `refspecs` from `url` into the repository `dir`: no tags, no submodules, no `FETCH_HEAD`, nothing pruned,
+/// and nothing forced but what a refspec forces. Shallow history of the source is taken over as it is.
+pub async fn fetch(
+    dir: impl AsRef<Path>,
+    url: &str,
+    auth: Option<&BasicAuth<'_>>,
+    refspecs: &[&str],
+) -> Result<(), GitError> {
+    let mut git = Git::new()
+        .dir(dir)
+        .args(["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"])
+        .args(["--no-auto-maintenance", "--update-shallow", "--upload-pack", UPLOAD_PACK, "--", url])
+        .args(refspecs)
+        .doing(format!("fetching from {}", redact(url, &[])));
+    if let Some(auth) = auth {
+        git = git.auth(url, auth.0);
+    }
+    git.run().await.map(drop)
+}
+
+/// Pushes `refspec` from the repository `dir` to an HTTP `url`, never forced. To a directory, [`fetch`] from the other
+/// side instead: a push would run its hooks.
+pub async fn push(
+    dir: impl AsRef<Path>,
+    url: &str,
+    auth: Option<&BasicAuth<'_>>,
+    refspec: &str,
+) -> Result<(), GitError> {
+    let mut git = Git::new()
+        .dir(dir)
+        .args(["push", "--quiet", "--porcelain", "--no-follow-tags", "--no-verify", "--", url])
+        .arg(refspec.trim_start_matches('+'))
+        .doing(format!("pushing to {}", redact(url, &[])));
+    if let Some(auth) = auth {
+        git = git.auth(url, auth.0);
+    }
+    git.run().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests;

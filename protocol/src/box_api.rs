@@ -1,0 +1,170 @@
+//! The box API, `/box/v1`: what a worker may say and ask. JSON over HTTP on the gateway's own listener.
+//!
+//! | call | body -> answer |
+//! |---|---|
+//! | `POST /box/v1/attach` | [`AttachRequest`] -> [`AttachResponse`]; authorised by the bootstrap token as Bearer |
+//! | `POST /box/v1/started` | none -> 204: the agent begins to work |
+//! | `POST /box/v1/events` | [`EventBatch`] -> [`EventsAccepted`] |
+//! | `GET /box/v1/directives?wait=S` | -> [`Directives`]; long poll, answers early when there is something |
+//! | `POST /box/v1/heartbeat` | [`Heartbeat`] -> [`Directives`] |
+//! | `PUT /box/v1/artifacts/{name}` | bytes -> 204 |
+//! | `POST /box/v1/result` | [`domain::report::Report`] -> 204; repeating it is harmless |
+//! | `POST /model/v1/messages` | Anthropic Messages, also with streaming |
+//! | `/git/{task}.git/...` | git smart HTTP: fetch, and push of the task's branch |
+//!
+//! Every call but `attach` carries the session token as Bearer. Errors are [`BoxError`]; 409 with
+//! [`BoxErrorCode::SessionSuperseded`] means that this box is no longer wanted: it stops itself at once. 425 means "not
+//! yet, ask again".
+
+use domain::{Attempt, TaskId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// First call of a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachRequest {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// 128 random bits in hex, made once by this worker process: a repeated attach (its answer was lost) is the same
+    /// one; an attach with another instance is a second worker and is refused.
+    pub instance: String,
+    /// The worker's version.
+    pub version: String,
+}
+
+/// What a worker gets for its bootstrap token.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachResponse {
+    /// Bearer token of all further calls; bound to (task, attempt, instance), useless after the attempt.
+    pub session_token: String,
+    /// Seconds between two heartbeats.
+    pub heartbeat_interval_s: u64,
+    /// The work.
+    pub spec: WorkSpec,
+}
+
+/// What to do, complete: the worker asks nobody else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkSpec {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt.
+    pub attempt: Attempt,
+    /// Repository name for people and prompts.
+    pub repo: String,
+    /// Path of the git endpoint below the gateway's root: `/git/<task>.git`.
+    pub git_path: String,
+    /// Branch to start from.
+    pub base_branch: String,
+    /// Branch to work on and push.
+    pub branch: String,
+    /// Issue number, if any.
+    pub issue_number: Option<u64>,
+    /// What the person asked.
+    pub description: String,
+    /// Things about the repository the agent should know (submodules not fetched, say).
+    pub notes: Vec<String>,
+    /// Turn limit.
+    pub max_turns: u32,
+    /// Model name to put into requests.
+    pub model: String,
+    /// Context window of the model in tokens.
+    pub context_window: u64,
+    /// Output tokens to ask for in one turn.
+    pub max_output_tokens: u64,
+    /// Build and test command; `None`: find one in the repository.
+    pub build_command: Option<String>,
+    /// Lint command; `None`: find one in the repository.
+    pub lint_command: Option<String>,
+    /// Seconds one build or lint run may take.
+    pub verify_timeout_s: u64,
+    /// Whether longer previews are wanted.
+    pub trace: bool,
+    /// Harness to run: `native`.
+    pub harness: String,
+    /// Author and committer of the work, `Name <mail>`.
+    pub git_identity: String,
+}
+
+/// Events in the order they happened.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct EventBatch {
+    /// At most [`domain::limit::EVENT_BATCH_MAX`].
+    pub events: Vec<BoxEvent>,
+}
+
+/// One event of a box.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BoxEvent {
+    /// Unique within (task, attempt); a resend is dropped.
+    pub key: String,
+    /// Wire name of an event kind that a box may append.
+    pub event_type: String,
+    /// A JSON object.
+    pub metadata: Value,
+}
+
+/// Answer to a batch. Events that were refused are named; the others are stored.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct EventsAccepted {
+    /// Stored now.
+    pub stored: u32,
+    /// Known already.
+    pub duplicates: u32,
+    /// Refused for good: key and reason (too large, unknown kind, not a box's to say). Do not resend them.
+    pub refused: Vec<RefusedEvent>,
+}
+
+/// An event that will never be stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RefusedEvent {
+    /// Its key.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a worker must heed, in this order: cancel first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directives {
+    /// Stop now; nothing else is to be consumed.
+    pub cancel: bool,
+}
+
+/// A sign of life.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Name of the running stage.
+    pub stage: String,
+}
+
+/// Error answer of the box API.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BoxError {
+    /// Stable code.
+    pub code: BoxErrorCode,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Stable codes of the box API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum BoxErrorCode {
+    /// 401: no token, or not one of ours.
+    Unauthorized,
+    /// 409: the attempt is over or was superseded; stop.
+    SessionSuperseded,
+    /// 425: the control plane has not recorded the step before this one yet; ask again soon.
+    TooEarly,
+    /// 400: the body is not what it should be.
+    BadRequest,
+    /// 413: too large.
+    TooLarge,
+    /// 429: this attempt has appended its last event.
+    EventLimit,
+    /// 500 or 503: the control plane could not; ask again with backoff.
+    Unavailable,
+}

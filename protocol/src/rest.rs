@@ -1,0 +1,321 @@
+//! `/v1`: *ABCA*'s wire contract, field for field, plus what is ours (marked *ours*).
+//!
+//! Missing values are `null`, never omitted, so that a typed client needs no second shape.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// Success envelope.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Data<T> {
+    /// The payload.
+    pub data: T,
+}
+
+/// Success envelope of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    /// The rows.
+    pub data: Vec<T>,
+    /// How to go on.
+    pub pagination: Pagination,
+}
+
+/// How to get the next page.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Pagination {
+    /// Opaque, signed; give it back as `next_token`. Null on the last page.
+    pub next_token: Option<String>,
+    /// Whether there is a next page.
+    pub has_more: bool,
+}
+
+/// Error envelope.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// Stable code, e.g. `VALIDATION_ERROR`.
+    pub code: String,
+    /// A sentence that names the field or object and what to do.
+    pub message: String,
+    /// The request's id, as in the server's log.
+    pub request_id: String,
+}
+
+/// Stable error codes of `/v1` that exist so far; *ABCA*'s names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum ErrorCode {
+    ValidationError,
+    Unauthorized,
+    TaskNotFound,
+    DuplicateTask,
+    TaskAlreadyTerminal,
+    RepoNotOnboarded,
+    NotFound,
+    MethodNotAllowed,
+    PayloadTooLarge,
+    ServiceUnavailable,
+    InternalError,
+}
+
+impl ErrorCode {
+    /// The wire name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::ValidationError => "VALIDATION_ERROR",
+            ErrorCode::Unauthorized => "UNAUTHORIZED",
+            ErrorCode::TaskNotFound => "TASK_NOT_FOUND",
+            ErrorCode::DuplicateTask => "DUPLICATE_TASK",
+            ErrorCode::TaskAlreadyTerminal => "TASK_ALREADY_TERMINAL",
+            ErrorCode::RepoNotOnboarded => "REPO_NOT_ONBOARDED",
+            ErrorCode::NotFound => "NOT_FOUND",
+            ErrorCode::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            ErrorCode::PayloadTooLarge => "PAYLOAD_TOO_LARGE",
+            ErrorCode::ServiceUnavailable => "SERVICE_UNAVAILABLE",
+            ErrorCode::InternalError => "INTERNAL_ERROR",
+        }
+    }
+
+    /// The HTTP status it goes with.
+    pub fn http_status(self) -> u16 {
+        match self {
+            ErrorCode::ValidationError => 400,
+            ErrorCode::Unauthorized => 401,
+            ErrorCode::TaskNotFound | ErrorCode::NotFound => 404,
+            ErrorCode::MethodNotAllowed => 405,
+            ErrorCode::DuplicateTask | ErrorCode::TaskAlreadyTerminal => 409,
+            ErrorCode::PayloadTooLarge => 413,
+            ErrorCode::RepoNotOnboarded => 422,
+            ErrorCode::InternalError => 500,
+            ErrorCode::ServiceUnavailable => 503,
+        }
+    }
+}
+
+/// `POST /v1/tasks`. Unknown fields are refused by name.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTaskRequest {
+    /// `OWNER/NAME`, or (*ours*, local mode) an absolute path of a git repository on the server's machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// Workflow, `coding/new-task-v1` when absent and a repo is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow_ref: Option<String>,
+    /// Issue to resolve, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue_number: Option<u64>,
+    /// What to do; at most 10,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_description: Option<String>,
+    /// Turn limit, 1..500; 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<i64>,
+    /// Budget in US dollars, 0.01..100; unlimited when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_budget_usd: Option<f64>,
+    /// Keep the full trajectory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<bool>,
+    /// *Ours.* Model: `provider/model` or `model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// *Ours.* Branch to start from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_branch: Option<String>,
+    /// *Ours.* Build and test command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_command: Option<String>,
+    /// *Ours.* Lint command.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lint_command: Option<String>,
+}
+
+/// The workflow a task runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ResolvedWorkflow {
+    /// Its id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Why a task failed, for people; computed when read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorClassification {
+    /// *Ours.* The typed code.
+    pub code: String,
+    /// `auth`, `network`, `concurrency`, `compute`, `agent`, `guardrail`, `config`, `timeout`, `blocked`, `unknown`.
+    pub category: String,
+    /// A few words.
+    pub title: String,
+    /// A sentence.
+    pub description: String,
+    /// What to do.
+    pub remedy: String,
+    /// Whether the same request may succeed.
+    pub retryable: bool,
+    /// `transient`, `service` or `user`: who must act.
+    pub error_class: String,
+}
+
+/// `GET /v1/tasks/{id}` and the answer of `POST /v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "ABCA's names; those that do not explain themselves are documented")]
+pub struct TaskDetail {
+    pub task_id: String,
+    /// One of the eleven states.
+    pub status: String,
+    pub repo: Option<String>,
+    pub issue_number: Option<u64>,
+    pub resolved_workflow: Option<ResolvedWorkflow>,
+    pub pr_number: Option<u64>,
+    pub task_description: Option<String>,
+    pub branch_name: String,
+    /// *Ours.* Branch the pull request targets; known after preflight.
+    pub base_branch: Option<String>,
+    pub session_id: Option<String>,
+    /// *Ours.* `process`, later others: what the box is kept in.
+    pub isolation: Option<String>,
+    /// *Ours.* Number of the current attempt.
+    pub attempt: u32,
+    pub pr_url: Option<String>,
+    pub error_message: Option<String>,
+    pub error_classification: Option<ErrorClassification>,
+    /// *Ours.* What a completed task's owner should know.
+    pub warning: Option<String>,
+    /// `api`, `cli`, ...
+    pub channel_source: String,
+    pub created_at: String,
+    pub updated_at: String,
+    pub started_at: Option<String>,
+    pub completed_at: Option<String>,
+    /// Seconds from start to end.
+    pub duration_s: Option<f64>,
+    /// US dollars metered at the proxy, live; null while nothing is priced.
+    pub cost_usd: Option<f64>,
+    /// *Ours.* Model calls without a price in the table; their cost is not in `cost_usd`.
+    pub unpriced_calls: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    /// *Ours.* The model asked for.
+    pub model: Option<String>,
+    pub build_passed: Option<bool>,
+    pub lint_passed: Option<bool>,
+    pub max_turns: Option<u32>,
+    pub max_budget_usd: Option<f64>,
+    pub turns_attempted: Option<u32>,
+    pub turns_completed: Option<u32>,
+    pub head_sha: Option<String>,
+    pub code_changed: Option<bool>,
+    pub answer_text: Option<String>,
+    pub trace: bool,
+    pub queued_at: Option<String>,
+    /// 1 is next; only while QUEUED.
+    pub queue_position: Option<u64>,
+    pub estimated_wait_s: Option<u64>,
+}
+
+impl TaskDetail {
+    /// Whether the task has ended.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.status.as_str(), "COMPLETED" | "FAILED" | "CANCELLED" | "TIMED_OUT")
+    }
+}
+
+/// A row of `GET /v1/tasks`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "as in TaskDetail")]
+pub struct TaskSummary {
+    pub task_id: String,
+    pub status: String,
+    pub repo: Option<String>,
+    pub issue_number: Option<u64>,
+    pub resolved_workflow: Option<ResolvedWorkflow>,
+    pub pr_number: Option<u64>,
+    pub task_description: Option<String>,
+    pub branch_name: String,
+    pub pr_url: Option<String>,
+    pub created_at: String,
+    pub updated_at: String,
+}
+
+/// An event, as served by `/events` and `/stream`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EventRecord {
+    /// ULID; give it back as `after`.
+    pub event_id: String,
+    /// *Ours.* Number within the task, from 1, without holes.
+    pub seq: u64,
+    /// Name.
+    pub event_type: String,
+    /// When the store appended it.
+    pub timestamp: String,
+    /// Data.
+    pub metadata: Value,
+}
+
+/// `DELETE /v1/tasks/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CancelledTask {
+    /// The task.
+    pub task_id: String,
+    /// `CANCELLED`.
+    pub status: String,
+    /// When.
+    pub cancelled_at: String,
+}
+
+/// *Ours.* `GET /v1/tasks/{id}/pull-request`: our record of the pull request, with the diff where the forge is local.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PullRequestDetail {
+    /// The task.
+    pub task_id: String,
+    /// The repository.
+    pub repo: String,
+    /// Where a person looks at it.
+    pub url: String,
+    /// Number, where the forge has numbers.
+    pub number: Option<u64>,
+    /// `draft`: ours are never marked ready by us.
+    pub state: String,
+    /// Title.
+    pub title: String,
+    /// Body, Markdown.
+    pub body: String,
+    /// Head branch.
+    pub branch: String,
+    /// Branch it targets.
+    pub base_branch: String,
+    /// Commit at the head.
+    pub head_sha: String,
+    /// Commit it started from.
+    pub base_sha: String,
+    /// When it was opened.
+    pub created_at: String,
+    /// One line for each changed file, as `git diff --stat` prints it.
+    pub diff_stat: String,
+    /// Unified diff, cut at 1 MiB (binary files are named only).
+    pub diff: String,
+    /// Whether `diff` was cut.
+    pub diff_truncated: bool,
+}
+
+/// *Ours.* `GET /v1/health` and `/v1/ready`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `ok`, or `degraded` with the reason in `checks`.
+    pub status: String,
+    /// The server's version.
+    pub version: String,
+    /// Name and `ok` or what is wrong.
+    pub checks: std::collections::BTreeMap<String, String>,
+}

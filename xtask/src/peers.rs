@@ -1,0 +1,181 @@
+//! What the tests meet that is not ours, installed by package name with the ordinary clients.
+//!
+//! A recipe is written down once; its hash is the stamp in the peer's folder. A matching stamp means nothing is left to
+//! do, so every command may ask for its peers every time. A stamp is taken away before work starts and written after
+//! it ended: an interrupted installation is carried on by the next run.
+
+mod projects;
+mod venv;
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use sha2::{Digest, Sha256};
+
+use crate::{place, step};
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask peers                       the same as `cargo xtask peers all`
+  cargo xtask peers litellm projects      only these two
+  BGAGENT_PEERS=/var/tmp/peers cargo xtask peers all
+
+Each peer is in its own folder of `target/peers`, which leads to a folder shared by all checkouts.
+A peer is installed again when its recipe changed; remove its folder to start over.";
+
+/// Which peers to set up.
+#[derive(clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Peers to set up; none means all
+    #[arg(value_enum)]
+    names: Vec<Name>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// Every peer that this machine can hold
+    All,
+    /// A model gateway that speaks the Anthropic and the OpenAI wire, and both official clients
+    Litellm,
+    /// A scripted world of services behind a model gateway (needs Python 3.12)
+    Myworld,
+    /// Three real projects (Rust, Python, Node) as git repositories
+    Projects,
+    /// The spelling checker of `cargo xtask lint`
+    Typos,
+}
+
+/// One peer that can be set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// See [`Name::Litellm`].
+    Litellm,
+    /// See [`Name::Myworld`].
+    Myworld,
+    /// See [`Name::Projects`].
+    Projects,
+    /// See [`Name::Typos`].
+    Typos,
+}
+
+/// How a peer came to be there, or did not.
+enum Outcome {
+    Installed,
+    Present,
+    Skipped(String),
+}
+
+/// What a recipe says when it cannot be carried out on this machine.
+enum Made {
+    Done,
+    Impossible(String),
+}
+
+/// The command `cargo xtask peers`: a peer asked for by name must end up there.
+pub fn run(args: &Args) -> Result<()> {
+    if args.names.is_empty() || args.names.contains(&Name::All) {
+        return set_up(&Peer::ALL);
+    }
+    for name in &args.names {
+        let peer = match name {
+            Name::All => continue,
+            Name::Litellm => Peer::Litellm,
+            Name::Myworld => Peer::Myworld,
+            Name::Projects => Peer::Projects,
+            Name::Typos => Peer::Typos,
+        };
+        if let Outcome::Skipped(why) = install(peer)? {
+            bail!("setting up {}: {why}", peer.name());
+        }
+    }
+    Ok(())
+}
+
+/// Sets up these peers; one that this machine cannot hold is said and left out.
+pub fn set_up(peers: &[Peer]) -> Result<()> {
+    for peer in peers {
+        install(*peer)?;
+    }
+    Ok(())
+}
+
+impl Peer {
+    /// Every peer.
+    pub const ALL: [Peer; 4] = [Peer::Litellm, Peer::Myworld, Peer::Projects, Peer::Typos];
+    /// Those the tests need; the rest is for other commands.
+    pub const OF_TESTS: [Peer; 3] = [Peer::Litellm, Peer::Myworld, Peer::Projects];
+
+    /// The name of its folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Litellm => "litellm",
+            Peer::Myworld => "myworld",
+            Peer::Projects => "projects",
+            Peer::Typos => "typos",
+        }
+    }
+
+    /// All that decides what the peer's folder holds.
+    fn recipe(self) -> String {
+        match self {
+            Peer::Litellm => venv::LITELLM.recipe(),
+            Peer::Myworld => venv::MYWORLD.recipe(),
+            Peer::Projects => projects::recipe(),
+            Peer::Typos => venv::TYPOS.recipe(),
+        }
+    }
+
+    fn make(self, folder: &Path) -> Result<Made> {
+        match self {
+            Peer::Litellm => venv::LITELLM.make(folder),
+            Peer::Myworld => venv::MYWORLD.make(folder),
+            Peer::Projects => projects::make(folder).map(|()| Made::Done),
+            Peer::Typos => venv::TYPOS.make(folder),
+        }
+    }
+}
+
+fn install(peer: Peer) -> Result<Outcome> {
+    let root = place::peers()?;
+    let started = Instant::now();
+    let outcome = install_in(&root, peer).with_context(|| format!("setting up {}", peer.name()))?;
+    let folder = root.join(peer.name());
+    match &outcome {
+        Outcome::Present => eprintln!("peer {}: present in {}", peer.name(), folder.display()),
+        Outcome::Installed => {
+            eprintln!("peer {}: installed in {}, {}", peer.name(), folder.display(), step::seconds(started));
+        }
+        Outcome::Skipped(why) => eprintln!("peer {}: skipped: {why}", peer.name()),
+    }
+    Ok(outcome)
+}
+
+fn install_in(root: &Path, peer: Peer) -> Result<Outcome> {
+    let folder = root.join(peer.name());
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    let guard = folder.join(".lock");
+    let guard = File::create(&guard).with_context(|| format!("opening {}", guard.display()))?;
+    guard.lock().context("waiting for another run that sets it up")?;
+
+    let stamp = folder.join(".stamp");
+    let wanted = hex::encode(Sha256::digest(peer.recipe()));
+    if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+        return Ok(Outcome::Present);
+    }
+    if stamp.exists() {
+        fs::remove_file(&stamp).with_context(|| format!("removing {}", stamp.display()))?;
+    }
+    match peer.make(&folder)? {
+        Made::Impossible(why) => Ok(Outcome::Skipped(why)),
+        Made::Done => {
+            fs::write(&stamp, wanted).with_context(|| format!("writing {}", stamp.display()))?;
+            Ok(Outcome::Installed)
+        }
+    }
+}
