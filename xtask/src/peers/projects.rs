@@ -63,7 +63,9 @@ fn rust(scratch: &Path) -> Result<PathBuf> {
     )?;
     step::run(place::cargo().args(["fetch", "--quiet", "--manifest-path"]).arg(&manifest))?;
     let metadata = step::read(
-        place::cargo().args(["metadata", "--format-version", "1", "--offline", "--manifest-path"]).arg(&manifest),
+        place::cargo()
+            .args(["metadata", "--format-version", "1", "--offline", "--manifest-path"])
+            .arg(&manifest),
     )?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata).context("reading cargo's metadata")?;
     let fetched = metadata["packages"]
@@ -76,7 +78,8 @@ fn rust(scratch: &Path) -> Result<PathBuf> {
 
     let tree = scratch.join("strsim");
     step::run(Command::new("cp").arg("-R").arg(fetched).arg(&tree))?;
-    fs::rename(tree.join("Cargo.toml.orig"), tree.join("Cargo.toml")).context("restoring Cargo.toml as written")?;
+    fs::rename(tree.join("Cargo.toml.orig"), tree.join("Cargo.toml"))
+        .context("restoring Cargo.toml as written")?;
     for added_by_cargo in [".cargo-ok", ".cargo_vcs_info.json", "Cargo.lock"] {
         let file = tree.join(added_by_cargo);
         if file.exists() {
@@ -98,7 +101,9 @@ fn python(scratch: &Path) -> Result<PathBuf> {
         pip
     };
     let wanted = format!("django=={DJANGO}");
-    step::run(pip().args(["download", "--no-binary", "django", "--no-deps", "--dest"]).arg(scratch).arg(&wanted))?;
+    step::run(
+        pip().args(["download", "--no-binary", "django", "--no-deps", "--dest"]).arg(scratch).arg(&wanted),
+    )?;
     let tree = scratch.join("django");
     unpack(&scratch.join(format!("django-{DJANGO}.tar.gz")), &tree)?;
     git(&tree, &["init", "--quiet", "--initial-branch", "main"])?;
@@ -109,8 +114,25 @@ fn python(scratch: &Path) -> Result<PathBuf> {
         pip().args(["install", "--no-deps", "--no-compile", "--target"]).arg(&vendor).args(DJANGO_TESTS_NEED),
     )?;
     step::run(Command::new("find").arg(&vendor).args([
-        "(", "-name", "bin", "-o", "-name", "RECORD", "-o", "-name", "INSTALLER", "-o", "-name", "REQUESTED", ")",
-        "-prune", "-exec", "rm", "-r", "{}", "+",
+        "(",
+        "-name",
+        "bin",
+        "-o",
+        "-name",
+        "RECORD",
+        "-o",
+        "-name",
+        "INSTALLER",
+        "-o",
+        "-name",
+        "REQUESTED",
+        ")",
+        "-prune",
+        "-exec",
+        "rm",
+        "-r",
+        "{}",
+        "+",
     ]))?;
     commit(
         &tree,

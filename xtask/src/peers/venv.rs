@@ -82,7 +82,8 @@ fn answers(python: &Path) -> bool {
 fn of_pyenv(minor: &str) -> Option<PathBuf> {
     let pyenv = place::program("pyenv")?;
     let versions = step::read(Command::new(&pyenv).args(["versions", "--bare"])).ok()?;
-    let version = versions.lines().map(str::trim).rfind(|version| version.starts_with(&format!("{minor}.")))?;
+    let version =
+        versions.lines().map(str::trim).rfind(|version| version.starts_with(&format!("{minor}.")))?;
     let prefix = step::read(Command::new(&pyenv).args(["prefix", version])).ok()?;
     Some(Path::new(prefix.trim()).join("bin/python")).filter(|python| answers(python))
 }
