@@ -138,13 +138,13 @@ impl Failure {
     pub fn classify(&self) -> Classification {
         let row = self.code.row();
         let arn = self.resource.as_deref().filter(|r| r.starts_with("arn:"));
-        let remedy = match (self.code, arn) {
-            (FailureCode::BlockedAuthFailure, Some(arn)) => {
+        let remedy = match arn {
+            Some(arn) if self.code == FailureCode::BlockedAuthFailure => {
                 format!(
                     "Let the task's role read the secret {arn} (secretsmanager:GetSecretValue), then submit again."
                 )
             }
-            _ => splice(row.remedy, self.resource.as_deref()),
+            Some(_) | None => splice(row.remedy, self.resource.as_deref()),
         };
         Classification {
             category: row.category,
@@ -159,15 +159,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.code.blocked_kind() {
-            Some(kind) => write!(f, "BLOCKED[{kind}]: {}", self.detail)?,
-            None => write!(f, "{}: {}", self.code, self.detail)?,
-        }
-        match (&self.resource, self.code.blocked_kind()) {
-            (Some(resource), Some(_)) if resource_in(&self.detail).is_none() => {
-                write!(f, " (resource: {resource})")
-            }
-            _ => Ok(()),
+        let Some(kind) = self.code.blocked_kind() else {
+            return write!(f, "{}: {}", self.code, self.detail);
+        };
+        write!(f, "BLOCKED[{kind}]: {}", self.detail)?;
+        match &self.resource {
+            Some(resource) if resource_in(&self.detail).is_none() => write!(f, " (resource: {resource})"),
+            Some(_) | None => Ok(()),
         }
     }
 }

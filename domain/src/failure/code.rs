@@ -359,17 +359,18 @@ impl FailureCode {
 
     /// The kind within `BLOCKED[kind]`, for failures of the agent's surroundings.
     pub fn blocked_kind(self) -> Option<&'static str> {
-        match self {
-            FailureCode::BlockedMissingSecret => Some("missing_secret"),
-            FailureCode::BlockedEgressDenied => Some("egress_denied"),
-            FailureCode::BlockedDependencyUnreachable => Some("dependency_unreachable"),
-            FailureCode::BlockedPolicyFailClosed => Some("policy_fail_closed"),
-            FailureCode::BlockedAuthFailure => Some("auth_failure"),
-            FailureCode::BlockedOther => Some("other"),
-            _ => None,
-        }
+        BLOCKED_KINDS.iter().find(|(code, _)| *code == self).map(|(_, kind)| *kind)
     }
 }
+
+const BLOCKED_KINDS: [(FailureCode, &str); 6] = [
+    (FailureCode::BlockedMissingSecret, "missing_secret"),
+    (FailureCode::BlockedEgressDenied, "egress_denied"),
+    (FailureCode::BlockedDependencyUnreachable, "dependency_unreachable"),
+    (FailureCode::BlockedPolicyFailClosed, "policy_fail_closed"),
+    (FailureCode::BlockedAuthFailure, "auth_failure"),
+    (FailureCode::BlockedOther, "other"),
+];
 
 impl fmt::Display for FailureCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,3 @@
+//! Tests of the domain against what is written elsewhere.
+
+mod guide;
