@@ -118,7 +118,10 @@ impl EventKind {
     pub fn is_terminal(self) -> bool {
         matches!(
             self,
-            EventKind::TaskCompleted | EventKind::TaskFailed | EventKind::TaskCancelled | EventKind::TaskTimedOut
+            EventKind::TaskCompleted
+                | EventKind::TaskFailed
+                | EventKind::TaskCancelled
+                | EventKind::TaskTimedOut
         )
     }
 }

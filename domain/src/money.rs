@@ -129,7 +129,14 @@ mod tests {
     use super::*;
 
     fn price(model: &str, input: f64) -> Price {
-        Price { model: model.into(), as_of: "2026-11-01".into(), input, output: 15.0, cache_read: Some(0.3), cache_write: None }
+        Price {
+            model: model.into(),
+            as_of: "2026-11-01".into(),
+            input,
+            output: 15.0,
+            cache_read: Some(0.3),
+            cache_write: None,
+        }
     }
 
     #[test]

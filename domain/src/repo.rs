@@ -22,7 +22,9 @@ pub enum RepoRef {
 
 /// A text that names no repository.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("repo must be OWNER/NAME, or an absolute path (or file:// URL) of a git repository on the server's machine; got {0:?}")]
+#[error(
+    "repo must be OWNER/NAME, or an absolute path (or file:// URL) of a git repository on the server's machine; got {0:?}"
+)]
 pub struct BadRepo(pub String);
 
 impl RepoRef {
@@ -61,7 +63,8 @@ impl FromStr for RepoRef {
         let bad = || BadRepo(text.chars().take(200).collect());
         let path = text.strip_prefix("file://").unwrap_or(text);
         if path.starts_with('/') {
-            let plain = Path::new(path).components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+            let plain =
+                Path::new(path).components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
             let normal: PathBuf = Path::new(path).components().collect();
             if !plain || path.bytes().any(|b| b < 0x20) || path.len() > 4_096 || normal == Path::new("/") {
                 return Err(bad());
@@ -102,7 +105,10 @@ mod tests {
 
     #[test]
     fn what_could_escape_or_confuse_is_refused() {
-        for bad in ["", "x", "../x", "./x", "a/..", "../..", "a/b/c", "a b/c", "/", "/a/../b", "/a\nb", "-", "a/", "/./"] {
+        for bad in [
+            "", "x", "../x", "./x", "a/..", "../..", "a/b/c", "a b/c", "/", "/a/../b", "/a\nb", "-", "a/",
+            "/./",
+        ] {
             assert!(bad.parse::<RepoRef>().is_err(), "{bad:?}");
         }
     }

@@ -44,7 +44,9 @@ impl GateResult {
     pub fn passed(self) -> Option<bool> {
         match self {
             GateResult::Passed => Some(true),
-            GateResult::Failed | GateResult::FailedAsBefore | GateResult::TimedOut | GateResult::Infra => Some(false),
+            GateResult::Failed | GateResult::FailedAsBefore | GateResult::TimedOut | GateResult::Infra => {
+                Some(false)
+            }
             GateResult::Inert => None,
         }
     }

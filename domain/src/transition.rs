@@ -89,11 +89,13 @@ impl Task {
             return Change::Refused(refused);
         }
         if from.is_terminal() {
-            let repeat = match (&command, from) {
-                (Command::Cancel { .. }, Status::Cancelled) | (Command::Complete { .. }, Status::Completed) => true,
-                (Command::Fail { .. }, Status::Failed) | (Command::TimeOut { .. }, Status::TimedOut) => true,
-                _ => false,
-            };
+            let repeat = matches!(
+                (&command, from),
+                (Command::Cancel { .. }, Status::Cancelled)
+                    | (Command::Complete { .. }, Status::Completed)
+                    | (Command::Fail { .. }, Status::Failed)
+                    | (Command::TimeOut { .. }, Status::TimedOut)
+            );
             return if repeat { Change::Nothing } else { Change::Refused(Refused::Terminal(from)) };
         }
         match command {
@@ -101,7 +103,9 @@ impl Task {
             Command::Enqueue => self.enqueue(now),
             Command::PickUp => self.pick_up(now),
             Command::Admit => self.admit(now),
-            Command::PreflightPassed { base_branch, warnings } => self.preflight_passed(base_branch, &warnings, now),
+            Command::PreflightPassed { base_branch, warnings } => {
+                self.preflight_passed(base_branch, &warnings, now)
+            }
             Command::SessionStarted { session } => self.session_started(session, now),
             Command::AgentStarted { .. } => self.agent_started(now),
             Command::OpenGate { request_id, until, .. } => self.open_gate(request_id, until, now),
@@ -109,7 +113,9 @@ impl Task {
             Command::Park { why, not_before } => self.park(why, not_before, now),
             Command::Report { report, .. } => match &self.state {
                 State::Finalizing { .. } => Change::Nothing,
-                State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => self.too_early(),
+                State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => {
+                    self.too_early()
+                }
                 state => match state.session().cloned() {
                     Some(session) => {
                         let event = NewEvent::new(
@@ -119,7 +125,12 @@ impl Task {
                                 "turns_attempted": report.turns_attempted, "head_sha": report.head_sha,
                             }),
                         );
-                        self.to(State::Finalizing { since: now, session, report }, vec![event], Slots::Keep, now)
+                        self.to(
+                            State::Finalizing { since: now, session, report },
+                            vec![event],
+                            Slots::Keep,
+                            now,
+                        )
                     }
                     None => self.wrong_state(),
                 },
@@ -128,7 +139,8 @@ impl Task {
             Command::Fail { failure, results } => self.fail(failure, results.map(|r| *r), now),
             Command::TimeOut { failure } => self.time_out(failure, now),
             Command::Cancel { by } => {
-                let event = NewEvent::new(EventKind::TaskCancelled, json!({ "cancelled_by": by, "from": from }));
+                let event =
+                    NewEvent::new(EventKind::TaskCancelled, json!({ "cancelled_by": by, "from": from }));
                 self.end(State::Cancelled { since: now, by }, vec![event], now)
             }
         }
@@ -137,7 +149,9 @@ impl Task {
     /// Commands of a box carry its attempt; only the current one counts.
     fn fenced(&self, command: &Command) -> Option<Refused> {
         match command {
-            Command::AgentStarted { attempt } | Command::OpenGate { attempt, .. } | Command::Report { attempt, .. } => {
+            Command::AgentStarted { attempt }
+            | Command::OpenGate { attempt, .. }
+            | Command::Report { attempt, .. } => {
                 (*attempt != self.attempt).then_some(Refused::Superseded(*attempt))
             }
             Command::ConfirmUploads
@@ -196,7 +210,11 @@ impl Task {
     fn box_to_stop(&self) -> Option<StopSession> {
         let may_exist = matches!(self.state, State::Hydrating { phase: Hydration::Dispatch { .. }, .. });
         let session = self.state.session().cloned();
-        (may_exist || session.is_some()).then(|| StopSession { task: self.id, attempt: self.attempt, session })
+        (may_exist || session.is_some()).then_some(StopSession {
+            task: self.id,
+            attempt: self.attempt,
+            session,
+        })
     }
 
     fn confirm_uploads(&self, now: Timestamp) -> Change {
@@ -219,7 +237,8 @@ impl Task {
                     EventKind::AdmissionQueued,
                     json!({ "reason": "concurrency_limit", "admission_attempts": attempts }),
                 );
-                let state = State::Queued { since: now, why: QueueReason::ConcurrencyLimit, not_before: None };
+                let state =
+                    State::Queued { since: now, why: QueueReason::ConcurrencyLimit, not_before: None };
                 match self.to(state, vec![event], Slots::Keep, now) {
                     Change::Applied(mut applied) => {
                         applied.task.admission_attempts = attempts;
@@ -251,7 +270,8 @@ impl Task {
     fn admit(&self, now: Timestamp) -> Change {
         match self.state {
             State::Submitted { .. } => {
-                let event = NewEvent::new(EventKind::HydrationStarted, json!({ "attempt": self.attempt.next() }));
+                let event =
+                    NewEvent::new(EventKind::HydrationStarted, json!({ "attempt": self.attempt.next() }));
                 let state = State::Hydrating { since: now, phase: Hydration::Preflight };
                 match self.to(state, vec![event], Slots::Take, now) {
                     Change::Applied(mut applied) => {
@@ -325,7 +345,9 @@ impl Task {
                 }
             }
             State::Hydrating { .. } => self.too_early(),
-            State::Running { .. } | State::AwaitingApproval { .. } | State::Finalizing { .. } => Change::Nothing,
+            State::Running { .. } | State::AwaitingApproval { .. } | State::Finalizing { .. } => {
+                Change::Nothing
+            }
             _ => self.wrong_state(),
         }
     }
@@ -334,7 +356,10 @@ impl Task {
         match &self.state {
             State::AwaitingApproval { request_id: open, .. } if *open == request_id => Change::Nothing,
             State::Running { session, .. } | State::Hydrating { phase: Hydration::Boot { session }, .. } => {
-                let event = NewEvent::new(EventKind::ApprovalOpened, json!({ "request_id": request_id, "until": until }));
+                let event = NewEvent::new(
+                    EventKind::ApprovalOpened,
+                    json!({ "request_id": request_id, "until": until }),
+                );
                 let session = session.clone();
                 let state = State::AwaitingApproval { since: now, session, request_id, until };
                 self.to(state, vec![event], Slots::Keep, now)
@@ -347,7 +372,12 @@ impl Task {
         match &self.state {
             State::AwaitingApproval { session, request_id: open, .. } if open == request_id => {
                 let event = NewEvent::new(EventKind::ApprovalClosed, json!({ "request_id": request_id }));
-                self.to(State::Running { since: now, session: session.clone() }, vec![event], Slots::Keep, now)
+                self.to(
+                    State::Running { since: now, session: session.clone() },
+                    vec![event],
+                    Slots::Keep,
+                    now,
+                )
             }
             State::Running { .. } => Change::Nothing,
             _ => self.wrong_state(),
@@ -460,7 +490,9 @@ fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
         State::Hydrating { phase: Hydration::Boot { .. }, .. }
         | State::Running { .. }
         | State::AwaitingApproval { .. } => Some(after(now, limit::SUPERVISE_INTERVAL)),
-        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } | State::TimedOut { .. } => None,
+        State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } | State::TimedOut { .. } => {
+            None
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! `BGAGENT_REGENERATE_GUIDE=1 cargo test -p domain guide`.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use domain::{EventKind, Failure, FailureCode};
@@ -21,16 +20,14 @@ fn failures_table() -> String {
     for code in FailureCode::ALL {
         let c = Failure::new(code, "").classify();
         let again = if c.retryable { "yes" } else { "no" };
-        writeln!(
-            table,
-            "| `{code}` | **{}.** {} | {} | {} | {again} | {} |",
+        table += &format!(
+            "| `{code}` | **{}.** {} | {} | {} | {again} | {} |\n",
             c.title,
             c.description,
             c.category.as_str(),
             c.error_class.as_str(),
             c.remedy
-        )
-        .unwrap();
+        );
     }
     table
 }
