@@ -1,1 +1,4 @@
 //! worker
+
+pub mod guidance;
+pub mod tool;

@@ -1,0 +1,120 @@
+//! The work tree with what the tools remember of it: files seen, the list of steps, processes left running.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::process::Background;
+use super::todo::Todo;
+use super::{Environment, ToolError, path};
+
+/// Shared by the tools of one task. Locks are held for a look-up only, never across I/O or an await.
+#[derive(Debug)]
+pub struct Workspace {
+    root: PathBuf,
+    environment: Environment,
+    seen: Mutex<HashMap<PathBuf, Stamp>>,
+    todos: Mutex<Vec<Todo>>,
+    background: Background,
+}
+
+/// A file as it was when the model last saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    bytes: u64,
+}
+
+/// What the model knows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// There is no such file.
+    Absent,
+    /// It has never seen it.
+    Unseen,
+    /// It saw it, and it changed since.
+    Stale,
+    /// It saw it as it is.
+    Current,
+}
+
+impl Workspace {
+    /// The work tree at `root`, whose commands run with `environment`.
+    pub fn open(root: &Path, environment: Environment) -> io::Result<Self> {
+        Ok(Self {
+            root: root.canonicalize()?,
+            environment,
+            seen: Mutex::default(),
+            todos: Mutex::default(),
+            background: Background::default(),
+        })
+    }
+
+    /// Its folder, canonical.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What commands run with.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Processes that commands left running.
+    pub fn background(&self) -> &Background {
+        &self.background
+    }
+
+    /// A file or folder to look at.
+    pub fn resolve(&self, asked: &str) -> Result<PathBuf, ToolError> {
+        path::resolve(&self.root, asked)
+    }
+
+    /// A file to write.
+    pub fn resolve_writable(&self, asked: &str) -> Result<PathBuf, ToolError> {
+        path::resolve_writable(&self.root, asked)
+    }
+
+    /// The path as shown to the model.
+    pub fn shown(&self, path: &Path) -> String {
+        path::shown(&self.root, path)
+    }
+
+    /// Remembers that the model now knows the file as it is on disk.
+    pub fn mark_seen(&self, file: &Path) {
+        if let Some(stamp) = stamp(file) {
+            lock(&self.seen).insert(file.to_owned(), stamp);
+        }
+    }
+
+    /// What the model knows of the file.
+    pub fn known(&self, file: &Path) -> Known {
+        let Some(now) = stamp(file) else { return Known::Absent };
+        match lock(&self.seen).get(file) {
+            None => Known::Unseen,
+            Some(then) if *then == now => Known::Current,
+            Some(_) => Known::Stale,
+        }
+    }
+
+    /// The list of steps.
+    pub fn todos(&self) -> Vec<Todo> {
+        lock(&self.todos).clone()
+    }
+
+    /// Replaces the list of steps.
+    pub fn set_todos(&self, todos: Vec<Todo>) {
+        *lock(&self.todos) = todos;
+    }
+}
+
+fn stamp(file: &Path) -> Option<Stamp> {
+    let meta = file.metadata().ok()?;
+    Some(Stamp { modified: meta.modified().ok(), bytes: meta.len() })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
