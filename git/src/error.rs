@@ -95,9 +95,15 @@ impl GitErrorKind {
             "unexpected disconnect",
         ]) {
             GitErrorKind::Network
-        } else if has(&["permission denied", "read-only file system", "operation not permitted", "insufficient permission"]) {
+        } else if has(&[
+            "permission denied",
+            "read-only file system",
+            "operation not permitted",
+            "insufficient permission",
+        ]) {
             GitErrorKind::Permission
-        } else if has(&["not a git repository", "does not appear to be a git repository", "cannot change to"]) {
+        } else if has(&["not a git repository", "does not appear to be a git repository", "cannot change to"])
+        {
             GitErrorKind::NotARepository
         } else if has(&[
             "not found",
@@ -148,20 +154,29 @@ impl GitError {
     pub(crate) fn not_started(doing: &str, dir: Option<&PathBuf>, error: &std::io::Error) -> GitError {
         let missing_dir = dir.filter(|d| !d.is_dir());
         match (error.kind(), missing_dir) {
-            (std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory, Some(dir)) => {
-                Self::said(doing, GitErrorKind::NotARepository, format!("there is no directory {}", dir.display()))
+            (std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory, Some(dir)) => Self::said(
+                doing,
+                GitErrorKind::NotARepository,
+                format!("there is no directory {}", dir.display()),
+            ),
+            (std::io::ErrorKind::NotFound, None) => Self::said(
+                doing,
+                GitErrorKind::NotInstalled,
+                "git is not installed, or not on PATH; install git 2.31 or later",
+            ),
+            (std::io::ErrorKind::PermissionDenied, _) => {
+                Self::said(doing, GitErrorKind::Permission, error.to_string())
             }
-            (std::io::ErrorKind::NotFound, None) => {
-                Self::said(doing, GitErrorKind::NotInstalled, "git is not installed, or not on PATH; install git 2.31 or later")
-            }
-            (std::io::ErrorKind::PermissionDenied, _) => Self::said(doing, GitErrorKind::Permission, error.to_string()),
             (_, _) => Self::said(doing, GitErrorKind::Other, format!("git could not be started: {error}")),
         }
     }
 }
 
 fn exit_text(code: Option<i32>) -> String {
-    code.map_or_else(|| "git was ended by a signal".to_owned(), |c| format!("git exited with {c} and said nothing"))
+    code.map_or_else(
+        || "git was ended by a signal".to_owned(),
+        |c| format!("git exited with {c} and said nothing"),
+    )
 }
 
 /// Removes the given secrets, and whatever stands before `@` in a URL.
@@ -175,7 +190,9 @@ pub fn redact(text: &str, secrets: &[String]) -> String {
     while let Some(at) = rest.find("://") {
         let (before, after) = rest.split_at(at + 3);
         out.push_str(before);
-        let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"').unwrap_or(after.len());
+        let end = after
+            .find(|c: char| c == '/' || c.is_whitespace() || c == '\'' || c == '"')
+            .unwrap_or(after.len());
         rest = match after[..end].rfind('@') {
             Some(user_end) => {
                 out.push_str("***");
@@ -208,16 +225,34 @@ mod tests {
     fn kinds_are_read_from_what_git_says() {
         for (said, kind) in [
             ("fatal: Authentication failed for 'https://github.com/a/b.git/'", GitErrorKind::Auth),
-            ("fatal: could not read Username for 'https://github.com': terminal prompts disabled", GitErrorKind::Auth),
-            ("remote: Repository not found.\nfatal: repository 'https://github.com/a/b/' not found", GitErrorKind::NotFound),
+            (
+                "fatal: could not read Username for 'https://github.com': terminal prompts disabled",
+                GitErrorKind::Auth,
+            ),
+            (
+                "remote: Repository not found.\nfatal: repository 'https://github.com/a/b/' not found",
+                GitErrorKind::NotFound,
+            ),
             ("fatal: unable to access 'https://x/': Could not resolve host: x", GitErrorKind::Network),
-            ("fatal: unable to access 'https://x/': The requested URL returned error: 503", GitErrorKind::Network),
-            ("fatal: unable to access 'https://x/': The requested URL returned error: 403", GitErrorKind::Auth),
-            ("fatal: not a git repository (or any of the parent directories): .git", GitErrorKind::NotARepository),
+            (
+                "fatal: unable to access 'https://x/': The requested URL returned error: 503",
+                GitErrorKind::Network,
+            ),
+            (
+                "fatal: unable to access 'https://x/': The requested URL returned error: 403",
+                GitErrorKind::Auth,
+            ),
+            (
+                "fatal: not a git repository (or any of the parent directories): .git",
+                GitErrorKind::NotARepository,
+            ),
             (" ! [rejected]        main -> main (non-fast-forward)", GitErrorKind::Rejected),
             (" ! [remote rejected] main -> main (protected branch hook declined)", GitErrorKind::Rejected),
             ("error: unable to write file x: No space left on device", GitErrorKind::DiskFull),
-            ("error: insufficient permission for adding an object to repository database", GitErrorKind::Permission),
+            (
+                "error: insufficient permission for adding an object to repository database",
+                GitErrorKind::Permission,
+            ),
             ("fatal: ambiguous argument 'x': unknown revision or path", GitErrorKind::NotFound),
             ("fatal: something new", GitErrorKind::Other),
         ] {
@@ -227,7 +262,8 @@ mod tests {
 
     #[test]
     fn credentials_are_cut_from_words_and_urls() {
-        let text = redact("fatal: https://me:s3cret@host/x and tok-123, see http://plain/p@q", &["tok-123".into()]);
+        let text =
+            redact("fatal: https://me:s3cret@host/x and tok-123, see http://plain/p@q", &["tok-123".into()]);
         assert_eq!(text, "fatal: https://***@host/x and ***, see http://plain/p@q");
     }
 

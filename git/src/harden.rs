@@ -104,7 +104,10 @@ pub fn environment() -> Vec<(OsString, OsString)> {
 /// Configuration as the environment variables that carry it.
 pub fn as_environment(config: &[(String, String)]) -> Vec<(OsString, OsString)> {
     let pair = |(n, (key, value)): (usize, &(String, String))| {
-        [(format!("GIT_CONFIG_KEY_{n}").into(), key.into()), (format!("GIT_CONFIG_VALUE_{n}").into(), value.into())]
+        [
+            (format!("GIT_CONFIG_KEY_{n}").into(), key.into()),
+            (format!("GIT_CONFIG_VALUE_{n}").into(), value.into()),
+        ]
     };
     let count = (OsString::from("GIT_CONFIG_COUNT"), OsString::from(config.len().to_string()));
     std::iter::once(count).chain(config.iter().enumerate().flat_map(pair)).collect()

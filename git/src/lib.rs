@@ -24,8 +24,8 @@ pub mod transfer;
 
 pub use error::{GitError, GitErrorKind};
 pub use read::{
-    DiffStat, Kind, Layout, RemoteHead, StatusEntry, count_commits, current_branch, diff_stat, is_ancestor, layout,
-    local_branches, ls_remote_heads, rev_parse, status_porcelain, version,
+    DiffStat, Kind, Layout, RemoteHead, StatusEntry, count_commits, current_branch, diff_stat, is_ancestor,
+    layout, local_branches, ls_remote_heads, rev_parse, status_porcelain, version,
 };
 pub use run::{Git, Output, Process};
-pub use transfer::{BasicAuth, fetch, push};
+pub use transfer::{BasicAuth, fetch, hand_over, push};

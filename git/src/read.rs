@@ -108,8 +108,13 @@ pub async fn rev_parse(dir: impl AsRef<Path>, rev: &str) -> Result<Option<String
 pub async fn current_branch(dir: impl AsRef<Path>) -> Result<Option<String>, GitError> {
     let dir = dir.as_ref();
     let doing = format!("asking for the current branch of {}", dir.display());
-    let out =
-        Git::new().dir(dir).args(["symbolic-ref", "--quiet", "HEAD"]).exits(&[0, 1]).doing(doing).run().await?;
+    let out = Git::new()
+        .dir(dir)
+        .args(["symbolic-ref", "--quiet", "HEAD"])
+        .exits(&[0, 1])
+        .doing(doing)
+        .run()
+        .await?;
     Ok(out.text().strip_prefix("refs/heads/").map(str::to_owned))
 }
 
@@ -117,8 +122,12 @@ pub async fn current_branch(dir: impl AsRef<Path>) -> Result<Option<String>, Git
 pub async fn local_branches(dir: impl AsRef<Path>) -> Result<Vec<String>, GitError> {
     let dir = dir.as_ref();
     let doing = format!("listing the branches of {}", dir.display());
-    let out =
-        Git::new().dir(dir).args(["for-each-ref", "--format=%(refname)", "refs/heads/"]).doing(doing).run().await?;
+    let out = Git::new()
+        .dir(dir)
+        .args(["for-each-ref", "--format=%(refname)", "refs/heads/"])
+        .doing(doing)
+        .run()
+        .await?;
     Ok(out.text().lines().filter_map(|l| l.strip_prefix("refs/heads/")).map(str::to_owned).collect())
 }
 
@@ -154,7 +163,8 @@ pub async fn ls_remote_heads(
     auth: Option<&BasicAuth<'_>>,
     patterns: &[&str],
 ) -> Result<Vec<RemoteHead>, GitError> {
-    let mut git = Git::new().args(["ls-remote", "--heads", "--upload-pack", crate::harden::UPLOAD_PACK, "--", url]);
+    let mut git =
+        Git::new().args(["ls-remote", "--heads", "--upload-pack", crate::harden::UPLOAD_PACK, "--", url]);
     git = git.args(patterns).doing(format!("listing the branches of {}", crate::error::redact(url, &[])));
     if let Some(auth) = auth {
         git = git.auth(url, auth.0);
@@ -176,13 +186,21 @@ pub async fn status_porcelain(dir: impl AsRef<Path>) -> Result<Vec<StatusEntry>,
     let filters = filters(dir).await?;
     let out = Git::new()
         .dir(dir)
-        .args(["status", "--porcelain=v1", "-z", "--no-renames", "--ignore-submodules=all", "--untracked-files=normal"])
+        .args([
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--no-renames",
+            "--ignore-submodules=all",
+            "--untracked-files=normal",
+        ])
         .without_filters(filters)
         .doing(doing)
         .run()
         .await?;
     let text = String::from_utf8_lossy(&out.stdout);
-    let entry = |line: &str| Some(StatusEntry { code: line.get(..2)?.to_owned(), path: line.get(3..)?.to_owned() });
+    let entry =
+        |line: &str| Some(StatusEntry { code: line.get(..2)?.to_owned(), path: line.get(3..)?.to_owned() });
     Ok(text.split('\0').filter_map(entry).collect())
 }
 
@@ -193,7 +211,15 @@ pub async fn diff_stat(dir: impl AsRef<Path>, base: &str, head: &str) -> Result<
     let range = format!("{}...{}", commit(base, &doing)?, commit(head, &doing)?);
     let out = Git::new()
         .dir(dir)
-        .args(["diff", "--numstat", "-z", "--no-renames", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all"])
+        .args([
+            "diff",
+            "--numstat",
+            "-z",
+            "--no-renames",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--ignore-submodules=all",
+        ])
         .args([range.as_str(), "--"])
         .doing(doing)
         .run()

@@ -211,7 +211,9 @@ impl Git {
     pub fn spawn(&self) -> Result<Process, GitError> {
         let mut command = Command::new("git");
         command.arg("--no-pager").args(&self.args).env_clear().envs(harden::environment());
-        command.envs(harden::as_environment(&self.configuration())).envs(self.env.iter().map(|(k, v)| (k, v)));
+        command
+            .envs(harden::as_environment(&self.configuration()))
+            .envs(self.env.iter().map(|(k, v)| (k, v)));
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
         }
@@ -220,7 +222,12 @@ impl Git {
         command.process_group(0).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|e| GitError::not_started(&self.what(), self.dir.as_ref(), &e))?;
-        Ok(Process { stdin: child.stdin.take(), stdout: child.stdout.take(), stderr: child.stderr.take(), child })
+        Ok(Process {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            child,
+        })
     }
 
     fn configuration(&self) -> Vec<(String, String)> {

@@ -22,7 +22,7 @@ pub async fn fetch(
 ) -> Result<(), GitError> {
     let mut git = Git::new()
         .dir(dir)
-        .args(["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"])
+        .args(["fetch", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"])
         .args(["--no-auto-maintenance", "--update-shallow", "--upload-pack", UPLOAD_PACK, "--", url])
         .args(refspecs)
         .doing(format!("fetching from {}", redact(url, &[])));
@@ -42,13 +42,40 @@ pub async fn push(
 ) -> Result<(), GitError> {
     let mut git = Git::new()
         .dir(dir)
-        .args(["push", "--quiet", "--porcelain", "--no-follow-tags", "--no-verify", "--", url])
+        .args(["push", "--no-follow-tags", "--no-verify", "--", url])
         .arg(refspec.trim_start_matches('+'))
         .doing(format!("pushing to {}", redact(url, &[])));
     if let Some(auth) = auth {
         git = git.auth(url, auth.0);
     }
     git.run().await.map(drop)
+}
+
+/// Makes `branch` of the repository `target` on this disk point to `sha`, a commit of the repository `from`. Nothing is
+/// forced, no branch that is checked out is moved, no hook of `target` runs, and the shallow bounds of `from` are not
+/// taken over.
+pub async fn hand_over(
+    from: impl AsRef<Path>,
+    target: impl AsRef<Path>,
+    sha: &str,
+    branch: &str,
+) -> Result<(), GitError> {
+    Git::new()
+        .dir(&target)
+        .args([
+            "fetch",
+            "--no-tags",
+            "--no-recurse-submodules",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+        ])
+        .args(["--upload-pack", UPLOAD_PACK, "--"])
+        .arg(from.as_ref())
+        .arg(format!("{sha}:refs/heads/{branch}"))
+        .doing(format!("making branch {branch} in {}", target.as_ref().display()))
+        .run()
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
