@@ -59,7 +59,9 @@ fn hint(kind: ErrorKind) -> &'static str {
         ErrorKind::PermissionDenied => {
             ": this user may not; give the folder to the user of the server, or set another state folder"
         }
-        ErrorKind::ReadOnlyFilesystem => ": the file system is read-only; set a state folder that can be written",
+        ErrorKind::ReadOnlyFilesystem => {
+            ": the file system is read-only; set a state folder that can be written"
+        }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
             ": the disk (or quota) is full; free space or remove ended sessions"
         }
@@ -78,7 +80,9 @@ mod tests {
     fn told(errno: Errno) -> (ComputeError, String) {
         let error = PathError::at("writing", Path::new("/state/x"))(errno.into()).of("starting s");
         let chain = match &error {
-            ComputeError::Unavailable { source, .. } | ComputeError::Denied { source, .. } => source.to_string(),
+            ComputeError::Unavailable { source, .. } | ComputeError::Denied { source, .. } => {
+                source.to_string()
+            }
             ComputeError::Unsupported { reason, .. } => reason.clone(),
         };
         (error, chain)

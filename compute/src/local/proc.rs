@@ -63,7 +63,9 @@ pub(super) fn snapshot() -> io::Result<Vec<Process>> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let entry = entry?;
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         if let Some(process) = read(pid)? {
             all.push(process);
         }
@@ -78,7 +80,8 @@ pub(super) fn read(pid: i32) -> io::Result<Option<Process>> {
         return Err(io::Error::new(ErrorKind::InvalidData, format!("/proc/{pid}/stat is not understood")));
     };
     if process.life != Life::Ended {
-        process.mark = slurp(&format!("/proc/{pid}/environ"))?.map_or(Mark::Unknown, |text| parse_mark(&text));
+        process.mark =
+            slurp(&format!("/proc/{pid}/environ"))?.map_or(Mark::Unknown, |text| parse_mark(&text));
     }
     Ok(Some(process))
 }

@@ -10,7 +10,7 @@
 //! worker has died. (While the worker lives it adopts orphans, so they stay descendants.) An ordinary process tree
 //! has no wall around it; the tiers with one do.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -81,11 +81,14 @@ pub(super) fn members(all: &[Process], target: &Target, known: &HashSet<Identity
             || process.mark == Mark::Session(target.name.clone());
     }
     let sid = target.worker.map(|w| w.pid).filter(|sid| session_is_ours(all, &ours, *sid));
+    let at: HashMap<i32, usize> = all.iter().enumerate().map(|(i, p)| (p.pid, i)).collect();
     loop {
         let mut grew = false;
         for (i, process) in all.iter().enumerate() {
             let in_session = sid == Some(process.sid);
-            if !ours[i] && (in_session || parent_is_ours(all, &ours, process)) {
+            // A parent started before its child; if not, its id was reused while we looked.
+            let parent = at.get(&process.ppid).filter(|p| all[**p].start_ticks <= process.start_ticks);
+            if !ours[i] && (in_session || parent.is_some_and(|p| ours[*p])) {
                 ours[i] = true;
                 grew = true;
             }
@@ -182,13 +185,6 @@ fn session_is_ours(all: &[Process], ours: &[bool], sid: i32) -> bool {
         Some(leader) => ours[leader],
         None => all.iter().zip(ours).any(|(p, ours)| *ours && p.sid == sid && p.life != Life::Ended),
     }
-}
-
-/// A parent started before its child; if not, its id was reused while we looked.
-fn parent_is_ours(all: &[Process], ours: &[bool], child: &Process) -> bool {
-    all.iter()
-        .zip(ours)
-        .any(|(p, ours)| *ours && p.pid == child.ppid && p.start_ticks <= child.start_ticks && p.pid != child.pid)
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ fn machine(text: &str) -> Vec<Process> {
 #[track_caller]
 fn check(text: &str, expected: &[i32]) {
     let target = Target { name: "s".into(), worker: Some(Identity { pid: 100, start_ticks: 10 }) };
-    let mut found: Vec<i32> = members(&machine(text), &target, &HashSet::new()).iter().map(|p| p.pid).collect();
+    let mut found: Vec<i32> =
+        members(&machine(text), &target, &HashSet::new()).iter().map(|p| p.pid).collect();
     found.sort_unstable();
     assert_eq!(found, expected, "{text}");
 }

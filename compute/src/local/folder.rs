@@ -1,0 +1,356 @@
+//! One session's folder: the files through which the control plane and the worker agree on who runs.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use domain::{Attempt, IsolationTier, TaskId};
+use nix::fcntl::{Flock, FlockArg};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::error::PathError;
+use super::tree::{Identity, Target};
+
+const TAIL_MAX_BYTES: usize = 4 * 1024;
+
+/// `session.json`: what the worker must know to attach. Holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SessionFile {
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) gateway: String,
+    pub(super) tier: IsolationTier,
+}
+
+/// `pid`: who the worker is. Written by the worker itself, when it holds `lock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct PidFile {
+    pid: i32,
+    start_ticks: u64,
+}
+
+/// The folder of one (task, attempt). Making this value touches nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub(super) task: TaskId,
+    pub(super) attempt: Attempt,
+    pub(super) path: PathBuf,
+}
+
+impl Folder {
+    pub(super) fn new(sessions: &Path, task: TaskId, attempt: Attempt) -> Self {
+        Self { task, attempt, path: sessions.join(format!("{task}-{attempt}")) }
+    }
+
+    /// The folder whose name this is; `None` for a name that is not a session's.
+    pub(super) fn parse(sessions: &Path, name: &str) -> Option<Self> {
+        let (task, attempt) = name.split_once('-')?;
+        let folder = Self::new(sessions, task.parse().ok()?, Attempt(attempt.parse().ok()?));
+        (folder.name() == name).then_some(folder)
+    }
+
+    /// `<task>-<attempt>`: the name of the folder, and the mark of the session's processes.
+    pub(super) fn name(&self) -> String {
+        format!("{}-{}", self.task, self.attempt)
+    }
+
+    pub(super) fn target(&self, worker: Option<Identity>) -> Target {
+        Target { name: self.name(), worker }
+    }
+
+    /// Makes the folder, and those above it, for this user alone.
+    pub(super) fn create(&self) -> Result<(), PathError> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&self.path)
+            .map_err(PathError::at("creating the session folder", &self.path))
+    }
+
+    /// Holds off every other control plane that starts or purges this session; `None` when one is at it.
+    pub(super) fn turn(&self) -> Result<Option<Flock<File>>, PathError> {
+        self.try_lock("turn")
+    }
+
+    /// Whether a worker holds the session. Taking the lock for the look is harmless: a worker that comes at just this
+    /// moment takes itself for a second one and ends, and the caller, who found nobody, starts another.
+    pub(super) fn is_held(&self) -> Result<bool, PathError> {
+        Ok(self.try_lock("lock")?.is_none())
+    }
+
+    /// Who the worker is, once it has said so.
+    pub(super) fn worker(&self) -> Result<Option<Identity>, PathError> {
+        let path = self.path.join("pid");
+        let Some(text) =
+            absent_ok(std::fs::read_to_string(&path)).map_err(PathError::at("reading", &path))?
+        else {
+            return Ok(None);
+        };
+        let pid: PidFile =
+            serde_json::from_str(&text).map_err(io::Error::from).map_err(PathError::at("reading", &path))?;
+        Ok(Some(Identity { pid: pid.pid, start_ticks: pid.start_ticks }))
+    }
+
+    pub(super) fn session(&self) -> Result<Option<SessionFile>, PathError> {
+        let path = self.path.join("session.json");
+        let Some(text) =
+            absent_ok(std::fs::read_to_string(&path)).map_err(PathError::at("reading", &path))?
+        else {
+            return Ok(None);
+        };
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(io::Error::from)
+            .map_err(PathError::at("reading", &path))
+    }
+
+    pub(super) fn write_session(&self, file: &SessionFile) -> Result<(), PathError> {
+        let text = serde_json::to_vec(file).map_err(io::Error::from);
+        text.and_then(|text| self.write("session.json", &text))
+            .map_err(PathError::at("writing", &self.path.join("session.json")))
+    }
+
+    pub(super) fn write_bootstrap(&self, token: &SecretString) -> Result<(), PathError> {
+        self.write("bootstrap", token.expose_secret().as_bytes())
+            .map_err(PathError::at("writing", &self.path.join("bootstrap")))
+    }
+
+    /// Takes the token back when nobody is going to use it.
+    pub(super) fn remove_bootstrap(&self) -> Result<(), PathError> {
+        let path = self.path.join("bootstrap");
+        absent_ok(std::fs::remove_file(&path)).map(|_| ()).map_err(PathError::at("removing", &path))
+    }
+
+    /// The exit code that the worker, or whoever reaped it, has written.
+    pub(super) fn exit(&self) -> Result<Option<i32>, PathError> {
+        let path = self.path.join("exit");
+        let text = absent_ok(std::fs::read_to_string(&path)).map_err(PathError::at("reading", &path))?;
+        Ok(text.and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// Keeps the code of a worker that could not write it itself (it was killed, say), so that a later control plane
+    /// knows it too. A process that was not this session's worker writes nothing.
+    pub(super) fn keep_exit(&self, pid: i32, code: i32) -> Result<(), PathError> {
+        let is_worker = self.worker()?.is_some_and(|worker| worker.pid == pid);
+        if is_worker && self.exit()?.is_none() {
+            let path = self.path.join("exit");
+            self.write("exit", code.to_string().as_bytes()).map_err(PathError::at("writing", &path))?;
+        }
+        Ok(())
+    }
+
+    /// `worker.log`, to append to.
+    pub(super) fn log(&self) -> Result<File, PathError> {
+        let path = self.path.join("worker.log");
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(PathError::at("opening", &path))
+    }
+
+    /// The end of `worker.log`, fit to be shown. What cannot be read is not worth an error.
+    pub(super) fn tail(&self) -> String {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(self.path.join("worker.log"))?;
+            let size = file.metadata()?.len();
+            file.seek(SeekFrom::Start(size.saturating_sub(2 * TAIL_MAX_BYTES as u64)))?;
+            let mut text = Vec::new();
+            file.take(2 * TAIL_MAX_BYTES as u64).read_to_end(&mut text)?;
+            Ok(text)
+        };
+        printable_tail(&String::from_utf8_lossy(&read().unwrap_or_default()))
+    }
+
+    /// Removes the folder with all that is in it. Folders that tools made read-only (module caches) are no obstacle.
+    pub(super) fn remove(&self) -> Result<(), PathError> {
+        let first = absent_ok(std::fs::remove_dir_all(&self.path));
+        match first {
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                open_up(&self.path).map_err(PathError::at("making removable", &self.path))?;
+                absent_ok(std::fs::remove_dir_all(&self.path))
+            }
+            other => other,
+        }
+        .map(|_| ())
+        .map_err(PathError::at("removing", &self.path))
+    }
+
+    /// Whole or not at all, readable by this user alone.
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let temporary = self.path.join(format!(".{name}.new"));
+        let write = || {
+            // Not `truncate`: what a crash left may have another mode.
+            absent_ok(std::fs::remove_file(&temporary))?;
+            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, self.path.join(name))
+        };
+        write().inspect_err(|_| {
+            // The first error is the one to tell.
+            drop(std::fs::remove_file(&temporary));
+        })
+    }
+
+    fn try_lock(&self, name: &str) -> Result<Option<Flock<File>>, PathError> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(PathError::at("opening", &path))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(PathError::at("locking", &path)(errno.into())),
+        }
+    }
+}
+
+/// "Not there" as a value.
+pub(super) fn absent_ok<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Gives this user every right on every folder below; follows no link.
+fn open_up(path: &Path) -> io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The last 4 KiB without terminal colours and control characters; line ends and tabs stay.
+fn printable_tail(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' if chars.peek() == Some(&'[') => {
+                chars.next();
+                // A control sequence ends with its first byte from `@` to `~`.
+                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+            '\n' | '\t' => clean.push(c),
+            // Marks that turn the direction of writing make a line read as what it is not.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => (),
+            c if c.is_control() => (),
+            c => clean.push(c),
+        }
+    }
+    let mut start = clean.len().saturating_sub(TAIL_MAX_BYTES);
+    while !clean.is_char_boundary(start) {
+        start += 1;
+    }
+    clean.split_off(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Folder) {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::new(&place.path().join("a/b"), TaskId::from_bits(7), Attempt(2));
+        folder.create().unwrap();
+        (place, folder)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        path.metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_name_and_its_folder_are_one_to_one() {
+        let (_place, folder) = folder();
+        let sessions = folder.path.parent().unwrap();
+        assert_eq!(Folder::parse(sessions, &folder.name()), Some(folder.clone()));
+        for other in
+            ["", "x", "lost+found", "00000000000000000000000007-02", "00000000000000000000000007-", "-1"]
+        {
+            assert_eq!(Folder::parse(sessions, other), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn others_can_read_nothing() {
+        let (_place, folder) = folder();
+        folder.write_bootstrap(&SecretString::from("secret")).unwrap();
+        folder.log().unwrap();
+        assert_eq!(mode(&folder.path), 0o700);
+        assert_eq!(mode(&folder.path.join("bootstrap")), 0o600);
+        assert_eq!(mode(&folder.path.join("worker.log")), 0o600);
+        folder.remove_bootstrap().unwrap();
+        folder.remove_bootstrap().unwrap();
+        assert!(!folder.path.join("bootstrap").exists());
+    }
+
+    #[test]
+    fn only_the_worker_s_exit_is_kept_and_its_own_word_wins() {
+        let (_place, folder) = folder();
+        std::fs::write(folder.path.join("pid"), r#"{"pid":41,"start_ticks":5}"#).unwrap();
+        folder.keep_exit(40, 1).unwrap();
+        assert_eq!(folder.exit().unwrap(), None);
+        folder.keep_exit(41, 137).unwrap();
+        folder.keep_exit(41, 0).unwrap();
+        assert_eq!(folder.exit().unwrap(), Some(137));
+    }
+
+    #[test]
+    fn a_turn_excludes() {
+        let (_place, folder) = folder();
+        let turn = folder.turn().unwrap();
+        assert!(turn.is_some() && folder.turn().unwrap().is_none());
+        drop(turn);
+        assert!(folder.turn().unwrap().is_some());
+        assert!(!folder.is_held().unwrap());
+    }
+
+    #[test]
+    fn a_broken_pid_file_is_an_error_not_an_absence() {
+        let (_place, folder) = folder();
+        assert_eq!(folder.worker().unwrap(), None);
+        std::fs::write(folder.path.join("pid"), "{").unwrap();
+        assert!(folder.worker().is_err());
+    }
+
+    #[test]
+    fn read_only_folders_are_removed_and_links_not_followed() {
+        let (place, folder) = folder();
+        let outside = place.path().join("outside");
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("kept"), "").unwrap();
+        let module = folder.path.join("cache/module");
+        std::fs::create_dir_all(&module).unwrap();
+        std::fs::write(module.join("file"), "").unwrap();
+        std::os::unix::fs::symlink(&outside, module.join("link")).unwrap();
+        std::fs::set_permissions(&module, Permissions::from_mode(0o500)).unwrap();
+        open_up(&folder.path).unwrap();
+        assert_eq!(mode(&module), 0o700);
+        std::fs::set_permissions(&module, Permissions::from_mode(0o500)).unwrap();
+        folder.remove().unwrap();
+        folder.remove().unwrap();
+        assert!(!folder.path.exists() && outside.join("kept").exists());
+    }
+
+    #[test]
+    fn a_tail_is_short_and_plain() {
+        assert_eq!(printable_tail("a\u{1b}[31mred\u{1b}[0m\r\n\tb\u{7}\u{202e}c\u{9b}"), "ared\n\tbc");
+        assert_eq!(printable_tail("x\u{1b}["), "x");
+        let long = printable_tail(&"é".repeat(5_000));
+        assert!(long.len() <= TAIL_MAX_BYTES && long.chars().all(|c| c == 'é'));
+    }
+}
