@@ -138,7 +138,7 @@ fn python(scratch: &Path) -> Result<PathBuf> {
         &tree,
         "Add what the tests import, for a machine without a network\n\n\
          Not part of Django: the packages that tests/requirements/py3.txt asks for and that every\n\
-         test needs. Run with PYTHONPATH=.:vendor python3 tests/runtests.py --settings=test_sqlite",
+         test needs. Run with PYTHONPATH=$PWD:$PWD/vendor python3 tests/runtests.py --settings=test_sqlite",
     )?;
     Ok(tree)
 }

@@ -1,11 +1,12 @@
-//! Peers that are Python packages: one virtual environment each, in `<peer>/venv`.
+//! Peers that are Python packages: one virtual environment each, in `<peer>/venv`, its programs also in `<peer>/bin`.
 
 use std::{
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::Made;
 use crate::{place, step};
@@ -49,6 +50,7 @@ impl Venv {
             step::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&venv))?;
         }
         step::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(self.packages))?;
+        lead(&folder.join("bin"))?;
         Ok(Made::Done)
     }
 }
@@ -71,6 +73,15 @@ impl Python {
                 format!("no Python {minor} here; put python{minor} on PATH or install one with pyenv")
             }
         }
+    }
+}
+
+/// Lets `<peer>/bin/<program>` find the programs of the environment, whichever way a peer is installed.
+fn lead(link: &Path) -> Result<()> {
+    match std::os::unix::fs::symlink("venv/bin", link) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("linking {} to venv/bin", link.display())),
     }
 }
 
