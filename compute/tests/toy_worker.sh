@@ -1,6 +1,6 @@
 #!/bin/sh
 # Stands in for `bgagent worker --session DIR`: speaks the protocol of the session folder and does nothing else.
-# TOY says what to do. Ends by itself when DIR/end says with which code, and after a minute in any case.
+# TOY says what to do; DIR/ready appears when that has begun. Ends by itself when DIR/end says with which code, and after a minute in any case.
 if [ "$TOY_DETACHED" != yes ]; then
     TOY_DETACHED=yes exec setsid "$0" "$@"
 fi
@@ -44,6 +44,8 @@ tree)
         sh "$dir" 9>&- &
     ;;
 esac
+
+echo yes >"$dir/ready"
 
 turns=1200
 while [ ! -e "$dir/end" ] && [ $turns -gt 0 ]; do

@@ -50,7 +50,7 @@ async fn what_a_dead_worker_left_is_listed_and_stopped() {
     kill("-KILL", pid(&handle));
     assert_eq!(ended(&local, &handle).await.0, Some(137));
     assert!(runs(daemon));
-    assert_eq!(local.list_sessions().await.unwrap(), [handle.clone()]);
+    assert_eq!(local.list_sessions().await.unwrap(), std::slice::from_ref(&handle));
     assert!(local.purge(&handle).await.is_err());
     assert_eq!(local.stop(&handle, NO_GRACE).await.unwrap(), StopOutcome::Stopped);
     assert!(!runs(daemon));
@@ -63,8 +63,7 @@ async fn a_worker_may_use_its_grace() {
     let toy = Toy::new("graceful");
     let local = toy.local();
     let handle = local.start(&conformance::spec()).await.unwrap();
-    // The trap is set when the loop has begun: until then TERM is what it always is.
-    until(|| (children_of(pid(&handle)) > 0).then_some(())).await;
+    words(dir(&handle).join("ready")).await;
     assert_eq!(local.stop(&handle, GRACE).await.unwrap(), StopOutcome::Stopped);
     assert_eq!(words(dir(&handle).join("graceful")).await, "yes");
     assert_eq!(ended(&local, &handle).await.0, Some(0));
@@ -75,7 +74,7 @@ async fn a_stubborn_worker_is_killed() {
     let toy = Toy::new("stubborn");
     let local = toy.local();
     let handle = local.start(&conformance::spec()).await.unwrap();
-    until(|| (children_of(pid(&handle)) > 0).then_some(())).await;
+    words(dir(&handle).join("ready")).await;
     assert_eq!(local.stop(&handle, NO_GRACE).await.unwrap(), StopOutcome::Stopped);
     assert_eq!(ended(&local, &handle).await.0, Some(137));
 }
@@ -201,7 +200,7 @@ async fn strange_things_among_the_sessions_hide_nothing() {
     let broken = toy.sessions().join("00000000000000000000000007-1");
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("pid"), "{").unwrap();
-    assert_eq!(local.list_sessions().await.unwrap(), [handle.clone()]);
+    assert_eq!(local.list_sessions().await.unwrap(), std::slice::from_ref(&handle));
     // Its own pid file lost: its processes still stand for it.
     std::fs::remove_file(dir(&handle).join("pid")).unwrap();
     let found = local.list_sessions().await.unwrap();
@@ -264,9 +263,4 @@ fn only_what_is_named_gets_into_the_environment() {
 
 fn kill(signal: &str, pid: i32) {
     assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
-}
-
-fn children_of(pid: i32) -> usize {
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    children.split_whitespace().count()
 }

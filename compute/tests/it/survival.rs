@@ -46,7 +46,7 @@ async fn a_session_outlives_its_control_plane() {
     assert!(runs(pid(&handle)));
     let local = toy.local();
     assert_eq!(local.poll(&handle).await.unwrap(), SessionStatus::Running);
-    assert_eq!(local.list_sessions().await.unwrap(), [handle.clone()]);
+    assert_eq!(local.list_sessions().await.unwrap(), std::slice::from_ref(&handle));
     assert_eq!(local.stop(&handle, Duration::from_secs(10)).await.unwrap(), StopOutcome::Stopped);
     assert!(!runs(pid(&handle)));
     assert_eq!(local.list_sessions().await.unwrap(), []);
