@@ -1,4 +1,5 @@
 //! worker
 
+pub mod claim;
 pub mod guidance;
 pub mod tool;
