@@ -123,8 +123,8 @@ mod tests {
 
     #[test]
     fn an_unknown_bench_is_answered_with_those_there_are() {
-        let error = choose(&["sise".into()]).err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("there is no bench `sise`; there are size, memory"));
+        let error = choose(&["weight".into()]).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("there is no bench `weight`; there are size, memory"));
         assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());
     }
 }

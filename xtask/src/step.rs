@@ -1,6 +1,6 @@
 //! One command of a longer job: said aloud, run to its end, and a failure names it.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,8 +30,9 @@ pub fn line(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!("{}={}", name.to_string_lossy(), quoted(&value?.to_string_lossy())))
     });
-    let program = std::path::Path::new(command.get_program());
-    let program = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    // The cargo that started us is an absolute path of the toolchain; people type its name.
+    let program = Path::new(command.get_program());
+    let program = if program.ends_with("cargo") { "cargo".into() } else { program.to_string_lossy() };
     let arguments = command.get_args().map(|argument| quoted(&argument.to_string_lossy()));
     variables.chain([quoted(&program)]).chain(arguments).collect::<Vec<_>>().join(" ")
 }
@@ -58,7 +59,7 @@ mod tests {
     fn a_line_can_be_typed_again() {
         let mut command = Command::new("/usr/bin/git");
         command.args(["commit", "-m", "it's done"]).env("LANG", "C");
-        assert_eq!(line(&command), r"LANG=C git commit -m 'it'\''s done'");
+        assert_eq!(line(&command), r"LANG=C /usr/bin/git commit -m 'it'\''s done'");
     }
 
     #[test]

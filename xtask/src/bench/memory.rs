@@ -170,6 +170,29 @@ mod tests {
     }
 
     #[test]
+    fn a_server_is_measured_once_it_is_up_and_still() {
+        let home = TempDir::new().unwrap();
+        let mut server =
+            played(&home, "echo starting >&2; echo 'on http://127.0.0.1:9/'; exec tail -f /dev/null");
+        assert_eq!(server.url().unwrap(), "http://127.0.0.1:9/");
+        let settled = server.settled().unwrap();
+        assert!(settled > 0 && settled <= server.status("VmHWM").unwrap(), "{settled} KiB");
+    }
+
+    #[test]
+    fn a_server_that_does_not_start_is_quoted() {
+        let home = TempDir::new().unwrap();
+        let error = played(&home, "echo 'port in use' >&2; exit 1").url().unwrap_err().to_string();
+        assert_eq!(error, "the server ended without saying an address; it said:\nport in use");
+    }
+
+    /// A shell in the place of the binary: it runs `serve` of its working folder.
+    fn played(home: &TempDir, script: &str) -> Server {
+        fs::write(home.path().join("serve"), script).unwrap();
+        Server::start(&Bed { binary: "/bin/sh".into() }, home).unwrap()
+    }
+
+    #[test]
     fn a_field_is_read_from_the_kernels_table() {
         let status = "Name:\tx\nVmHWM:\t   10 kB\nVmRSS:\t  2048 kB\n";
         assert_eq!(kib(status, "VmRSS"), Some(2048));

@@ -194,3 +194,32 @@ fn git(tree: &Path, arguments: &[&str]) -> Result<()> {
     }
     step::read(&mut git).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    /// The tools that a transcript may ask for.
+    const TOOLS: [&str; 8] = ["Bash", "Read", "Edit", "MultiEdit", "Write", "Glob", "Grep", "TodoWrite"];
+
+    #[test]
+    fn every_transcript_works_until_its_last_turn_which_sums_up() {
+        check("rust", include_str!("../../../testkit/projects/rust.json"));
+        check("python", include_str!("../../../testkit/projects/python.json"));
+        check("node", include_str!("../../../testkit/projects/node.json"));
+    }
+
+    fn check(name: &str, text: &str) {
+        let transcript: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(transcript["version"], 1, "{name}");
+        let turns = transcript["turns"].as_array().unwrap();
+        for (number, turn) in turns.iter().enumerate() {
+            let blocks = turn["content"].as_array().unwrap();
+            let asked: Vec<_> = blocks.iter().filter_map(|block| block["name"].as_str()).collect();
+            assert!(asked.iter().all(|tool| TOOLS.contains(tool)), "{name}, turn {number}: {asked:?}");
+            assert_eq!(asked.is_empty(), number + 1 == turns.len(), "{name}, turn {number}: {asked:?}");
+        }
+        let title = turns[turns.len() - 1]["content"][0]["text"].as_str().unwrap().lines().next().unwrap();
+        assert!(title.len() <= 72 && !title.is_empty(), "{name}: `{title}` is no title for a pull request");
+    }
+}
