@@ -14,7 +14,11 @@ pub trait Meter: Send + Sync {
     /// Told once for each call that reached a provider, before the client sees the end of the answer, so that the
     /// next call's budget check already counts it. `call_id` is unique; an implementation that may be called again
     /// after an error keys on it.
-    async fn record(&self, call_id: &str, usage: Usage) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    async fn record(
+        &self,
+        call_id: &str,
+        usage: Usage,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
     /// Told when a call starts to wait for its provider, so that people can see it.
     async fn waiting(&self, waiting: Waiting);

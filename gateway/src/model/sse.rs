@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn every_kind_of_line_end_ends_an_event() {
         for eol in ["\n", "\r\n", "\r"] {
-            let text = format!("event: a{eol}data: 1{eol}{eol}: comment{eol}{eol}data:2{eol}data: 3{eol}{eol}");
+            let text =
+                format!("event: a{eol}data: 1{eol}{eol}: comment{eol}{eol}data:2{eol}data: 3{eol}{eol}");
             let seen = names_and_data(&text);
             let want = [("a", "1"), ("", ""), ("", "2\n3")].map(|(a, b)| (a.to_owned(), b.to_owned()));
             assert_eq!(seen, want, "{eol:?}");

@@ -1,0 +1,328 @@
+//! One call, from the budget check to the recorded usage. It runs apart from the client's connection: when the client
+//! goes away in mid-stream the rest of the answer is still read, for a while, because it is still paid for.
+//!
+//! Usage is recorded before the client sees the end of the answer. A control plane that dies in between loses the
+//! record of the calls in flight, not more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use domain::TokenCount;
+use futures_util::StreamExt as _;
+use http::{HeaderValue, StatusCode, header};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::answer::Answer;
+use super::frame::{End, Frames, Opened, estimate};
+use super::meter::{Basis, Meter, Usage, Waiting};
+use super::upstream::{Request, Trouble};
+use super::{ModelCall, Resolved, sse};
+
+/// A streaming client that has no status by now gets one, and pings.
+const STATUS_AFTER: Duration = Duration::from_secs(3);
+/// How often a silent stream is pinged.
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// How long the answer to a client that has gone away is still read.
+const DRAIN_MAX: Duration = Duration::from_secs(120);
+/// A client that takes nothing for this long has gone away.
+const CLIENT_STALL_MAX: Duration = Duration::from_secs(300);
+/// Retries of a provider that fails.
+const FAILED_RETRIES: u32 = 3;
+/// The longest pause of our own between two tries.
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Tries to record usage.
+const RECORD_TRIES: u32 = 4;
+
+pub(super) enum Head {
+    Refused(Answer),
+    Message(Bytes),
+    Stream,
+}
+
+/// The part of a call that outlives its client.
+pub(super) struct Driver {
+    pub id: String,
+    pub call: ModelCall,
+    pub resolved: Resolved,
+    pub meter: Arc<dyn Meter>,
+    pub bytes: usize,
+}
+
+/// What the client is to get: the head when it is known, then frames.
+pub(super) struct Outlet {
+    pub head: oneshot::Sender<Head>,
+    pub frames: mpsc::Sender<Bytes>,
+}
+
+impl Driver {
+    pub async fn run(self, outlet: Outlet) {
+        let Outlet { head, frames } = outlet;
+        // Nobody is told anything when the client has gone: sending into a closed channel is no error here.
+        match self.open(&frames).await {
+            Err(answer) => {
+                tracing::info!(
+                    call.id = self.id,
+                    model = self.resolved.name(),
+                    status = answer.status.as_u16(),
+                    code = answer.code.map(super::Code::as_str),
+                    reason = answer.message,
+                    "model call refused"
+                );
+                head.send(Head::Refused(answer)).ok();
+            }
+            Ok(Opened::Message { body, counted }) => {
+                let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, body.len()), Basis::Estimated));
+                self.record(tokens, basis).await;
+                head.send(Head::Message(body)).ok();
+            }
+            Ok(Opened::Torn { bytes, answer }) => {
+                self.record(estimate(self.bytes, bytes), Basis::Estimated).await;
+                head.send(Head::Refused(answer)).ok();
+            }
+            Ok(Opened::Stream(stream)) => {
+                head.send(Head::Stream).ok();
+                self.relay(stream, frames).await;
+            }
+        }
+    }
+
+    /// Asks until there is an answer, the waits are used up, the call may no longer be made, or nobody waits for it.
+    async fn open(&self, client: &mpsc::Sender<Bytes>) -> Result<Opened, Answer> {
+        let provider = &self.resolved.provider;
+        let timeouts = provider.config.timeouts;
+        let request = Request { call: &self.call, model: &self.resolved.model, bytes: self.bytes };
+        let (mut limited, mut unreachable, mut failed, mut tries) = (Duration::ZERO, Duration::ZERO, 0, 0);
+        loop {
+            self.meter.before(self.call.task, self.call.attempt).await.map_err(|r| Answer::refused(&r))?;
+            let trouble = match provider.open(&request).await {
+                Ok(opened) => return Ok(opened),
+                Err(trouble) => trouble,
+            };
+            let backoff = backoff(timeouts.backoff_ms, tries);
+            tries += 1;
+            let (status, pause) = match trouble {
+                Trouble::Refused(answer) => return Err(answer),
+                Trouble::Limited { status, after, words } => {
+                    let pause = after
+                        .map_or(backoff, |after| after + jitter(Duration::from_millis(timeouts.backoff_ms)));
+                    limited += pause;
+                    if limited > timeouts.limited_max() {
+                        let kind =
+                            if status.as_u16() == 429 { "rate_limit_error" } else { "overloaded_error" };
+                        let message =
+                            format!("{words}; it was waited for up to {} s", timeouts.limited_max_s);
+                        return Err(
+                            Answer::new(status, kind, message).code(domain::FailureCode::ModelUnreachable)
+                        );
+                    }
+                    (Some(status.as_u16()), pause)
+                }
+                Trouble::Unreachable { words } => {
+                    unreachable += backoff;
+                    if unreachable > timeouts.unreachable_max() {
+                        return Err(Answer::bad_gateway(words));
+                    }
+                    (None, backoff)
+                }
+                Trouble::Failed { words } => {
+                    failed += 1;
+                    if failed > FAILED_RETRIES {
+                        return Err(Answer::bad_gateway(words));
+                    }
+                    tracing::warn!(
+                        call.id = self.id,
+                        tries = failed,
+                        reason = words,
+                        "model provider failed, trying again"
+                    );
+                    self.pause(backoff, client).await?;
+                    continue;
+                }
+            };
+            let (task, attempt, model) = (self.call.task, self.call.attempt, self.resolved.name());
+            self.meter.waiting(Waiting { task, attempt, model, status, retry_in: pause }).await;
+            self.pause(pause, client).await?;
+        }
+    }
+
+    /// A call that nobody waits for any more is not begun again.
+    async fn pause(&self, pause: Duration, client: &mpsc::Sender<Bytes>) -> Result<(), Answer> {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => Ok(()),
+            () = client.closed() => Err(Answer::new(StatusCode::REQUEST_TIMEOUT, "api_error", "the client went away")),
+        }
+    }
+
+    async fn relay(&self, mut stream: Frames, client: mpsc::Sender<Bytes>) {
+        let (mut counted, mut generated) = (None, 0);
+        let mut client = Some(client);
+        let mut drain_until = None;
+        let broken = loop {
+            let next = match drain_until {
+                None => stream.next().await,
+                Some(until) => match tokio::time::timeout_at(until, stream.next()).await {
+                    Ok(next) => next,
+                    Err(_) => break None,
+                },
+            };
+            let frame = match next {
+                Some(Ok(frame)) => frame,
+                Some(Err(e)) => break Some(e.to_string()),
+                None => {
+                    break Some(format!(
+                        "{} closed the stream before the answer was whole",
+                        self.resolved.provider.who()
+                    ));
+                }
+            };
+            counted = frame.counted.or(counted);
+            generated += frame.generated;
+            if frame.end == End::Stop {
+                let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, generated), Basis::Estimated));
+                self.record(tokens, basis).await;
+                send(&mut client, frame.bytes).await;
+                return;
+            }
+            let end = frame.end;
+            if end == End::Failed {
+                self.record_partial(counted, generated).await;
+            }
+            if !send(&mut client, frame.bytes).await && drain_until.is_none() {
+                drain_until = Some(Instant::now() + DRAIN_MAX);
+            }
+            if end == End::Failed {
+                return;
+            }
+        };
+        self.record_partial(counted, generated).await;
+        if let Some(reason) = broken {
+            tracing::warn!(call.id = self.id, reason, "model stream broke");
+            send(&mut client, Answer::bad_gateway(reason).event()).await;
+        }
+    }
+
+    /// Of a stream that broke, the input is known from its start and the output only from what came.
+    async fn record_partial(&self, counted: Option<(TokenCount, Basis)>, generated: usize) {
+        let guess = estimate(self.bytes, generated);
+        let tokens = match counted {
+            Some((tokens, _)) => TokenCount { output: tokens.output.max(guess.output), ..tokens },
+            None => guess,
+        };
+        self.record(tokens, Basis::Estimated).await;
+    }
+
+    async fn record(&self, tokens: TokenCount, basis: Basis) {
+        let price = self.resolved.price.as_ref();
+        let usage = Usage {
+            task: self.call.task,
+            attempt: self.call.attempt,
+            turn: self.call.turn,
+            purpose: self.call.purpose,
+            model: self.resolved.name(),
+            tokens,
+            basis,
+            cost: price.map(|p| p.cost(tokens)),
+            price_as_of: price.map(|p| p.as_of.clone()),
+        };
+        for n in 0..RECORD_TRIES {
+            match self.meter.record(&self.id, usage.clone()).await {
+                Ok(()) => return,
+                Err(e) => tracing::error!(call.id = self.id, task.id = %usage.task, input = tokens.input,
+                    output = tokens.output, error = &*e as &dyn std::error::Error, "model usage was not recorded"),
+            }
+            tokio::time::sleep(backoff(100, n)).await;
+        }
+    }
+}
+
+/// What the client sees: a plain answer when it comes soon or is not streamed, else a stream that is kept alive.
+pub(super) async fn respond(
+    streaming: bool,
+    mut head: oneshot::Receiver<Head>,
+    frames: mpsc::Receiver<Bytes>,
+) -> Response {
+    let first = if streaming {
+        tokio::time::timeout(STATUS_AFTER, &mut head).await.ok()
+    } else {
+        Some((&mut head).await)
+    };
+    match first {
+        Some(Ok(Head::Refused(answer))) => answer.into_response(),
+        Some(Ok(Head::Message(body))) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Some(Ok(Head::Stream)) => stream_response(None, frames),
+        Some(Err(_)) => lost().into_response(),
+        None => stream_response(Some(head), frames),
+    }
+}
+
+fn stream_response(head: Option<oneshot::Receiver<Head>>, mut frames: mpsc::Receiver<Bytes>) -> Response {
+    let events = async_stream::stream! {
+        if let Some(mut head) = head {
+            loop {
+                yield Ok::<_, std::convert::Infallible>(sse::ping());
+                match tokio::time::timeout(PING_EVERY, &mut head).await {
+                    Err(_) => continue,
+                    Ok(Ok(Head::Stream)) => break,
+                    Ok(Ok(Head::Refused(answer))) => {
+                        yield Ok(answer.event());
+                        return;
+                    }
+                    // A streamed call has no whole message; its driver never says so.
+                    Ok(Ok(Head::Message(_)) | Err(_)) => {
+                        yield Ok(lost().event());
+                        return;
+                    }
+                }
+            }
+        }
+        loop {
+            match tokio::time::timeout(PING_EVERY, frames.recv()).await {
+                Err(_) => yield Ok(sse::ping()),
+                Ok(Some(bytes)) => yield Ok(bytes),
+                Ok(None) => return,
+            }
+        }
+    };
+    let mut response = Response::new(Body::from_stream(events));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn lost() -> Answer {
+    Answer::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "api_error",
+        "the call was lost inside the gateway; its log says why",
+    )
+}
+
+/// Whether the client still listens. Frames without bytes are for the count only.
+async fn send(client: &mut Option<mpsc::Sender<Bytes>>, bytes: Bytes) -> bool {
+    let Some(sender) = client else { return false };
+    if bytes.is_empty() && !sender.is_closed() {
+        return true;
+    }
+    match sender.send_timeout(bytes, CLIENT_STALL_MAX).await {
+        Ok(()) => true,
+        Err(_) => {
+            *client = None;
+            false
+        }
+    }
+}
+
+fn backoff(first_ms: u64, tries: u32) -> Duration {
+    let pause = Duration::from_millis(first_ms).saturating_mul(2u32.saturating_pow(tries)).min(BACKOFF_MAX);
+    pause + jitter(pause / 4)
+}
+
+/// So that many waiting calls do not come back at once.
+fn jitter(up_to: Duration) -> Duration {
+    up_to.mul_f64(f64::from(getrandom::u32().unwrap_or(0)) / f64::from(u32::MAX))
+}
