@@ -14,7 +14,7 @@ pub enum PrEvidence {
     Opened,
     /// This task needs none: the branch is the deliverable.
     NotNeeded,
-    /// It could not be opened, or the branch could not be pushed.
+    /// It could not be opened, the branch could not be pushed, or what is on it could not be counted.
     Failed(Failure),
 }
 
@@ -114,6 +114,7 @@ fn gate(build: GateResult) -> Option<Failure> {
 fn delivery(evidence: &Evidence) -> Option<Failure> {
     match (evidence.commits, &evidence.pr) {
         (0, _) if evidence.read_only && evidence.answer => None,
+        (_, PrEvidence::Failed(why)) => Some(why.clone()),
         (0, _) if evidence.read_only => {
             Some(Failure::new(FailureCode::DeliverableLost, "the agent said it was done but gave no answer"))
         }
@@ -122,7 +123,6 @@ fn delivery(evidence: &Evidence) -> Option<Failure> {
             "the agent said it was done but there are no commits",
         )),
         (_, PrEvidence::Opened | PrEvidence::NotNeeded) => None,
-        (_, PrEvidence::Failed(why)) => Some(why.clone()),
     }
 }
 
@@ -138,6 +138,7 @@ fn stopped(evidence: &Evidence, code: FailureCode, words: &str) -> Failure {
 /// Where the work so far is.
 fn saved(evidence: &Evidence) -> String {
     match (evidence.commits, &evidence.pr) {
+        (0, PrEvidence::Failed(why)) => format!("the work so far could not be delivered: {why}"),
         (0, _) => "no commits were saved".to_owned(),
         (n, PrEvidence::Opened) => format!("the pull request holds the work so far ({n} commits)"),
         (n, PrEvidence::NotNeeded) => format!("the branch holds the work so far ({n} commits)"),
@@ -149,8 +150,8 @@ fn saved(evidence: &Evidence) -> String {
 
 fn pr_failure(evidence: &Evidence) -> Option<Failure> {
     match &evidence.pr {
-        PrEvidence::Failed(why) if evidence.commits > 0 => Some(why.clone()),
-        PrEvidence::Failed(_) | PrEvidence::Opened | PrEvidence::NotNeeded => None,
+        PrEvidence::Failed(why) => Some(why.clone()),
+        PrEvidence::Opened | PrEvidence::NotNeeded => None,
     }
 }
 
@@ -278,10 +279,10 @@ mod tests {
             let Outcome::Failed(failure) = infer(&e) else { panic!("{e:?}") };
             assert_eq!(failure.code, code, "{e:?}");
             let place = match (e.commits, &e.pr) {
+                (_, PrEvidence::Failed(_)) => "PUSH_REJECTED: hook declined",
                 (0, _) => "no commits",
                 (_, PrEvidence::Opened) => "the pull request holds the work so far",
                 (_, PrEvidence::NotNeeded) => "the branch holds the work so far",
-                (_, PrEvidence::Failed(_)) => "PUSH_REJECTED: hook declined",
             };
             assert!(failure.detail.contains(place), "{}", failure.detail);
         }
@@ -321,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn what_went_wrong_in_delivering_is_told_too() {
+        for e in every_evidence() {
+            if let (Outcome::Failed(failure), PrEvidence::Failed(why)) = (infer(&e), &e.pr)
+                && !(e.read_only && e.answer && e.commits == 0)
+            {
+                assert!(failure.to_string().contains(&why.to_string()), "{e:?}: {failure}");
+            }
+        }
+    }
+
+    #[test]
     fn each_rule_gives_its_code() {
         use AgentStatus::*;
         use PrEvidence::*;
@@ -331,6 +343,11 @@ mod tests {
         assert_eq!(code(evidence(Success, 2, Opened)), Err(false));
         assert_eq!(code(evidence(Success, 2, NotNeeded)), Err(false));
         assert_eq!(code(evidence(Success, 2, push_rejected())), Ok(FailureCode::PushRejected));
+        assert_eq!(
+            code(evidence(Success, 0, push_rejected())),
+            Ok(FailureCode::PushRejected),
+            "not: no commits"
+        );
         assert_eq!(code(evidence(Success, 0, Opened)), Ok(FailureCode::DeliverableLost));
         assert_eq!(code(evidence(Success, 0, NotNeeded)), Ok(FailureCode::DeliverableLost));
         assert_eq!(code(evidence(Error, 2, Opened)), Err(true));
