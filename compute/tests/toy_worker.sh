@@ -1,6 +1,7 @@
 #!/bin/sh
 # Stands in for `bgagent worker --session DIR`: speaks the protocol of the session folder and does nothing else.
-# TOY says what to do; DIR/ready appears when that has begun. Ends by itself when DIR/end says with which code, and after a minute in any case.
+# TOY says what to do; DIR/ready appears when that has begun. Ends by itself when
+# DIR/end says with which code; it and all it starts end after a minute in any case.
 if [ "$TOY_DETACHED" != yes ]; then
     TOY_DETACHED=yes exec setsid "$0" "$@"
 fi
@@ -34,13 +35,14 @@ environment)
     ;;
 tree)
     # A child that ignores TERM.
-    sh -c 'trap "" TERM; echo $$ >"$1/tree.stubborn"; while :; do sleep 60; done' sh "$dir" 9>&- &
+    sh -c 'trap "" TERM; echo $$ >"$1/tree.stubborn"; sleep 60; :' sh "$dir" 9>&- &
     # A daemon: forked twice, in a POSIX session of its own, its parents gone.
-    (setsid sh -c 'trap "" TERM; (echo $$ >"$1/tree.daemon"; exec sleep 600) & wait' sh "$dir" 9>&- &)
+    (setsid sh -c 'trap "" TERM; (echo $$ >"$1/tree.daemon"; exec sleep 60) & wait' sh "$dir" 9>&- &)
     # One that forgot its environment and its parents, but not the worker's POSIX session.
-    (env -i /bin/sh -c 'echo $$ >"$1/tree.bare"; exec sleep 600' sh "$dir" 9>&- &)
-    # One that never stops forking.
-    sh -c 'trap "" TERM; echo $$ >"$1/tree.forking"; while :; do (trap "" TERM; sleep 0.2) & sleep 0.02; done' \
+    (env -i /bin/sh -c 'echo $$ >"$1/tree.bare"; exec sleep 60' sh "$dir" 9>&- &)
+    # One that goes on forking.
+    sh -c 'trap "" TERM; echo $$ >"$1/tree.forking"; n=2000
+        while [ $((n -= 1)) -gt 0 ]; do (trap "" TERM; sleep 0.2) & sleep 0.02; done' \
         sh "$dir" 9>&- &
     ;;
 esac

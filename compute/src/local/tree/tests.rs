@@ -63,6 +63,7 @@ fn a_reused_worker_id_is_somebody_else() {
          101 100 100 100 run -",
         &[],
     );
+    check("100 1 100 99 run ?", &[]);
     check("100 1 100 10 run -", &[]);
     check("100 1 100 10 run other", &[]);
     check("100 1 100 10 run ?", &[100]);
