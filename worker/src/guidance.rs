@@ -38,6 +38,11 @@ impl Guidance {
         self.collect(&self.root, ROOT_MAX_BYTES)
     }
 
+    /// Folders are told of again when they are next touched: what was said of them is no longer in the transcript.
+    pub fn forget_folders(&self) {
+        let _already_said = self.for_root();
+    }
+
     /// The guidance of the folders between the root and `file` that was not told yet.
     pub fn note_for(&self, file: &Path) -> Option<String> {
         let inside = file.parent()?.strip_prefix(&self.root).ok()?;

@@ -2,4 +2,5 @@
 
 pub mod claim;
 pub mod guidance;
+pub mod harness;
 pub mod tool;
