@@ -33,7 +33,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The database was made by a newer version of the product.
-    #[error("{path} has schema version {found}, this program knows up to {known}; run the newer bgagent, or restore a backup made before the upgrade")]
+    #[error(
+        "{path} has schema version {found}, this program knows up to {known}; run the newer bgagent, or restore a backup made before the upgrade"
+    )]
     Newer {
         /// The database file.
         path: String,
@@ -68,9 +70,21 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// ours, and slots are free (when it takes them).
     async fn task_change(&self, change: TaskChange) -> Result<Changed, StoreError>;
     /// Claims up to `limit` tasks whose time has come and which nobody holds; two callers never get the same one.
-    async fn task_claim_due(&self, by: &NodeId, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<Claimed>, StoreError>;
+    async fn task_claim_due(
+        &self,
+        by: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError>;
     /// Claims one task, due or not, if nobody holds it.
-    async fn task_claim(&self, task: TaskId, by: &NodeId, now: Timestamp, lease: Duration) -> Result<Option<Claimed>, StoreError>;
+    async fn task_claim(
+        &self,
+        task: TaskId,
+        by: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claimed>, StoreError>;
     /// Extends a lease; `false` when it is no longer ours.
     async fn lease_renew(&self, task: TaskId, epoch: Epoch, until: Timestamp) -> Result<bool, StoreError>;
     /// Gives a lease back. `wake_at`, when given, replaces the time of the next look unless the task was changed (or
@@ -94,23 +108,57 @@ pub trait Driver: Send + Sync + fmt::Debug {
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
     async fn session_open(&self, task: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError>;
     /// Marks the session as attached by `instance`: the first instance wins, the same one may repeat.
-    async fn session_attach(&self, task: TaskId, attempt: Attempt, instance: &str, now: Timestamp) -> Result<Attach, StoreError>;
+    async fn session_attach(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        instance: &str,
+        now: Timestamp,
+    ) -> Result<Attach, StoreError>;
     /// Records a sign of life.
-    async fn session_heartbeat(&self, task: TaskId, attempt: Attempt, stage: &str, now: Timestamp) -> Result<(), StoreError>;
+    async fn session_heartbeat(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        stage: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError>;
     /// The session record of an attempt.
     async fn session_get(&self, task: TaskId, attempt: Attempt) -> Result<Option<SessionRecord>, StoreError>;
     /// Adds to the counters of consecutive poll results; returns them.
-    async fn session_polled(&self, task: TaskId, attempt: Attempt, poll: PollResult) -> Result<PollCounters, StoreError>;
+    async fn session_polled(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        poll: PollResult,
+    ) -> Result<PollCounters, StoreError>;
     /// Claims obligations that are due; one caller at a time has each, until `lease` has passed.
-    async fn obligation_claim_due(&self, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<Obligation>, StoreError>;
+    async fn obligation_claim_due(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Obligation>, StoreError>;
     /// The obligation was met.
     async fn obligation_done(&self, id: ObligationId) -> Result<(), StoreError>;
     /// It was not: try again at `at`. `alarm` is set for what no retry will mend (it is kept and shown).
-    async fn obligation_retry(&self, id: ObligationId, at: Timestamp, error: &str, alarm: Alarm) -> Result<(), StoreError>;
+    async fn obligation_retry(
+        &self,
+        id: ObligationId,
+        at: Timestamp,
+        error: &str,
+        alarm: Alarm,
+    ) -> Result<(), StoreError>;
     /// Obligations that are still open.
     async fn obligation_list(&self) -> Result<Vec<Obligation>, StoreError>;
     /// Claims outbox rows of one channel, in order, at most one per task at a time.
-    async fn outbox_claim(&self, channel: &str, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<OutboxRow>, StoreError>;
+    async fn outbox_claim(
+        &self,
+        channel: &str,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError>;
     /// The delivery was made.
     async fn outbox_done(&self, id: i64) -> Result<(), StoreError>;
     /// The delivery failed: try again at `at`.

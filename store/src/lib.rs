@@ -11,6 +11,7 @@ pub mod driver;
 pub mod hub;
 pub mod memory;
 pub mod record;
+mod rule;
 pub mod sqlite;
 
 pub use driver::{Driver, StoreError};
@@ -81,17 +82,34 @@ impl Store {
     }
 
     /// Claims up to `limit` tasks whose time has come and which nobody holds; two callers never get the same one.
-    pub async fn task_claim_due(&self, by: &NodeId, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<Claimed>, StoreError> {
+    pub async fn task_claim_due(
+        &self,
+        by: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError> {
         self.driver.task_claim_due(by, now, lease, limit).await
     }
 
     /// Claims one task, due or not, if nobody holds it.
-    pub async fn task_claim(&self, task: TaskId, by: &NodeId, now: Timestamp, lease: Duration) -> Result<Option<Claimed>, StoreError> {
+    pub async fn task_claim(
+        &self,
+        task: TaskId,
+        by: &NodeId,
+        now: Timestamp,
+        lease: Duration,
+    ) -> Result<Option<Claimed>, StoreError> {
         self.driver.task_claim(task, by, now, lease).await
     }
 
     /// Extends a lease; `false` when it is no longer ours.
-    pub async fn lease_renew(&self, task: TaskId, epoch: Epoch, until: Timestamp) -> Result<bool, StoreError> {
+    pub async fn lease_renew(
+        &self,
+        task: TaskId,
+        epoch: Epoch,
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
         self.driver.lease_renew(task, epoch, until).await
     }
 
@@ -153,34 +171,65 @@ impl Store {
     }
 
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
-    pub async fn session_open(&self, task: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn session_open(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.driver.session_open(task, attempt, now).await
     }
 
     /// Marks the session as attached by `instance`: the first instance wins, the same one may repeat.
-    pub async fn session_attach(&self, task: TaskId, attempt: Attempt, instance: &str, now: Timestamp) -> Result<Attach, StoreError> {
+    pub async fn session_attach(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        instance: &str,
+        now: Timestamp,
+    ) -> Result<Attach, StoreError> {
         let attach = self.driver.session_attach(task, attempt, instance, now).await?;
         self.hub.publish(task);
         Ok(attach)
     }
 
     /// Records a sign of life.
-    pub async fn session_heartbeat(&self, task: TaskId, attempt: Attempt, stage: &str, now: Timestamp) -> Result<(), StoreError> {
+    pub async fn session_heartbeat(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        stage: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         self.driver.session_heartbeat(task, attempt, stage, now).await
     }
 
     /// The session record of an attempt.
-    pub async fn session_get(&self, task: TaskId, attempt: Attempt) -> Result<Option<SessionRecord>, StoreError> {
+    pub async fn session_get(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+    ) -> Result<Option<SessionRecord>, StoreError> {
         self.driver.session_get(task, attempt).await
     }
 
     /// Adds to the counters of consecutive poll results; returns them.
-    pub async fn session_polled(&self, task: TaskId, attempt: Attempt, poll: PollResult) -> Result<PollCounters, StoreError> {
+    pub async fn session_polled(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        poll: PollResult,
+    ) -> Result<PollCounters, StoreError> {
         self.driver.session_polled(task, attempt, poll).await
     }
 
     /// Claims obligations that are due; one caller at a time has each, until `lease` has passed.
-    pub async fn obligation_claim_due(&self, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<Obligation>, StoreError> {
+    pub async fn obligation_claim_due(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Obligation>, StoreError> {
         self.driver.obligation_claim_due(now, lease, limit).await
     }
 
@@ -190,7 +239,13 @@ impl Store {
     }
 
     /// It was not: try again at `at`. `alarm` is set for what no retry will mend (it is kept and shown).
-    pub async fn obligation_retry(&self, id: ObligationId, at: Timestamp, error: &str, alarm: Alarm) -> Result<(), StoreError> {
+    pub async fn obligation_retry(
+        &self,
+        id: ObligationId,
+        at: Timestamp,
+        error: &str,
+        alarm: Alarm,
+    ) -> Result<(), StoreError> {
         self.driver.obligation_retry(id, at, error, alarm).await
     }
 
@@ -200,7 +255,13 @@ impl Store {
     }
 
     /// Claims outbox rows of one channel, in order, at most one per task at a time.
-    pub async fn outbox_claim(&self, channel: &str, now: Timestamp, lease: Duration, limit: u32) -> Result<Vec<OutboxRow>, StoreError> {
+    pub async fn outbox_claim(
+        &self,
+        channel: &str,
+        now: Timestamp,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
         self.driver.outbox_claim(channel, now, lease, limit).await
     }
 

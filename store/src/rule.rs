@@ -1,0 +1,119 @@
+//! The rules that every driver shares: pure, so that two engines cannot disagree about them.
+
+use domain::event::{EventKind, NewEvent};
+use domain::{EventId, ObligationId, Status, Task, TaskId};
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::record::{PollCounters, PollResult, Scope};
+
+/// The id of a task's next event. It is greater than `last` whatever the clock does, and depends on nothing but its
+/// arguments, so that a run can be repeated.
+pub(crate) fn event_id(task: TaskId, seq: u64, last: Option<EventId>, now: Timestamp) -> EventId {
+    let fresh = EventId::from_parts(now, mix(task, seq));
+    match last {
+        Some(last) if last.millis() >= fresh.millis() => EventId::from_bits(last.bits().saturating_add(1)),
+        Some(_) | None => fresh,
+    }
+}
+
+/// The id of the obligation that a change creates: one change creates at most one.
+pub(crate) fn obligation_id(task: TaskId, version: u64, now: Timestamp) -> ObligationId {
+    ObligationId::from_parts(now, mix(task, version.rotate_left(32)))
+}
+
+/// The scopes a task is counted in.
+pub(crate) fn scopes(task: &Task) -> [Scope; 3] {
+    [Scope::User(task.user.clone()), Scope::Repo(task.spec.repo.clone()), Scope::System]
+}
+
+/// When a changed task is due: as the change says, but a wake that nobody has looked at yet is kept.
+pub(crate) fn wake_after_change(
+    changed: &Task,
+    stored: Option<Timestamp>,
+    woken: Woken,
+) -> Option<Timestamp> {
+    match woken {
+        Woken::Yes if !changed.status().is_terminal() => match (stored, changed.wake_at) {
+            (Some(stored), Some(new)) => Some(stored.min(new)),
+            (Some(at), None) | (None, Some(at)) => Some(at),
+            (None, None) => None,
+        },
+        Woken::Yes | Woken::No => changed.wake_at,
+    }
+}
+
+/// Whether somebody woke the task since it was last claimed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Yes, and the next look has not happened.
+    Yes,
+    /// No.
+    No,
+}
+
+/// The counters after one more poll. "Cannot say" does not break a row of "has ended": it says nothing of the session.
+pub(crate) fn polled(counters: PollCounters, poll: PollResult) -> PollCounters {
+    match poll {
+        PollResult::Running => PollCounters::default(),
+        PollResult::Ended => PollCounters { errors: 0, ended: counters.ended.saturating_add(1) },
+        PollResult::Error => PollCounters { errors: counters.errors.saturating_add(1), ..counters },
+    }
+}
+
+/// The event that says, once per attempt, that a box has used up its events.
+pub(crate) fn events_dropped(limit: u64) -> NewEvent {
+    NewEvent::new(EventKind::EventsDropped, json!({ "reason": "attempt_event_limit", "limit": limit }))
+}
+
+/// States from which nothing can follow.
+pub(crate) const ENDED: [Status; 4] =
+    [Status::Completed, Status::Failed, Status::Cancelled, Status::TimedOut];
+
+/// Spreads a task's id and a number over 128 bits (SplitMix64, twice).
+fn mix(task: TaskId, n: u64) -> u128 {
+    let bits = task.bits();
+    let low = splitmix((bits as u64) ^ splitmix(n));
+    let high = splitmix(((bits >> 64) as u64) ^ low);
+    (u128::from(high) << 64) | u128::from(low)
+}
+
+fn splitmix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn event_ids_rise_even_when_the_clock_falls() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        let task = TaskId::from_bits(9);
+        let mut last = None;
+        for (seq, second) in [(1, 100), (2, 100), (3, 50), (4, 101), (5, 0), (6, 101)] {
+            let id = event_id(task, seq, last, at(second));
+            assert!(last < Some(id), "{seq}");
+            last = Some(id);
+        }
+        assert_eq!(last.unwrap().millis(), 101_000);
+    }
+
+    #[test]
+    fn ended_means_terminal() {
+        for status in Status::ALL {
+            assert_eq!(ENDED.contains(&status), status.is_terminal(), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_poll_that_cannot_say_does_not_break_a_row_of_ended() {
+        let one = polled(PollCounters::default(), PollResult::Ended);
+        let two = polled(polled(one, PollResult::Error), PollResult::Ended);
+        assert_eq!(two, PollCounters { errors: 0, ended: 2 });
+        assert_eq!(polled(two, PollResult::Running), PollCounters::default());
+    }
+}

@@ -1,0 +1,144 @@
+//! Makes a file ours: pragmas, then the migrations it has not seen.
+//!
+//! Migrations are SQL files, numbered from 1, applied in one transaction and recorded with a checksum. A file that knows
+//! a migration we do not is of a newer program and is left alone.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
+
+use super::fault::Fault;
+
+/// `bgag` in ASCII: tells our files from others'.
+const APPLICATION_ID: i32 = 0x6267_6167;
+
+/// The migrations, in order. Never edit one that was released: add the next.
+const MIGRATIONS: [(&str, &str); 1] = [("0001_init", include_str!("migrations/0001_init.sql"))];
+
+/// How long a connection waits for another process that writes.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Statements kept prepared, per connection.
+const STATEMENTS: usize = 128;
+
+/// Opens the one connection that writes, creating and migrating the file as needed.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, Fault> {
+    let mut db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    let ours = identify(&db)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", "ON")?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    let mode: String = db.pragma_query_value(None, "journal_mode", |r| r.get(0))?;
+    if mode != "wal" {
+        return Err(Fault::NotWritable(format!(
+            "the file system does not allow write-ahead logging (mode {mode})"
+        )));
+    }
+    migrate(&mut db, ours)?;
+    Ok(db)
+}
+
+/// Opens a connection that cannot write.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Fault> {
+    let db = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    db.busy_timeout(BUSY)?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    db.pragma_update(None, "query_only", "ON")?;
+    Ok(db)
+}
+
+/// Whose file it is.
+enum Ours {
+    /// Made by us.
+    Yes,
+    /// Empty.
+    New,
+}
+
+fn identify(db: &Connection) -> Result<Ours, Fault> {
+    let application: i32 = db.pragma_query_value(None, "application_id", |r| r.get(0))?;
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    match (application, tables) {
+        (APPLICATION_ID, _) => Ok(Ours::Yes),
+        (0, 0) => Ok(Ours::New),
+        (other, _) => Err(Fault::Damaged(format!(
+            "this is an SQLite database of another program (application id {other:#x}); name another file"
+        ))),
+    }
+}
+
+fn migrate(db: &mut Connection, ours: Ours) -> Result<(), Fault> {
+    let known = MIGRATIONS.len() as u32;
+    if let Ours::Yes = ours
+        && applied(db)? == Some(known)
+    {
+        return verify(db);
+    }
+    // Two processes may come here at once: the second finds the work done.
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(
+        "CREATE TABLE IF NOT EXISTS schema_version (
+           version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
+         ) STRICT;",
+    )?;
+    let found = applied(&tx)?.unwrap_or(0);
+    if found > known {
+        return Err(Fault::Newer { found, known });
+    }
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate().skip(found as usize) {
+        tx.execute_batch(sql)?;
+        tx.execute(
+            "INSERT INTO schema_version (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, unixepoch())",
+            params![index as i64 + 1, name, checksum(sql)],
+        )?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.commit()?;
+    verify(db)
+}
+
+fn applied(db: &Connection) -> Result<Option<u32>, Fault> {
+    let table: Option<i64> = db
+        .query_row("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'", [], |r| {
+            r.get(0)
+        })
+        .optional()?;
+    match table {
+        Some(_) => Ok(db.query_row("SELECT max(version) FROM schema_version", [], |r| r.get(0))?),
+        None => Ok(None),
+    }
+}
+
+fn verify(db: &Connection) -> Result<(), Fault> {
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate() {
+        let stored: Option<String> = db
+            .query_row("SELECT checksum FROM schema_version WHERE version = ?1", [index as i64 + 1], |r| {
+                r.get(0)
+            })
+            .optional()?;
+        if stored.as_deref() != Some(&checksum(sql)) {
+            return Err(Fault::Damaged(format!(
+                "its migration {name} is not the one of this program; it was made by a development build: \
+                 move the file away, or run the build that made it"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// FNV-1a: finds an edited migration; it is no defence against anybody.
+fn checksum(sql: &str) -> String {
+    let hash =
+        sql.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
