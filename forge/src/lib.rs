@@ -3,9 +3,13 @@
 //! A forge answers what a task needs before compute is spent, says where its repository is fetched from and with which
 //! credential, takes the task's branch, and opens or finds the pull request. It never merges, approves or marks ready.
 
+mod check;
 pub mod conformance;
+mod fail;
 pub mod github;
 pub mod local;
+pub mod mirror;
+mod near;
 
 use std::fmt;
 use std::path::Path;
@@ -115,5 +119,9 @@ pub trait Forge: Send + Sync + fmt::Debug {
     async fn push(&self, request: &PushRequest<'_>) -> Result<(), ForgeError>;
 
     /// Opens a draft pull request for the head branch, or finds the one that is there.
-    async fn open_pull_request(&self, repo: &RepoRef, draft: &PullRequestDraft) -> Result<PullRequest, ForgeError>;
+    async fn open_pull_request(
+        &self,
+        repo: &RepoRef,
+        draft: &PullRequestDraft,
+    ) -> Result<PullRequest, ForgeError>;
 }

@@ -68,6 +68,7 @@ impl GitErrorKind {
             "authentication failed",
             "could not read username",
             "could not read password",
+            "unable to get password",
             "returned error: 401",
             "returned error: 403",
             "http 401",
