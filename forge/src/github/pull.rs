@@ -23,6 +23,8 @@ struct Pull {
 struct End {
     #[serde(rename = "ref")]
     branch: String,
+    /// `OWNER:BRANCH`.
+    label: Option<String>,
     /// None when a fork was deleted.
     repo: Option<EndRepo>,
 }
@@ -122,9 +124,13 @@ async fn find(client: &Client, name: Name<'_>, branch: &str) -> Result<Option<Pu
 /// Of this very branch, and not of a fork's branch of the same name.
 fn is_ours(pull: &Pull, branch: &str) -> bool {
     let full_name = |end: &End| end.repo.as_ref().map(|r| r.full_name.to_ascii_lowercase());
+    let owner = |end: &End| Some(end.label.as_ref()?.split_once(':')?.0.to_ascii_lowercase());
     let same_repository = match (full_name(&pull.head), full_name(&pull.base)) {
         (Some(head), Some(base)) => head == base,
-        (Some(_) | None, _) => false,
+        // A fork that was deleted.
+        (None, Some(_)) | (Some(_), None) => false,
+        // Hosts that imitate GitHub leave both out; the label tells the owner.
+        (None, None) => owner(&pull.head).is_some_and(|head| Some(head) == owner(&pull.base)),
     };
     pull.head.branch == branch && same_repository
 }
