@@ -362,7 +362,14 @@ impl Task {
                 );
                 let session = session.clone();
                 let state = State::AwaitingApproval { since: now, session, request_id, until };
-                self.to(state, vec![event], Slots::Keep, now)
+                match self.to(state, vec![event], Slots::Keep, now) {
+                    // A question asked before `agent_started` starts the task's lifetime as well.
+                    Change::Applied(mut applied) => {
+                        applied.task.started_at = self.started_at.or(Some(now));
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
             }
             _ => self.wrong_state(),
         }

@@ -1,0 +1,351 @@
+//! The state machine as a table, and the laws that hold in every cell of it.
+
+use std::fmt::Write as _;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::failure::FailureCode;
+use crate::id::UserId;
+use crate::report::{AgentStatus, GateResult, Report};
+use crate::session::SessionHandle;
+use crate::task::TaskSpec;
+
+const NOW: i64 = 1_700_000_000;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(NOW + second).unwrap()
+}
+
+fn session(attempt: Attempt) -> SessionHandle {
+    SessionHandle::Fake { task: TaskId::from_bits(1), attempt }
+}
+
+fn report() -> Report {
+    Report {
+        agent: AgentStatus::Success,
+        build: GateResult::Passed,
+        lint: GateResult::Inert,
+        turns_attempted: 3,
+        turns_completed: 3,
+        head_sha: None,
+        commits: 0,
+        pr_title: String::new(),
+        pr_body: String::new(),
+        answer: String::new(),
+        failure: None,
+    }
+}
+
+fn failure() -> Failure {
+    Failure::new(FailureCode::SessionLost, "gone")
+}
+
+fn new_task() -> Task {
+    let spec: TaskSpec = serde_json::from_value(serde_json::json!({
+        "repo": "octo/cat", "workflow": "coding/new-task-v1", "description": "Fix it",
+    }))
+    .unwrap();
+    Task::new(TaskId::from_bits(1), UserId::new("u"), "api", spec, at(0))
+}
+
+/// Every state, each phase of hydration by itself, as attempt 2 of a task.
+fn states() -> Vec<(&'static str, Task)> {
+    let since = at(0);
+    let attempt = Attempt(2);
+    let session = session(attempt);
+    let dispatch = Hydration::Dispatch { base_branch: "main".into() };
+    let hydrating = |phase| State::Hydrating { since, phase };
+    let gate =
+        State::AwaitingApproval { since, session: session.clone(), request_id: "q1".into(), until: at(900) };
+    [
+        ("pending_uploads", State::PendingUploads { since, until: at(1_800) }),
+        ("queued", State::Queued { since, why: QueueReason::ConcurrencyLimit, not_before: None }),
+        ("submitted", State::Submitted { since }),
+        ("hydrating: preflight", hydrating(Hydration::Preflight)),
+        ("hydrating: dispatch", hydrating(dispatch)),
+        ("hydrating: boot", hydrating(Hydration::Boot { session: session.clone() })),
+        ("running", State::Running { since, session: session.clone() }),
+        ("awaiting_approval", gate),
+        ("finalizing", State::Finalizing { since, session, report: Box::new(report()) }),
+        ("completed", State::Completed { since }),
+        ("failed", State::Failed { since, failure: failure() }),
+        ("cancelled", State::Cancelled { since, by: "u".into() }),
+        ("timed_out", State::TimedOut { since, failure: failure() }),
+    ]
+    .into_iter()
+    .map(|(name, state)| (name, Task { state, attempt, version: 7, ..new_task() }))
+    .collect()
+}
+
+/// Every command, for attempt `a`; the boxes' commands also as an older attempt would say them.
+fn commands(a: Attempt) -> Vec<(String, Command)> {
+    let old = Attempt(a.0.saturating_sub(1));
+    let results = Box::new(Results { pr_url: Some("https://pr/1".into()), ..Results::default() });
+    let failed = |results| Command::Fail { failure: failure(), results };
+    let passed = Command::PreflightPassed { base_branch: "main".into(), warnings: vec!["shallow".into()] };
+    let park = Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(3_600)) };
+    let open = |id: &str, attempt| Command::OpenGate { attempt, request_id: id.into(), until: at(900) };
+    let named = |suffix: &str, command: Command| (format!("{}{suffix}", command.name()), command);
+    vec![
+        named("", Command::ConfirmUploads),
+        named("", Command::Enqueue),
+        named("", Command::PickUp),
+        named("", Command::Admit),
+        named("", passed),
+        named("", Command::SessionStarted { session: session(a) }),
+        named(" (old)", Command::SessionStarted { session: session(old) }),
+        named("", Command::AgentStarted { attempt: a }),
+        named(" (old)", Command::AgentStarted { attempt: old }),
+        named("", open("q1", a)),
+        named(" (other)", open("q2", a)),
+        named(" (old)", open("q1", old)),
+        named("", Command::CloseGate { request_id: "q1".into() }),
+        named(" (other)", Command::CloseGate { request_id: "q2".into() }),
+        named("", park),
+        named("", Command::Report { attempt: a, report: Box::new(report()) }),
+        named(" (old)", Command::Report { attempt: old, report: Box::new(report()) }),
+        named("", Command::Complete { results: results.clone() }),
+        named("", failed(None)),
+        named(" (with PR)", failed(Some(results))),
+        named("", Command::TimeOut { failure: failure() }),
+        named("", Command::Cancel { by: "u".into() }),
+    ]
+}
+
+/// Every cell of the table: the state's name, the task, the command's name and the command.
+fn cells() -> impl Iterator<Item = (&'static str, Task, String, Command)> {
+    states().into_iter().flat_map(|(state, task)| {
+        commands(task.attempt).into_iter().map(move |(name, command)| (state, task.clone(), name, command))
+    })
+}
+
+/// Every cell that changes something.
+fn changes() -> impl Iterator<Item = (String, Task, Command, Applied)> {
+    cells().filter_map(|(state, task, name, command)| match task.on(command.clone(), at(60)) {
+        Change::Applied(applied) => Some((format!("{state} x {name}"), task, command, *applied)),
+        Change::Nothing | Change::Refused(_) => None,
+    })
+}
+
+fn place(task: &Task) -> String {
+    match &task.state {
+        State::Hydrating { phase, .. } => {
+            let phase = match phase {
+                Hydration::Preflight => "preflight",
+                Hydration::Dispatch { .. } => "dispatch",
+                Hydration::Boot { .. } => "boot",
+            };
+            format!("HYDRATING: {phase}")
+        }
+        state => state.status().to_string(),
+    }
+}
+
+fn cell(change: &Change) -> String {
+    match change {
+        Change::Nothing => "-".into(),
+        Change::Refused(why) => format!("refused: {why}"),
+        Change::Applied(applied) => {
+            let events: Vec<_> = applied.events.iter().map(|e| e.kind.as_str()).collect();
+            let mut text = format!("=> {:<22} {}", place(&applied.task), events.join(" + "));
+            match applied.slots {
+                Slots::Keep => (),
+                Slots::Take => text.push_str(", takes slots"),
+                Slots::Free => text.push_str(", frees slots"),
+            }
+            if let Some(stop) = &applied.stop {
+                let which = if stop.session.is_some() { "the box" } else { "a box that may exist" };
+                let _ = write!(text, ", stops {which}");
+            }
+            text
+        }
+    }
+}
+
+#[test]
+fn the_whole_table() {
+    let mut table = String::new();
+    let mut last = "";
+    for (state, task, name, command) in cells() {
+        if last != state {
+            let _ = writeln!(table, "\n{state}");
+            last = state;
+        }
+        let _ = writeln!(table, "  {name:<22} {}", cell(&task.on(command, at(60))));
+    }
+    insta::assert_snapshot!("table", table);
+}
+
+#[test]
+fn a_repeated_command_changes_nothing_and_says_nothing_twice() {
+    for (what, before, command, applied) in changes() {
+        // What a repeat after the change may answer: it is so already, or (a parked attempt, say) it is too late.
+        if let Change::Applied(again) = applied.task.on(command, at(61)) {
+            panic!("{what} from {before:?}: the repeat was applied again: {again:?}");
+        }
+    }
+}
+
+#[test]
+fn every_change_follows_an_edge_and_raises_the_version_by_one() {
+    for (what, before, _, applied) in changes() {
+        let (from, to) = (before.status(), applied.task.status());
+        assert!(from == to || from.next().contains(&to), "{what}: {from} -> {to} is no edge");
+        assert_eq!(applied.task.version, before.version + 1, "{what}");
+        assert_eq!(applied.task.updated_at, at(60), "{what}");
+        assert!(!applied.events.is_empty(), "{what}: a change that nobody is told of");
+    }
+}
+
+#[test]
+fn every_edge_is_used_by_some_command() {
+    let used: Vec<_> =
+        changes().map(|(_, before, _, after)| (before.status(), after.task.status())).collect();
+    for from in Status::ALL {
+        for to in from.next() {
+            assert!(used.contains(&(from, *to)), "no command goes {from} -> {to}");
+        }
+    }
+}
+
+#[test]
+fn an_ended_task_refuses_all_but_the_repeat_of_its_end() {
+    for (state, task, name, command) in cells().filter(|(_, task, ..)| task.status().is_terminal()) {
+        let repeat = matches!(
+            (task.status(), &command),
+            (Status::Completed, Command::Complete { .. })
+                | (Status::Failed, Command::Fail { .. })
+                | (Status::Cancelled, Command::Cancel { .. })
+                | (Status::TimedOut, Command::TimeOut { .. })
+        );
+        match task.on(command, at(60)) {
+            Change::Nothing => assert!(repeat, "{state} x {name}"),
+            Change::Refused(_) => assert!(!repeat, "{state} x {name}"),
+            Change::Applied(_) => panic!("{state} x {name}: an ended task changed"),
+        }
+    }
+}
+
+#[test]
+fn a_superseded_attempt_is_told_so_in_every_state_it_could_still_speak_in() {
+    for (state, task, name, command) in cells().filter(|(_, _, name, _)| name.ends_with("(old)")) {
+        match task.on(command, at(60)) {
+            Change::Refused(Refused::Superseded(old)) => assert_eq!(old, Attempt(1), "{state} x {name}"),
+            // The control plane's own late word, to a task that has ended.
+            Change::Refused(Refused::Terminal(_)) => assert!(name.starts_with("session_started"), "{state}"),
+            other => panic!("{state} x {name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
+    for (what, before, _, applied) in changes() {
+        let leaves = applied.task.status().is_terminal() || applied.task.status() == Status::Queued;
+        let may_have_box = matches!(
+            before.state,
+            State::Hydrating { phase: Hydration::Dispatch { .. } | Hydration::Boot { .. }, .. }
+                | State::Running { .. }
+                | State::AwaitingApproval { .. }
+                | State::Finalizing { .. }
+        );
+        assert_eq!(applied.stop.is_some(), leaves && may_have_box, "{what}: {:?}", applied.stop);
+        if let Some(stop) = &applied.stop {
+            assert_eq!((stop.task, stop.attempt), (before.id, before.attempt), "{what}");
+            assert_eq!(stop.session.as_ref(), before.state.session(), "{what}");
+        }
+        let held = !matches!(before.status(), Status::PendingUploads | Status::Submitted);
+        if applied.task.status().is_terminal() || (leaves && held) {
+            assert_eq!(applied.slots, Slots::Free, "{what}");
+        }
+    }
+}
+
+#[test]
+fn an_end_is_told_once_closes_the_books_and_wakes_nobody() {
+    for (what, _, _, applied) in changes() {
+        let ended = applied.task.status().is_terminal();
+        let told = applied.events.iter().filter(|e| e.kind.is_terminal()).count();
+        assert_eq!(told, usize::from(ended), "{what}");
+        assert_eq!(applied.task.completed_at.is_some(), ended, "{what}");
+        assert_eq!(applied.task.wake_at.is_none(), ended, "{what}: {:?}", applied.task.wake_at);
+    }
+}
+
+#[test]
+fn only_admission_begins_an_attempt_and_only_into_hydration() {
+    for (what, before, command, applied) in changes() {
+        let begins = matches!(command, Command::Admit);
+        let expected = if begins { before.attempt.next() } else { before.attempt };
+        assert_eq!(applied.task.attempt, expected, "{what}");
+        assert_eq!(applied.slots == Slots::Take, begins || matches!(command, Command::PickUp), "{what}");
+    }
+}
+
+#[test]
+fn whoever_works_or_waits_for_a_decision_has_a_start_that_stays() {
+    for (what, before, _, applied) in changes() {
+        if let Status::Running | Status::AwaitingApproval = applied.task.status() {
+            let first = before.started_at.or(match before.status() {
+                Status::Hydrating => Some(at(60)),
+                _ => None,
+            });
+            assert_eq!(applied.task.started_at, first, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_pull_request_is_told_once() {
+    let results = |url: &str| Box::new(Results { pr_url: Some(url.into()), ..Results::default() });
+    let finalizing = states().into_iter().find(|(name, _)| *name == "finalizing").unwrap().1;
+    let told = |task: &Task| match task.on(Command::Complete { results: results("https://pr/1") }, at(60)) {
+        Change::Applied(applied) => applied.events.iter().filter(|e| e.kind == EventKind::PrCreated).count(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told(&finalizing), 1);
+    let known = Task { results: *results("https://pr/1"), ..finalizing };
+    assert_eq!(told(&known), 0);
+}
+
+/// A command picked by number, as somebody who does not know the state would send it.
+fn blind(choice: usize, attempt_back: u32, task: &Task) -> Command {
+    let attempt = Attempt(task.attempt.0.saturating_sub(attempt_back));
+    let mut all = commands(attempt);
+    let n = choice % all.len();
+    all.swap_remove(n).1
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn no_sequence_of_commands_leaves_the_table(
+        script in prop::collection::vec((any::<usize>(), 0u32..2, 0i64..600), 1..60)
+    ) {
+        let mut task = new_task();
+        let mut clock = 0;
+        let mut ends = 0;
+        for (choice, back, seconds) in script {
+            clock += seconds;
+            let command = blind(choice, back, &task);
+            let was_over = task.status().is_terminal();
+            match task.on(command, at(clock)) {
+                Change::Applied(applied) => {
+                    let (from, to) = (task.status(), applied.task.status());
+                    prop_assert!(!was_over, "{} changed after its end", from);
+                    prop_assert!(from == to || from.next().contains(&to), "{} -> {}", from, to);
+                    prop_assert!(applied.task.attempt >= task.attempt);
+                    prop_assert_eq!(applied.task.version, task.version + 1);
+                    prop_assert!(applied.task.state.session().is_none_or(|s| s.attempt() == applied.task.attempt));
+                    ends += applied.events.iter().filter(|e| e.kind.is_terminal()).count();
+                    task = applied.task;
+                }
+                Change::Nothing | Change::Refused(_) => (),
+            }
+            prop_assert_eq!(ends, usize::from(task.status().is_terminal()));
+            prop_assert_eq!(task.wake_at.is_none(), task.status().is_terminal());
+        }
+    }
+}
