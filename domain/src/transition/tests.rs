@@ -74,7 +74,14 @@ fn states() -> Vec<(&'static str, Task)> {
         ("timed_out", State::TimedOut { since, failure: failure() }),
     ]
     .into_iter()
-    .map(|(name, state)| (name, Task { state, attempt, version: 7, ..new_task() }))
+    .map(|(name, state)| {
+        let worked = matches!(
+            state.status(),
+            Status::Running | Status::AwaitingApproval | Status::Finalizing | Status::Completed
+        );
+        let started_at = worked.then_some(since);
+        (name, Task { state, attempt, version: 7, started_at, ..new_task() })
+    })
     .collect()
 }
 
@@ -287,11 +294,8 @@ fn only_admission_begins_an_attempt_and_only_into_hydration() {
 fn whoever_works_or_waits_for_a_decision_has_a_start_that_stays() {
     for (what, before, _, applied) in changes() {
         if let Status::Running | Status::AwaitingApproval = applied.task.status() {
-            let first = before.started_at.or(match before.status() {
-                Status::Hydrating => Some(at(60)),
-                _ => None,
-            });
-            assert_eq!(applied.task.started_at, first, "{what}");
+            assert_eq!(applied.task.started_at, before.started_at.or(Some(at(60))), "{what}");
+            assert_eq!(before.started_at.is_none(), before.status() == Status::Hydrating, "{what}");
         }
     }
 }
