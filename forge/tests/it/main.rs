@@ -6,6 +6,7 @@ mod fake_github;
 mod github;
 mod local;
 mod myworld;
+mod prism;
 
 use std::path::Path;
 
