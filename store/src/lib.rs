@@ -144,10 +144,10 @@ impl Store {
     pub async fn events_append(&self, append: EventAppend) -> Result<Appended, StoreError> {
         let id = append.task;
         let appended = self.driver.events_append(append).await?;
-        if let Appended::Stored { stored, .. } = appended
-            && stored > 0
-        {
-            self.hub.publish(id);
+        match appended {
+            // The last events of a flood are followed by one that says so.
+            Appended::Stored { stored: 1.., .. } | Appended::LimitReached => self.hub.publish(id),
+            Appended::Stored { stored: 0, .. } | Appended::Superseded => (),
         }
         Ok(appended)
     }

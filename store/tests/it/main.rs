@@ -1,0 +1,3 @@
+//! The suite on both drivers, and what is SQLite's alone.
+
+mod conformance;
