@@ -7,7 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -27,6 +27,8 @@ use super::text::HeadTail;
 const TERM_GRACE: Duration = Duration::from_millis(500);
 /// How long output may still trickle in after the shell has ended, when somebody else holds the pipe.
 const DRAIN_GRACE: Duration = Duration::from_millis(150);
+/// The same in all, when it keeps trickling.
+const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 /// A command to run.
 #[derive(Debug)]
@@ -71,7 +73,7 @@ pub enum End {
 #[derive(Debug, Default)]
 pub struct Background {
     readers: Mutex<JoinSet<()>>,
-    groups: Arc<Mutex<Vec<i32>>>,
+    groups: Mutex<Vec<i32>>,
 }
 
 impl Shell<'_> {
@@ -102,17 +104,15 @@ impl Shell<'_> {
             End::Exited(_) => (),
             End::TimedOut | End::Cancelled => group.end(&mut child).await?,
         }
-        while open {
+        let drained_by = Instant::now() + DRAIN_MAX;
+        while open && Instant::now() < drained_by {
             match timeout(DRAIN_GRACE, reader.read(&mut buffer)).await {
-                Ok(read) => {
-                    open = take(read?, &buffer, &mut output, live) && started.elapsed() < self.timeout
-                }
+                Ok(read) => open = take(read?, &buffer, &mut output, live),
                 Err(_) => break,
             }
         }
         match end {
-            End::Exited(_) if open => background.keep(group.release(), reader),
-            End::Exited(_) => drop(group.release()),
+            End::Exited(_) => background.keep(group.release(), open.then_some(reader)),
             End::TimedOut | End::Cancelled => drop(group),
         }
         Ok(Finished { end, output, took: started.elapsed(), left_running: open })
@@ -138,21 +138,25 @@ impl Shell<'_> {
 }
 
 impl Background {
-    fn keep(&self, group: i32, mut reader: pipe::Receiver) {
-        lock(&self.groups).push(group);
-        let groups = self.groups.clone();
+    /// Remembers the group of a command that ended, if anything of it still runs, and keeps its pipe from breaking.
+    fn keep(&self, group: i32, reader: Option<pipe::Receiver>) {
+        let mut groups = lock(&self.groups);
+        groups.push(group);
+        groups.retain(|group| runs(*group));
+        let Some(mut reader) = reader else { return };
         let mut readers = lock(&self.readers);
         while readers.try_join_next().is_some() {}
         readers.spawn(async move {
             let mut buffer = [0; 1024];
             while reader.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
-            lock(&groups).retain(|kept| *kept != group);
         });
     }
 
     /// How many groups still run.
     pub fn len(&self) -> usize {
-        lock(&self.groups).len()
+        let mut groups = lock(&self.groups);
+        groups.retain(|group| runs(*group));
+        groups.len()
     }
 
     /// Whether none runs.
@@ -212,6 +216,11 @@ fn signal(group: i32, signal: Signal) {
     if group > 1 {
         let _gone = killpg(Pid::from_raw(group), signal);
     }
+}
+
+/// Whether a group has members. Its number is not given to others while it has.
+fn runs(group: i32) -> bool {
+    group > 1 && killpg(Pid::from_raw(group), None).is_ok()
 }
 
 /// Whether the pipe is still open.

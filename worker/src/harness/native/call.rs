@@ -137,7 +137,11 @@ impl Run<'_> {
         if purpose == Purpose::Compaction {
             request = request.header(PURPOSE_HEADER, "compaction");
         }
-        let response = request.send().await.map_err(|error| Trouble::Away(chain(&error)))?;
+        // The proxy may hold a call back for a while (it waits out a provider's limits), but not for ever.
+        let response = timeout(self.native.patience, request.send())
+            .await
+            .map_err(|_| Trouble::Away("the model proxy accepted the call and never answered".into()))?
+            .map_err(|error| Trouble::Away(chain(&error)))?;
         let status = response.status();
         if !status.is_success() {
             return Err(refused(status, response).await);

@@ -1,0 +1,4 @@
+//! Tests of the worker through its public doors.
+
+mod harness;
+mod tools;
