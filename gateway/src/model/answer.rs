@@ -131,8 +131,10 @@ impl IntoResponse for Answer {
         if let Some(code) = self.code {
             headers.insert(FAILURE_HEADER, HeaderValue::from_static(code.as_str()));
         }
-        // What could be waited out was waited out here; a client that tries again only doubles it.
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        if self.code.is_some() {
+            // What could be waited out was waited out here; a client that tries again only doubles it.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        }
         response
     }
 }

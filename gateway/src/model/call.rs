@@ -158,7 +158,7 @@ impl Driver {
     }
 
     async fn relay(&self, mut stream: Frames, client: mpsc::Sender<Bytes>) {
-        let (mut counted, mut generated) = (None, 0);
+        let (mut counted, mut generated) = (None, 0usize);
         let mut client = Some(client);
         let mut drain_until = None;
         let broken = loop {
@@ -206,7 +206,11 @@ impl Driver {
     }
 
     /// Of a stream that broke, the input is known from its start and the output only from what came.
+    /// Of one that broke before it said anything, nothing is known to have been used.
     async fn record_partial(&self, counted: Option<(TokenCount, Basis)>, generated: usize) {
+        if counted.is_none() && generated == 0 {
+            return;
+        }
         let guess = estimate(self.bytes, generated);
         let tokens = match counted {
             Some((tokens, _)) => TokenCount { output: tokens.output.max(guess.output), ..tokens },

@@ -46,6 +46,12 @@ pub struct ProviderConfig {
     /// The model when a task or the default says only the provider's name.
     #[serde(default)]
     pub default_model: Option<String>,
+    /// Tokens the models here can see at once; 200,000 for `anthropic` and `script`, 128,000 for `openai` when unset.
+    #[serde(default)]
+    pub context_window: Option<u64>,
+    /// Output tokens asked for in one turn; 16,384, for `openai` 8,192, when unset.
+    #[serde(default)]
+    pub max_output_tokens: Option<u64>,
     /// For `openai`: the name of the request field that limits the answer.
     #[serde(default)]
     pub max_tokens_field: MaxTokensField,
@@ -68,6 +74,8 @@ impl ProviderConfig {
             path: None,
             models: vec![],
             default_model: None,
+            context_window: None,
+            max_output_tokens: None,
             max_tokens_field: MaxTokensField::default(),
             extra_body: serde_json::Map::new(),
             timeouts: Timeouts::default(),

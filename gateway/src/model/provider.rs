@@ -132,7 +132,7 @@ impl Provider {
         };
         let answer: Value = match serde_json::from_slice(&raw) {
             Ok(answer) => answer,
-            Err(e) => return Ok(not_json(upstream, raw.len(), &e)),
+            Err(e) => return Err(not_json(upstream, &e)),
         };
         match openai::response(&answer, request.model, request.bytes) {
             Ok((message, count, basis)) => Ok(whole(&message, Some((count, basis)), None, request)),
@@ -189,7 +189,7 @@ async fn open_anthropic(upstream: &Upstream, request: &Request<'_>) -> Result<Op
     };
     match serde_json::from_slice::<Value>(&raw) {
         Ok(message) => Ok(whole(&message, counted(&message), Some(raw), request)),
-        Err(e) => Ok(not_json(upstream, raw.len(), &e)),
+        Err(e) => Err(not_json(upstream, &e)),
     }
 }
 
@@ -211,9 +211,10 @@ fn whole(
     Opened::Stream(futures_util::stream::iter(frames.into_iter().map(Ok)).boxed())
 }
 
-fn not_json(upstream: &Upstream, bytes: usize, error: &serde_json::Error) -> Opened {
-    let answer = Answer::bad_gateway(format!("{} sent an answer that is not JSON: {error}", upstream.who()));
-    Opened::Torn { bytes, answer }
+/// Most often a page of some other server, so nothing was generated and nothing is recorded.
+fn not_json(upstream: &Upstream, error: &serde_json::Error) -> Trouble {
+    let message = format!("{} sent an answer that is not JSON ({error}): check its base_url", upstream.who());
+    Trouble::Refused(Answer::bad_gateway(message))
 }
 
 fn accept(request: &Request<'_>) -> HeaderMap {
@@ -222,13 +223,13 @@ fn accept(request: &Request<'_>) -> HeaderMap {
 }
 
 fn is_stream(response: &Response) -> bool {
-    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    !kind.starts_with("application/json")
+    let kind = response.headers().get(header::CONTENT_TYPE).map(|v| v.to_str().unwrap_or_default());
+    kind.is_none_or(|kind| kind.starts_with("text/event-stream"))
 }
 
 /// The events as they came, with a look at their counts.
 fn anthropic_frames(upstream: &Upstream, response: Response) -> Frames {
-    let chunks = upstream.chunks(response);
+    let (chunks, clean) = (upstream.chunks(response), upstream.cleaner());
     async_stream::try_stream! {
         let (mut splitter, mut tally) = (Splitter::default(), Tally::default());
         let mut chunks = std::pin::pin!(chunks);
@@ -237,7 +238,7 @@ fn anthropic_frames(upstream: &Upstream, response: Response) -> Frames {
             while let Some(event) = splitter.next_event() {
                 let frame = tally.frame(event);
                 let end = frame.end;
-                yield frame;
+                yield clean(frame);
                 if end != End::More {
                     return;
                 }
@@ -248,7 +249,7 @@ fn anthropic_frames(upstream: &Upstream, response: Response) -> Frames {
 }
 
 fn openai_frames(upstream: &Upstream, response: Response, mut translator: openai::Translator) -> Frames {
-    let chunks = upstream.chunks(response);
+    let (chunks, clean) = (upstream.chunks(response), upstream.cleaner());
     async_stream::try_stream! {
         let mut splitter = Splitter::default();
         let mut chunks = std::pin::pin!(chunks);
@@ -257,7 +258,7 @@ fn openai_frames(upstream: &Upstream, response: Response, mut translator: openai
             while let Some(event) = splitter.next_event() {
                 if let Some(frame) = translator.event(&event) {
                     let end = frame.end;
-                    yield frame;
+                    yield clean(frame);
                     if end != End::More {
                         return;
                     }
@@ -267,10 +268,10 @@ fn openai_frames(upstream: &Upstream, response: Response, mut translator: openai
         if let Some(event) = splitter.finish()
             && let Some(frame) = translator.event(&event)
         {
-            yield frame;
+            yield clean(frame);
         }
         if let Some(frame) = translator.finish() {
-            yield frame;
+            yield clean(frame);
         }
     }
     .boxed()

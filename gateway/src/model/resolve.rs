@@ -24,6 +24,11 @@ impl Resolved {
     pub fn name(&self) -> String {
         format!("{}/{}", self.provider.name, self.model)
     }
+
+    /// How its provider is configured.
+    pub(crate) fn config(&self) -> &super::ProviderConfig {
+        &self.provider.config
+    }
 }
 
 impl fmt::Debug for Resolved {

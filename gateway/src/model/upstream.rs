@@ -15,6 +15,7 @@ use url::Url;
 use super::ModelCall;
 use super::answer::Answer;
 use super::config::{AuthStyle, Timeouts};
+use super::frame::{End, Frame};
 
 /// Bytes of an error's body that are read.
 const ERROR_BODY_MAX_BYTES: usize = 64 * 1024;
@@ -219,6 +220,18 @@ impl Upstream {
             Some(_) | None => words.to_owned(),
         };
         domain::event::preview(clean.trim(), WORDS_MAX_CHARS)
+    }
+
+    /// Takes the key out of the error events of a stream; all other events pass as they are.
+    pub fn cleaner(&self) -> impl Fn(Frame) -> Frame + Send + use<> {
+        let key = self.key.as_ref().map(|(_, key)| key.clone());
+        move |frame| match &key {
+            Some(key) if frame.end == End::Failed && !key.expose_secret().is_empty() => {
+                let text = String::from_utf8_lossy(&frame.bytes).replace(key.expose_secret(), "***");
+                Frame { bytes: Bytes::from(text), ..frame }
+            }
+            Some(_) | None => frame,
+        }
     }
 
     fn url(&self, path: &str) -> Url {

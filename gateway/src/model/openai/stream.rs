@@ -140,6 +140,10 @@ impl Translator {
     }
 
     fn delta(&mut self, delta: &Value, out: &mut BytesMut) {
+        // Not shown, but generated and billed.
+        for field in ["reasoning_content", "reasoning"] {
+            self.generated += delta[field].as_str().map_or(0, str::len);
+        }
         for field in ["content", "refusal"] {
             if let Some(text) = delta[field].as_str().filter(|t| !t.is_empty()) {
                 self.text(text, out);

@@ -100,3 +100,20 @@ async fn what_cannot_be_translated_is_refused_and_a_full_window_is_said_as_anthr
     assert_eq!(response.status(), 400);
     assert!(text(response).await.contains("prompt is too long: too many tokens"));
 }
+
+#[tokio::test]
+async fn an_error_in_mid_stream_does_not_show_the_key_and_a_page_is_not_an_answer() {
+    let upstream = Fake::start(|n, _| match n {
+        0 => sse(vec!["data: {\"error\":{\"message\":\"bad key sk-secret-key-123\"}}\n\n"]),
+        _ => ([("content-type", "text/html")], "<html>").into_response(),
+    })
+    .await;
+    let router = router(Kind::Openai, &upstream.url(""));
+    let meter = FakeMeter::new();
+    let got = text(router.proxy(call(json!({ "stream": true })), meter.clone()).await).await;
+    assert!(got.starts_with("event: error") && got.contains("bad key ***"), "{got}");
+    let response = router.proxy(call(json!({ "stream": true })), meter.clone()).await;
+    assert_eq!(response.status(), 502);
+    assert!(text(response).await.contains("check its base_url"));
+    assert_eq!(meter.record_ids().len(), 0, "nothing was generated");
+}
