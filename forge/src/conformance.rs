@@ -72,7 +72,8 @@ async fn what_is_there_is_told(s: &Subject) {
 async fn what_is_not_there_is_a_typed_failure(s: &Subject) {
     let missing = s.forge.inspect(&s.missing, None, true).await.expect_err("a missing repository fails");
     expect(&missing, FailureCode::RepoNotFoundOrNoAccess, "a missing repository");
-    for base in ["no/such/branch", "mian"] {
+    let revision = format!("{}~1", s.default_branch);
+    for base in ["no/such/branch", "mian", &revision] {
         let missing = s.forge.inspect(&s.repo, Some(base), true).await.expect_err("a missing base fails");
         expect(&missing, FailureCode::BaseBranchNotFound, "a missing base branch");
         assert!(missing.failure.detail.contains(base), "the failure names the branch: {missing}");

@@ -75,10 +75,11 @@ pub(crate) fn push(error: GitError, repo: &RepoRef, branch: &str) -> ForgeError 
         GitErrorKind::DiskFull => {
             never(FailureCode::DiskFull, said).about("the disk that holds the repository")
         }
-        GitErrorKind::Network | GitErrorKind::Timeout => {
+        // What is not understood may pass; the caller bounds how often it tries.
+        GitErrorKind::Network | GitErrorKind::Timeout | GitErrorKind::Other => {
             later(FailureCode::PushFailed, Retry::Backoff, said).about(repo.to_string())
         }
-        GitErrorKind::OutputTooLarge | GitErrorKind::NotInstalled | GitErrorKind::Other => {
+        GitErrorKind::OutputTooLarge | GitErrorKind::NotInstalled => {
             never(FailureCode::PushFailed, said).about(repo.to_string())
         }
     };

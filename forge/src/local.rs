@@ -64,9 +64,9 @@ impl Forge for LocalForge {
         if write {
             writable(path, &layout)?;
         }
-        let mut warnings = work_tree_warnings(path, &layout).await;
-        warnings.extend(content_warnings(path, &layout, &base).await);
-        Ok(RepoInfo { default_branch: base, warnings })
+        let (work_tree, content) =
+            tokio::join!(work_tree_warnings(path, &layout), content_warnings(path, &layout, &base));
+        Ok(RepoInfo { default_branch: base, warnings: [work_tree, content].concat() })
     }
 
     async fn remote(&self, repo: &RepoRef) -> Result<Remote, ForgeError> {
@@ -78,7 +78,7 @@ impl Forge for LocalForge {
         layout(path).await?;
         check::push_request(request).await?;
         let failed = |error| fail::push(error, request.repo, request.branch);
-        let there = git::rev_parse(path, &format!("refs/heads/{}", request.branch)).await.map_err(failed)?;
+        let there = git::branch_head(path, request.branch).await.map_err(failed)?;
         if there.as_deref() == Some(request.head_sha) {
             return Ok(());
         }
@@ -91,8 +91,7 @@ impl Forge for LocalForge {
         draft: &PullRequestDraft,
     ) -> Result<PullRequest, ForgeError> {
         let path = self.path(repo)?;
-        let branch = format!("refs/heads/{}", draft.branch);
-        let head = git::rev_parse(path, &branch).await.map_err(|e| fail::read_local(e, path))?;
+        let head = git::branch_head(path, &draft.branch).await.map_err(|e| fail::read_local(e, path))?;
         match head {
             Some(_) => {
                 let url = format!("local:{}#{}", path.display(), draft.branch);
@@ -154,7 +153,7 @@ async fn base_branch(path: &Path, wanted: Option<&str>) -> Result<String, ForgeE
             }
         },
     };
-    if git::rev_parse(path, &format!("refs/heads/{name}")).await.map_err(unreadable)?.is_some() {
+    if git::branch_head(path, &name).await.map_err(unreadable)?.is_some() {
         return Ok(name);
     }
     let branches = git::local_branches(path).await.map_err(unreadable)?;
@@ -231,16 +230,24 @@ async fn content_warnings(path: &Path, layout: &Layout, base: &str) -> Vec<Strin
     let rev = format!("refs/heads/{base}");
     let ask =
         |args: &[&str]| Git::new().dir(path).args(args).exits(&[0, 1]).timeout(limit::PREFLIGHT_CHECK).run();
-    let filter = ["config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"];
-    if ask(&filter).await.is_ok_and(|out| !out.stdout.is_empty()) {
-        warnings.push("The repository is a partial clone: if objects of the base branch were never fetched, it cannot be cloned; `git fetch --refetch --no-filter` completes it.".into());
+    let promisors = ["config", "--get-regexp", r"^(extensions\.partialclone|remote\..*\.promisor)$"];
+    let modules = ["ls-tree", "--name-only", &rev, ".gitmodules"];
+    let large = ["grep", "-l", "-e", "filter=lfs", &rev, "--", ":(glob)**/.gitattributes"];
+    let said_something = async |args: &[&str]| ask(args).await.is_ok_and(|out| !out.stdout.is_empty());
+    let (partial, submodules, lfs) =
+        tokio::join!(said_something(&promisors), said_something(&modules), said_something(&large));
+    if partial {
+        warnings.push(
+            "The repository is a partial clone: if objects of the base branch were never fetched, it cannot be \
+             cloned; `git fetch --refetch --no-filter` completes it."
+                .into(),
+        );
     }
-    if ask(&["ls-tree", "--name-only", &rev, ".gitmodules"]).await.is_ok_and(|out| !out.stdout.is_empty()) {
+    if submodules {
         warnings
             .push("The repository has submodules; they are not fetched, their folders stay empty.".into());
     }
-    let lfs = ["grep", "-l", "-e", "filter=lfs", &rev, "--", ":(glob)**/.gitattributes"];
-    if ask(&lfs).await.is_ok_and(|out| !out.stdout.is_empty()) {
+    if lfs {
         warnings.push("The repository uses git-lfs; its large files stay pointers.".into());
     }
     warnings

@@ -114,14 +114,16 @@ pub fn as_environment(config: &[(String, String)]) -> Vec<(OsString, OsString)> 
 }
 
 /// Configuration that turns a content filter off.
-pub fn filter_off(name: &str) -> [(String, String); 4] {
-    let key = |field: &str| format!("filter.{name}.{field}");
-    [
-        (key("clean"), String::new()),
-        (key("smudge"), String::new()),
-        (key("process"), String::new()),
-        (key("required"), "false".into()),
-    ]
+pub fn filter_off(name: &str) -> Vec<(String, String)> {
+    let programs =
+        ["clean", "smudge", "process"].map(|field| (format!("filter.{name}.{field}"), String::new()));
+    let required = (format!("filter.{name}.required"), "false".to_owned());
+    programs.into_iter().chain([required]).collect()
+}
+
+/// Configuration that turns a hook off that configuration names (git 2.54 and later; `core.hooksPath` does not).
+pub fn hook_off(name: &str) -> Vec<(String, String)> {
+    vec![(format!("hook.{name}.enabled"), "false".to_owned())]
 }
 
 /// Whether an argument would be read as an option.

@@ -5,8 +5,8 @@
 //! users, never prompts, and inherits nothing of our environment but the way to the network. Credentials go to that
 //! one child alone, outside argv, and are cut from every error.
 //!
-//! What it does not stop: `checkout`, `add`, `commit` and `merge` of a work tree run filters and merge drivers of that
-//! work tree unless they are named to [`Git::without_filters`]. Only the worker, inside its box, does such things.
+//! What it does not stop: `checkout`, `add`, `commit` and `merge` of a work tree run the filters and merge drivers that
+//! its configuration names ([`overrides`] turns filters off). Only the worker, inside its box, does such things.
 //!
 //! | module | holds |
 //! |---|---|
@@ -24,8 +24,8 @@ pub mod transfer;
 
 pub use error::{GitError, GitErrorKind};
 pub use read::{
-    DiffStat, Kind, Layout, RemoteHead, StatusEntry, count_commits, current_branch, diff_stat, is_ancestor,
-    layout, local_branches, ls_remote_heads, rev_parse, status_porcelain, version,
+    DiffStat, Kind, Layout, RemoteHead, StatusEntry, branch_head, count_commits, current_branch, diff_stat,
+    is_ancestor, layout, local_branches, ls_remote_heads, overrides, rev_parse, status_porcelain, version,
 };
 pub use run::{Git, Output, Process};
 pub use transfer::{BasicAuth, fetch, hand_over, push};

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::error::{GitError, GitErrorKind};
+use crate::harden;
 use crate::run::Git;
 use crate::transfer::BasicAuth;
 
@@ -70,24 +71,50 @@ pub async fn version() -> Result<String, GitError> {
     Ok(out.text().trim_start_matches("git version ").split(' ').next().unwrap_or_default().to_owned())
 }
 
-/// Looks at the repository that `dir` is, or lies in.
+/// Looks at the repository that `dir` is, or lies in. The path of the repository must not contain a line end.
 pub async fn layout(dir: impl AsRef<Path>) -> Result<Layout, GitError> {
     let dir = dir.as_ref();
-    let ask = |question: &'static str| {
-        let doing = format!("looking at the repository {}", dir.display());
-        Git::new().dir(dir).args(["rev-parse", "--path-format=absolute", question]).doing(doing).run()
+    let doing = format!("looking at the repository {}", dir.display());
+    let ask = |questions: &[&str]| {
+        let git = Git::new().dir(dir).args(["rev-parse", "--path-format=absolute"]).args(questions);
+        git.doing(doing.clone()).run()
     };
-    let bare = ask("--is-bare-repository").await?.text() == "true";
-    let inside = ask("--is-inside-work-tree").await?.text() == "true";
-    let git_dir = PathBuf::from(ask("--absolute-git-dir").await?.text());
-    let common_dir = PathBuf::from(ask("--git-common-dir").await?.text());
-    let shallow = ask("--is-shallow-repository").await?.text() == "true";
-    let kind = match (bare, inside) {
+    let all = [
+        "--is-bare-repository",
+        "--is-inside-work-tree",
+        "--is-shallow-repository",
+        "--git-dir",
+        "--git-common-dir",
+    ];
+    let text = ask(&all).await?.text();
+    let [bare, inside, shallow, git_dir, common_dir] = text.lines().collect::<Vec<_>>()[..] else {
+        return Err(GitError::said(
+            &doing,
+            GitErrorKind::Other,
+            "git's answer could not be read; is a line end in the path?",
+        ));
+    };
+    let (git_dir, common_dir) = (PathBuf::from(git_dir), PathBuf::from(common_dir));
+    let kind = match (bare == "true", inside == "true") {
         (true, _) => Kind::Bare,
-        (false, true) => Kind::WorkTree(PathBuf::from(ask("--show-toplevel").await?.text())),
+        (false, true) => Kind::WorkTree(PathBuf::from(ask(&["--show-toplevel"]).await?.text())),
         (false, false) => Kind::WorkTree(git_dir.parent().unwrap_or(dir).to_owned()),
     };
-    Ok(Layout { kind, git_dir, common_dir, shallow })
+    Ok(Layout { kind, git_dir, common_dir, shallow: shallow == "true" })
+}
+
+/// The commit at the head of a local branch of exactly this name, if there is one.
+pub async fn branch_head(dir: impl AsRef<Path>, branch: &str) -> Result<Option<String>, GitError> {
+    let dir = dir.as_ref();
+    let doing = format!("looking up branch {branch} in {}", dir.display());
+    let name = format!("refs/heads/{branch}");
+    let asked =
+        Git::new().dir(dir).args(["show-ref", "--verify", "--hash", "--", &name]).doing(doing).run().await;
+    match asked {
+        Ok(out) => Ok(Some(out.text())),
+        Err(error) if error.stderr.contains("not a valid ref") => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The commit that `rev` names, if there is one.
@@ -163,8 +190,7 @@ pub async fn ls_remote_heads(
     auth: Option<&BasicAuth<'_>>,
     patterns: &[&str],
 ) -> Result<Vec<RemoteHead>, GitError> {
-    let mut git =
-        Git::new().args(["ls-remote", "--heads", "--upload-pack", crate::harden::UPLOAD_PACK, "--", url]);
+    let mut git = Git::new().args(["ls-remote", "--heads", "--upload-pack", harden::UPLOAD_PACK, "--", url]);
     git = git.args(patterns).doing(format!("listing the branches of {}", crate::error::redact(url, &[])));
     if let Some(auth) = auth {
         git = git.auth(url, auth.0);
@@ -183,7 +209,7 @@ pub async fn ls_remote_heads(
 pub async fn status_porcelain(dir: impl AsRef<Path>) -> Result<Vec<StatusEntry>, GitError> {
     let dir = dir.as_ref();
     let doing = format!("asking for the status of {}", dir.display());
-    let filters = filters(dir).await?;
+    let overrides = overrides(dir).await?;
     let out = Git::new()
         .dir(dir)
         .args([
@@ -194,7 +220,7 @@ pub async fn status_porcelain(dir: impl AsRef<Path>) -> Result<Vec<StatusEntry>,
             "--ignore-submodules=all",
             "--untracked-files=normal",
         ])
-        .without_filters(filters)
+        .configs(overrides)
         .doing(doing)
         .run()
         .await?;
@@ -234,22 +260,26 @@ pub async fn diff_stat(dir: impl AsRef<Path>, base: &str, head: &str) -> Result<
     Ok(stat)
 }
 
-/// The content filters that the repository's configuration names.
-pub async fn filters(dir: impl AsRef<Path>) -> Result<Vec<String>, GitError> {
+/// Configuration that turns off what cannot be turned off without its name: the content filters and the hooks that the
+/// repository's configuration names.
+pub async fn overrides(dir: impl AsRef<Path>) -> Result<Vec<(String, String)>, GitError> {
     let dir = dir.as_ref();
     let out = Git::new()
         .dir(dir)
-        .args(["config", "--null", "--name-only", "--get-regexp", r"^filter\."])
+        .args(["config", "--null", "--name-only", "--get-regexp", r"^(filter|hook)\."])
         .exits(&[0, 1])
         .doing(format!("reading the configuration of {}", dir.display()))
         .run()
         .await?;
     let text = String::from_utf8_lossy(&out.stdout);
-    let name = |key: &str| Some(key.strip_prefix("filter.")?.rsplit_once('.')?.0.to_owned());
-    let mut names: Vec<String> = text.split('\0').filter_map(name).collect();
-    names.sort();
-    names.dedup();
-    Ok(names)
+    let off = |key: &str| {
+        let (section, name) = key.rsplit_once('.')?.0.split_once('.')?;
+        Some(if section == "filter" { harden::filter_off(name) } else { harden::hook_off(name) })
+    };
+    let mut overrides: Vec<(String, String)> = text.split('\0').filter_map(off).flatten().collect();
+    overrides.sort();
+    overrides.dedup();
+    Ok(overrides)
 }
 
 /// A revision that cannot be read as an option or a range.

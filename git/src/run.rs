@@ -120,9 +120,9 @@ impl Git {
         self
     }
 
-    /// Turns content filters (`filter.<name>.*`) off for this command, by name.
-    pub fn without_filters<I: IntoIterator<Item = N>, N: AsRef<str>>(mut self, names: I) -> Git {
-        self.config.extend(names.into_iter().flat_map(|n| harden::filter_off(n.as_ref())));
+    /// Sets configuration of this command, as [`config`](Git::config) does: see [`overrides`](crate::overrides).
+    pub fn configs(mut self, all: impl IntoIterator<Item = (String, String)>) -> Git {
+        self.config.extend(all);
         self
     }
 

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 
 use crate::error::{GitError, redact};
 use crate::harden::UPLOAD_PACK;
+use crate::read::overrides;
 use crate::run::Git;
 
 /// `user:password` for HTTP basic authentication.
@@ -60,8 +61,10 @@ pub async fn hand_over(
     sha: &str,
     branch: &str,
 ) -> Result<(), GitError> {
+    let overrides = overrides(&target).await?;
     Git::new()
         .dir(&target)
+        .configs(overrides)
         .args([
             "fetch",
             "--no-tags",

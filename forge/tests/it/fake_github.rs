@@ -77,7 +77,8 @@ fn api(state: &Shared, method: &Method, path: &str, query: &str, body: &[u8]) ->
     if !disk.is_dir() {
         return not_found();
     }
-    let head = |branch: &str| run(&disk, &["rev-parse", "--verify", "-q", &format!("refs/heads/{branch}")]);
+    let head =
+        |branch: &str| run(&disk, &["show-ref", "--verify", "--hash", &format!("refs/heads/{branch}")]);
     match (method.as_str(), rest) {
         ("GET", []) => {
             let default = run(&disk, &["symbolic-ref", "--short", "HEAD"]).unwrap();

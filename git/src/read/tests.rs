@@ -25,6 +25,10 @@ async fn revisions_branches_and_ancestry() {
     assert_eq!(one.len(), 40);
     assert_eq!(rev_parse(&dir, "gone").await.unwrap(), None);
     assert_eq!(rev_parse(&dir, "--all").await.unwrap(), None);
+    assert_eq!(branch_head(&dir, "main").await.unwrap().as_ref(), Some(&one));
+    for none in ["gone", "main~0", "main@{0}", "main^{commit}", "", "-h", "../heads/main"] {
+        assert_eq!(branch_head(&dir, none).await.unwrap(), None, "{none:?} is no branch");
+    }
     assert_eq!(current_branch(&dir).await.unwrap().as_deref(), Some("topic/x"));
     assert_eq!(local_branches(&dir).await.unwrap(), ["main", "topic/x"]);
     assert!(is_ancestor(&dir, "main", "topic/x").await.unwrap());
@@ -96,7 +100,7 @@ fn make_hostile(dir: &Path, marker: &Path) {
     let evil = dir.join("evil.sh");
     let line = format!("echo \"$0 $*\" >> {}", marker.display());
     std::fs::write(&evil, format!("#!/bin/sh\n{line}\ncat\n")).unwrap();
-    let evil = evil.display();
+    let (evil, at) = (evil.display(), dir.display());
     sh(
         dir,
         &format!(
@@ -111,6 +115,9 @@ fn make_hostile(dir: &Path, marker: &Path) {
              git config alias.status '!{evil}'; git config uploadpack.packObjectsHook {evil}
              git config remote.origin.url 'ext::{evil}'; git config remote.origin.promisor true
              git config 'url.ext::{evil} .insteadOf' 'https://'
+             git config filter.a.b.process {evil}; git config hook.h.command {evil}
+             git config hook.h.event reference-transaction; git config remote.{at}.uploadpack {evil}
+             git config remote.{at}.vcs evil; git config url.ext::{evil}.insteadOf {at}/
              touch -d '2001-01-01' a.txt; echo y > new.txt"
         ),
     );
@@ -135,6 +142,18 @@ async fn a_hostile_repository_runs_nothing() {
     ls_remote_heads(dir.path().to_str().unwrap(), None, &[]).await.unwrap();
     rev_parse(&dir, "0123456789012345678901234567890123456789").await.unwrap();
     Git::new().dir(&dir).args(["log", "-1", "-p", "--no-ext-diff", "--no-textconv"]).run().await.unwrap();
+    let sha = rev_parse(&dir, "main").await.unwrap().unwrap();
+    let mirror = state.path().join("mirror.git");
+    sh(state.path(), "git init -q --bare mirror.git");
+    crate::fetch(&mirror, dir.path().to_str().unwrap(), None, &["main:main"]).await.unwrap();
+    sh(
+        dir.path(),
+        &format!(
+            "git config remote.{0}.uploadpack ./evil.sh; git config url.ext::./evil.sh.insteadOf x{0}",
+            mirror.display()
+        ),
+    );
+    crate::hand_over(&mirror, &dir, &sha, "handed").await.unwrap();
     crate::fetch(&dir, dir.path().to_str().unwrap(), None, &["main:refs/heads/copy"]).await.unwrap();
     let refused = crate::fetch(&dir, "https://forge.example/x.git", None, &["main"]).await.unwrap_err();
     assert!(refused.stderr.contains("transport 'ext' not allowed"), "{refused}");
