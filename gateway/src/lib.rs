@@ -1,2 +1,70 @@
-//! gateway
+//! The only door of the box: box API, model proxy, git proxy.
+//!
+//! It listens apart from the people's API and serves none of its routes. Every call carries a session token that is
+//! bound to (task, attempt, instance) and is checked against the record on each call: a superseded attempt gets 409 and
+//! stops itself. Credentials of providers and forges are added here and never reach a box.
+//!
+//! | module | serves |
+//! |---|---|
+//! | [`auth`] | who speaks, and whether its attempt still counts |
+//! | [`box_api`] | attach, events, directives, heartbeat, result, artifacts |
+//! | [`model`] | Anthropic Messages in; Anthropic, OpenAI-compatible or a script out; metering, budgets |
+//! | [`git_proxy`] | git smart HTTP on the mirrors: clone, and push of the task's branch |
+//! | [`listen`] | the socket |
+
+pub mod auth;
+pub mod box_api;
+pub mod catalog;
+pub mod git_proxy;
+pub mod listen;
+pub mod meter;
 pub mod model;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use orchestrator::Orchestrator;
+
+use crate::model::ModelRouter;
+
+/// What the gateway is made of; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    parts: Arc<Parts>,
+}
+
+#[derive(Debug)]
+struct Parts {
+    orchestrator: Orchestrator,
+    models: Arc<ModelRouter>,
+    artifacts: PathBuf,
+}
+
+impl Gateway {
+    /// A gateway of this control plane. `artifacts` is the folder that boxes' artifacts go to.
+    pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>, artifacts: PathBuf) -> Gateway {
+        Gateway { parts: Arc::new(Parts { orchestrator, models, artifacts }) }
+    }
+
+    pub(crate) fn orchestrator(&self) -> &Orchestrator {
+        &self.parts.orchestrator
+    }
+
+    pub(crate) fn models(&self) -> &Arc<ModelRouter> {
+        &self.parts.models
+    }
+
+    pub(crate) fn artifacts(&self) -> &PathBuf {
+        &self.parts.artifacts
+    }
+
+    /// All routes of the gateway.
+    pub fn routes(&self) -> Router {
+        Router::new()
+            .merge(box_api::routes())
+            .merge(git_proxy::routes())
+            .merge(meter::routes())
+            .with_state(self.clone())
+    }
+}

@@ -187,9 +187,9 @@ impl ModelRouter {
             }
             providers.insert(name.clone(), Arc::new(Provider::new(name, provider)?));
         }
-        let router =
-            Self { default: config.default, providers, prices: config.prices, calls: TaskTracker::new() };
-        if let Some(default) = &router.default {
+        let default = config.default.filter(|d| !d.trim().is_empty());
+        let router = Self { default, providers, prices: config.prices, calls: TaskTracker::new() };
+        if let Some(default) = router.default.as_deref().filter(|_| !router.providers.is_empty()) {
             router.resolve(default)?;
         }
         Ok(router)

@@ -1,1 +1,20 @@
-//! server
+//! The people's side of the control plane: configuration, HTTP API, wiring, start and stop.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`config`] | `bgagent.toml`, the environment over it, the defaults beneath it |
+//! | [`paths`] | where things are kept |
+//! | [`identity`] | who calls: the owner key of local mode |
+//! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
+//! | [`cursor`] | signed page tokens |
+//! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
+
+pub mod api;
+pub mod config;
+pub mod cursor;
+pub mod identity;
+pub mod paths;
+pub mod serve;
+
+pub use config::Config;
+pub use serve::{Listening, ServeError, ServeOptions, serve};

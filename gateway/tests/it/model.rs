@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse as _;
 use domain::{FailureCode, MicroUsd};
-use gateway::model::{Basis, FAILURE_HEADER, Kind, Refusal};
+use gateway::model::{Basis, FAILURE_HEADER, Kind, ModelCall, Purpose, Refusal};
 use serde_json::json;
 
 use fake::*;
@@ -204,6 +204,28 @@ async fn bad_requests_are_refused_here() {
     unknown.model = "q/x".into();
     let response = router.proxy(unknown, FakeMeter::new()).await;
     assert_eq!(response.status(), 200, "a single provider takes any name; it answers for it");
+}
+
+#[test]
+fn headers_and_sizes_are_checked_when_a_call_is_read() {
+    let body = json!({ "max_tokens": 1, "messages": [{ "role": "user", "content": "a" }] }).to_string();
+    let read = |name: &'static str, value: &str, body: &[u8]| {
+        let headers =
+            http::HeaderMap::from_iter([(http::HeaderName::from_static(name), value.parse().unwrap())]);
+        ModelCall::from_http(task(1), domain::Attempt(1), "m", &headers, body)
+    };
+    let call = read("x-bgagent-turn", "7", body.as_bytes()).unwrap();
+    assert_eq!((call.turn, call.purpose), (Some(7), Purpose::Main));
+    assert_eq!(
+        read("x-bgagent-purpose", "compaction", body.as_bytes()).unwrap().purpose,
+        Purpose::Compaction
+    );
+    for (name, value) in [("x-bgagent-turn", "0"), ("x-bgagent-turn", "x"), ("x-bgagent-purpose", "fun")] {
+        assert_eq!(read(name, value, body.as_bytes()).unwrap_err().status, 400, "{name}: {value}");
+    }
+    assert_eq!(read("x-a", "b", b"{not json").unwrap_err().status, 400);
+    let large = vec![b' '; domain::limit::MODEL_BODY_MAX_BYTES + 1];
+    assert_eq!(read("x-a", "b", &large).unwrap_err().status, 413);
 }
 
 #[tokio::test]

@@ -39,7 +39,23 @@ fn strings_resolve_by_provider_then_list_then_default() {
 
     let one = router(None, &[("a", &[])]);
     check(&one, "vendor/q", Ok("a/vendor/q"));
-    check(&router(None, &[]), "q", Err(ModelNotConfigured));
+    check(&one, "", Err(ModelNotConfigured));
+    check(&router(Some(""), &[("a", &["x"])]), "", Ok("a/x"));
+    for default in [None, Some(""), Some("a/x")] {
+        check(&router(default, &[]), "q", Err(ModelNotConfigured));
+    }
+}
+
+#[test]
+fn a_default_that_leads_nowhere_is_told_at_start() {
+    let mut provider = ProviderConfig::new(Kind::Openai);
+    provider.models = vec!["x".into()];
+    let config = ModelConfig {
+        default: Some("a/y".into()),
+        providers: [("a".into(), provider)].into(),
+        prices: vec![],
+    };
+    assert_eq!(ModelRouter::new(config).unwrap_err().code, FailureCode::ModelUnknown);
 }
 
 #[test]

@@ -1,0 +1,242 @@
+//! git smart HTTP on the mirrors. A box may fetch its task's repository, and push its task's branch: nothing else, no
+//! deletion, no force. What it pushes stays in the mirror until the control plane hands it to the forge.
+//!
+//! Other tasks' branches are hidden from it. The refs of a push are read here before git sees any of it, and git is
+//! told the same rules again (`receive.denyDeletes`, `denyNonFastForwards`, hidden refs).
+
+mod pkt;
+
+use std::io::Read as _;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use domain::{Task, TaskId, limit};
+use futures_util::StreamExt as _;
+use git::Git;
+use serde::Deserialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::io::ReaderStream;
+use tracing::{info, warn};
+
+use crate::Gateway;
+use crate::auth::{Caller, Refusal};
+use pkt::Commands;
+
+/// Bytes of a fetch request: only wants and haves.
+const FETCH_BODY_MAX: usize = 16 * 1024 * 1024;
+
+/// The routes of the git proxy.
+pub fn routes() -> Router<Gateway> {
+    Router::new()
+        .route("/git/{repo}/info/refs", get(advertise))
+        .route("/git/{repo}/git-upload-pack", post(upload_pack).layer(DefaultBodyLimit::max(FETCH_BODY_MAX)))
+        .route("/git/{repo}/git-receive-pack", post(receive_pack).layer(DefaultBodyLimit::disable()))
+}
+
+/// A refusal as git shows it to its user: plain text after `remote:`.
+fn refuse(status: StatusCode, why: impl Into<String>) -> Response {
+    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], why.into()).into_response()
+}
+
+#[derive(Debug, Deserialize)]
+struct Service {
+    service: Option<String>,
+}
+
+/// The caller's task, when the path names it and nothing else.
+async fn task_of(gateway: &Gateway, caller: &Caller, repo: &str) -> Result<Task, Response> {
+    let named: Option<TaskId> = repo.strip_suffix(".git").and_then(|id| id.parse().ok());
+    if named != Some(caller.0.task) {
+        return Err(refuse(StatusCode::FORBIDDEN, "this token is for the repository of its own task only\n"));
+    }
+    match gateway.orchestrator().store().task_get(caller.0.task).await {
+        Ok(Some(task)) => Ok(task),
+        Ok(None) => Err(Refusal::superseded().into_response()),
+        Err(failure) => Err(Refusal::from(failure).into_response()),
+    }
+}
+
+/// git on the mirror of a task, with the rules of this proxy.
+fn serve(gateway: &Gateway, task: &Task, headers: &HeaderMap) -> Git {
+    let mirror = gateway.orchestrator().parts().mirrors.path(&task.spec.repo);
+    let mut git = Git::new()
+        .dir(mirror)
+        .config("transfer.hideRefs", "refs/heads/bgagent")
+        .config("transfer.hideRefs", format!("!refs/heads/bgagent/{}", task.id))
+        .config("receive.denyDeletes", "true")
+        .config("receive.denyNonFastForwards", "true")
+        .config("receive.fsckObjects", "true")
+        .config("receive.maxInputSize", limit::PUSH_MAX_BYTES.to_string())
+        .config("receive.shallowUpdate", "true")
+        .config("uploadpack.allowFilter", "true");
+    if let Some(version) = headers.get("git-protocol").and_then(|v| v.to_str().ok())
+        && version.chars().all(|c| c.is_ascii_alphanumeric() || "=:".contains(c))
+    {
+        git = git.env("GIT_PROTOCOL", version);
+    }
+    git
+}
+
+fn answer(service: &str, kind: &str, body: Body) -> Response {
+    let head = [
+        (header::CONTENT_TYPE, format!("application/x-{service}-{kind}")),
+        (header::CACHE_CONTROL, "no-cache".into()),
+    ];
+    (head, body).into_response()
+}
+
+async fn advertise(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Path(repo): Path<String>,
+    Query(query): Query<Service>,
+    headers: HeaderMap,
+) -> Result<Response, Response> {
+    let task = task_of(&gateway, &caller, &repo).await?;
+    let service = match query.service.as_deref() {
+        Some(service @ ("git-upload-pack" | "git-receive-pack")) => service,
+        _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served\n")),
+    };
+    let verb = service.trim_start_matches("git-");
+    let out = serve(&gateway, &task, &headers)
+        .args([verb, "--stateless-rpc", "--advertise-refs", "."])
+        .doing(format!("listing the refs for {}", task.id))
+        .run()
+        .await
+        .map_err(|e| unavailable(&e))?;
+    let head = format!("# service={service}\n");
+    let mut body = format!("{:04x}{head}0000", head.len() + 4).into_bytes();
+    body.extend_from_slice(&out.stdout);
+    Ok(answer(service, "advertisement", Body::from(body)))
+}
+
+fn unavailable(failure: &git::GitError) -> Response {
+    warn!(error = %failure, "git on a mirror failed");
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "the mirror of this repository cannot be served now; try again\n")
+}
+
+async fn upload_pack(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Path(repo): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Response> {
+    let task = task_of(&gateway, &caller, &repo).await?;
+    let zipped = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "gzip" || v == "x-gzip");
+    let request = if zipped { gunzip(&body)? } else { body.to_vec() };
+    let git = serve(&gateway, &task, &headers).args(["upload-pack", "--stateless-rpc", "."]);
+    let mut process = git.spawn().map_err(|e| unavailable(&e))?;
+    let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started\n"));
+    };
+    // The stream owns the process: when the box goes away, git is ended.
+    let stream = async_stream::stream! {
+        let feed = async move {
+            let _ = stdin.write_all(&request).await;
+        };
+        let mut chunks = ReaderStream::with_capacity(stdout, 64 * 1024);
+        tokio::pin!(feed);
+        let mut fed = false;
+        loop {
+            tokio::select! {
+                () = &mut feed, if !fed => fed = true,
+                chunk = chunks.next() => match chunk {
+                    Some(chunk) => yield chunk,
+                    None => break,
+                },
+            }
+        }
+        let _ = process.wait().await;
+    };
+    Ok(answer("git-upload-pack", "result", Body::from_stream(stream)))
+}
+
+fn gunzip(body: &[u8]) -> Result<Vec<u8>, Response> {
+    let mut out = Vec::new();
+    let limit = FETCH_BODY_MAX as u64 + 1;
+    let read = flate2::read::GzDecoder::new(body).take(limit).read_to_end(&mut out);
+    if read.is_err() || out.len() > FETCH_BODY_MAX {
+        return Err(refuse(StatusCode::BAD_REQUEST, "the compressed request cannot be read\n"));
+    }
+    Ok(out)
+}
+
+async fn receive_pack(
+    State(gateway): State<Gateway>,
+    caller: Caller,
+    Path(repo): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Response> {
+    let task = task_of(&gateway, &caller, &repo).await?;
+    let mut chunks = body.into_data_stream();
+    let mut head = Vec::new();
+    let commands = loop {
+        match pkt::commands(&head) {
+            Ok(Some(commands)) => break commands,
+            Ok(None) => (),
+            Err(why) => return Err(refuse(StatusCode::BAD_REQUEST, format!("{why}\n"))),
+        }
+        match chunks.next().await {
+            Some(Ok(chunk)) => head.extend_from_slice(&chunk),
+            Some(Err(_)) | None => {
+                return Err(refuse(StatusCode::BAD_REQUEST, "the push ended in its head\n"));
+            }
+        }
+    };
+    if let Err(why) = allowed(&commands, &task) {
+        info!(task.id = %task.id, reason = why, "a push was refused");
+        return Err(refuse(StatusCode::FORBIDDEN, format!("{why}\n")));
+    }
+    let git = serve(&gateway, &task, &headers).args(["receive-pack", "--stateless-rpc", "."]);
+    let mut process = git.spawn().map_err(|e| unavailable(&e))?;
+    let (Some(mut stdin), Some(mut stdout)) = (process.stdin.take(), process.stdout.take()) else {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started\n"));
+    };
+    let mut total = head.len() as u64;
+    let feed = async {
+        if stdin.write_all(&head).await.is_err() {
+            return Ok(());
+        }
+        while let Some(Ok(chunk)) = chunks.next().await {
+            total += chunk.len() as u64;
+            if total > limit::PUSH_MAX_BYTES {
+                return Err(format!("a push may have {} bytes\n", limit::PUSH_MAX_BYTES));
+            }
+            if stdin.write_all(&chunk).await.is_err() {
+                break;
+            }
+        }
+        drop(stdin);
+        Ok(())
+    };
+    let mut said = Vec::new();
+    let (fed, read) = tokio::join!(feed, stdout.read_to_end(&mut said));
+    if let Err(why) = fed {
+        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
+    }
+    if read.is_err() {
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git broke off\n"));
+    }
+    let _ = process.wait().await;
+    Ok(answer("git-receive-pack", "result", Body::from(said)))
+}
+
+/// The rule: the task's branch, created or moved, and nothing else.
+fn allowed(commands: &Commands, task: &Task) -> Result<(), String> {
+    let own = format!("refs/heads/{}", task.branch);
+    for command in &commands.updates {
+        if command.name != own {
+            return Err(format!("this task may push {own} only, not {}", command.name));
+        }
+        if command.deletes() {
+            return Err(format!("{own} may not be deleted"));
+        }
+    }
+    Ok(())
+}

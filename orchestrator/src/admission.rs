@@ -1,0 +1,84 @@
+//! Submission: one transaction claims the idempotency key and stores the task, its first event and its outbox rows.
+
+use domain::event::{EventKind, NewEvent};
+use domain::{Task, TaskId, TaskSpec, UserId};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use store::{Created, IdempotencyClaim, NewTask, StoreError};
+use tracing::info;
+
+use crate::{Orchestrator, fault};
+
+/// A request that has the right shape.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Who asks.
+    pub user: UserId,
+    /// Through what: `api`, `cli`.
+    pub channel: String,
+    /// What is asked.
+    pub spec: TaskSpec,
+    /// The key it came with.
+    pub idempotency_key: Option<String>,
+}
+
+/// Where a queued task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueInfo {
+    /// 1 is next.
+    pub position: u64,
+    /// Seconds, estimated from the mean duration of the last tasks.
+    pub estimated_wait_s: u64,
+}
+
+impl Orchestrator {
+    /// Accepts a task. When this returns `Created::New`, it is on the disk and will end.
+    pub async fn submit(&self, submission: Submission) -> Result<Created, StoreError> {
+        let now = self.now();
+        let idempotency =
+            submission.idempotency_key.map(|key| IdempotencyClaim { key, body_hash: hash(&submission.spec) });
+        let task = Task::new(new_task_id(now), submission.user, &submission.channel, submission.spec, now);
+        let event = NewEvent::new(
+            EventKind::TaskCreated,
+            json!({
+                "repo": task.spec.repo, "issue_number": task.spec.issue_number, "channel_source": task.channel,
+                "workflow": task.spec.workflow.as_str(),
+            }),
+        );
+        fault::point("submit.before");
+        let created = self
+            .store()
+            .task_create(NewTask { task, events: vec![event], outbox: Vec::new(), idempotency })
+            .await?;
+        fault::point("submit.committed");
+        if let Created::New(task) = &created {
+            info!(task.id = %task.id, user = %task.user, "task accepted");
+            metrics::counter!("bgagent_tasks_submitted_total").increment(1);
+            self.ring();
+        }
+        Ok(created)
+    }
+
+    /// Where a queued task stands and how long it may take; `None` when it is not queued.
+    pub async fn queue_info(&self, task: TaskId) -> Result<Option<QueueInfo>, StoreError> {
+        let Some(position) = self.store().queue_position(task).await? else { return Ok(None) };
+        let mean = self.store().mean_duration_s().await?;
+        let mean = mean.unwrap_or(domain::limit::QUEUE_ETA_TASK_DURATION.as_secs_f64());
+        let rounds = position.div_ceil(u64::from(self.parts().policy.per_user.max(1)));
+        Ok(Some(QueueInfo { position, estimated_wait_s: (rounds as f64 * mean).ceil() as u64 }))
+    }
+}
+
+/// The hash of what was asked, to tell a repeated request from another one under the same key. Field order is that of
+/// the struct, so equal requests hash equally whatever order their JSON had.
+fn hash(spec: &TaskSpec) -> String {
+    let body = serde_json::to_vec(spec).unwrap_or_default();
+    hex::encode(Sha256::digest(&body))
+}
+
+fn new_task_id(now: jiff::Timestamp) -> TaskId {
+    let mut random = [0u8; 16];
+    // The operating system's generator does not fail on the platforms we run on; a collision would be refused.
+    let _ = getrandom::fill(&mut random);
+    TaskId::from_parts(now, u128::from_le_bytes(random))
+}

@@ -1,0 +1,98 @@
+//! Limits and intervals of a task's life. The defaults are `domain::limit`'s; tests shorten them.
+
+use std::time::Duration;
+
+use domain::{IsolationTier, RepoRef, UserId, limit};
+use store::{Scope, ScopeLimit};
+
+/// Limits and intervals.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Tasks of one user at once.
+    pub per_user: u32,
+    /// Tasks on one repository at once.
+    pub per_repo: u32,
+    /// Tasks at once in all.
+    pub system: u32,
+    /// The tier boxes are started in.
+    pub tier: IsolationTier,
+    /// How often a live session is looked at.
+    pub supervise_interval: Duration,
+    /// Seconds between two heartbeats, as told to workers.
+    pub heartbeat_interval: Duration,
+    /// A session without a heartbeat for this long is lost.
+    pub heartbeat_stale: Duration,
+    /// A session must attach within this long.
+    pub attach_deadline: Duration,
+    /// From dispatch to `agent_started`.
+    pub hydration_deadline: Duration,
+    /// A whole task, from its first session on.
+    pub lifetime: Duration,
+    /// Finishing, retries included.
+    pub finalize_deadline: Duration,
+    /// In the queue at most.
+    pub queue_backstop: Duration,
+    /// One preflight check.
+    pub preflight_check: Duration,
+    /// Before the next try of a fetch or a start that failed for a passing reason.
+    pub retry_pause: Duration,
+    /// A lease.
+    pub lease: Duration,
+    /// Between TERM and KILL.
+    pub stop_grace: Duration,
+    /// Whether the folders of ended sessions stay.
+    pub keep_sessions: KeepSessions,
+    /// Build or lint, each.
+    pub verify_timeout: Duration,
+    /// Author and committer of the work, `Name <mail>`.
+    pub git_identity: String,
+    /// Harness that boxes run.
+    pub harness: String,
+}
+
+/// What becomes of the folder of an ended session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepSessions {
+    /// Removed after the stop.
+    No,
+    /// Kept, for a look at the log and the work tree.
+    Yes,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            per_user: limit::CONCURRENT_PER_USER_DEFAULT,
+            per_repo: limit::CONCURRENT_PER_USER_DEFAULT,
+            system: 50,
+            tier: IsolationTier::Process,
+            supervise_interval: limit::SUPERVISE_INTERVAL,
+            heartbeat_interval: limit::HEARTBEAT_INTERVAL,
+            heartbeat_stale: limit::HEARTBEAT_STALE,
+            attach_deadline: limit::ATTACH_DEADLINE,
+            hydration_deadline: limit::HYDRATION_DEADLINE,
+            lifetime: limit::TASK_LIFETIME,
+            finalize_deadline: limit::FINALIZE_DEADLINE,
+            queue_backstop: limit::QUEUE_BACKSTOP,
+            preflight_check: limit::PREFLIGHT_CHECK,
+            retry_pause: Duration::from_secs(2),
+            lease: limit::LEASE,
+            stop_grace: Duration::from_secs(5),
+            keep_sessions: KeepSessions::No,
+            verify_timeout: limit::VERIFY_TIMEOUT,
+            git_identity: "bgagent <bgagent@localhost>".into(),
+            harness: "native".into(),
+        }
+    }
+}
+
+impl Policy {
+    /// The scopes that a task takes a slot in.
+    pub fn scopes(&self, user: &UserId, repo: &RepoRef) -> Vec<ScopeLimit> {
+        vec![
+            ScopeLimit { scope: Scope::User(user.clone()), limit: self.per_user },
+            ScopeLimit { scope: Scope::Repo(repo.clone()), limit: self.per_repo },
+            ScopeLimit { scope: Scope::System, limit: self.system },
+        ]
+    }
+}

@@ -1,0 +1,119 @@
+//! Starts the box of an attempt: refreshes the mirror it will clone from, opens the session record, starts compute.
+//!
+//! A crash between any two lines is harmless: the mirror refresh and the session record repeat, and `start` finds the
+//! session it started before. A task that was cancelled meanwhile has its box stopped by the obligation of that
+//! transition; a box that was started after it is stopped here.
+
+use compute::{ComputeError, SessionSpec};
+use domain::transition::StopSession;
+use domain::{Command, Failure, FailureCode, SessionHandle, Task};
+use forge::{ForgeError, Retry};
+use store::{Epoch, StoreError};
+use tracing::warn;
+
+use crate::change::{Done, With};
+use crate::engine::Onward;
+use crate::{Orchestrator, fault};
+
+/// Tries of a start that failed for a passing reason: one retry, as ABCA does, and only for those.
+const START_TRIES: u32 = 2;
+
+impl Orchestrator {
+    pub(crate) async fn dispatch(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
+        self.store().session_open(task.id, task.attempt, self.now()).await?;
+        fault::point("dispatch.opened");
+        let (mirror, session) = tokio::join!(self.refresh_mirror(task), self.start(task));
+        let session = match (mirror, session) {
+            (Ok(()), Ok(session)) => session,
+            (Err(failure), session) => {
+                if let Ok(session) = session {
+                    self.stop_at_once(task, session).await;
+                }
+                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+            }
+            (Ok(()), Err(failure)) => {
+                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+            }
+        };
+        fault::point("dispatch.started");
+        let command = Command::SessionStarted { session: session.clone() };
+        let done = self.apply(task, command, With { epoch: Some(epoch), pull_request: None }).await?;
+        fault::point("dispatch.committed");
+        if let Done::Refused(..) | Done::Stale = &done
+            && let Some(current) = self.store().task_get(task.id).await?
+            && (current.status().is_terminal() || current.attempt != task.attempt)
+        {
+            self.stop_at_once(task, session).await;
+        }
+        self.onward(task, done).await
+    }
+
+    async fn refresh_mirror(&self, task: &Task) -> Result<(), Failure> {
+        let forge = self.parts().forges.of(&task.spec.repo);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let remote = forge.remote(&task.spec.repo).await;
+            let refreshed = match remote {
+                Ok(remote) => self.parts().mirrors.refresh(&task.spec.repo, &remote).await,
+                Err(failure) => Err(failure),
+            };
+            match refreshed {
+                Ok(()) => return Ok(()),
+                Err(ForgeError { failure, retry: Retry::Never, .. }) => return Err(failure),
+                Err(ForgeError { failure, .. }) if tries == 3 => return Err(failure),
+                Err(failure) => {
+                    warn!(error = %failure, "the repository could not be fetched; trying again");
+                    tokio::time::sleep(self.parts().policy.retry_pause * tries).await;
+                }
+            }
+        }
+    }
+
+    async fn start(&self, task: &Task) -> Result<SessionHandle, Failure> {
+        let parts = self.parts();
+        let spec = SessionSpec {
+            task: task.id,
+            attempt: task.attempt,
+            gateway: parts.gateway.clone(),
+            bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
+            tier: parts.policy.tier,
+        };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match parts.compute.start(&spec).await {
+                Ok(session) => return Ok(session),
+                Err(failure @ ComputeError::Unavailable { .. }) if tries < START_TRIES => {
+                    warn!(error = %chain(&failure), "the box did not start; trying once more");
+                    tokio::time::sleep(parts.policy.retry_pause).await;
+                }
+                Err(failure) => {
+                    let retried = if tries > 1 { " (already retried)" } else { "" };
+                    let detail = format!("{}{retried}", chain(&failure));
+                    return Err(Failure::new(FailureCode::SessionStartFailed, detail));
+                }
+            }
+        }
+    }
+
+    /// Stops a box that nobody wants any more. When that fails, the orphan sweep finds it.
+    async fn stop_at_once(&self, task: &Task, session: SessionHandle) {
+        let stop = StopSession { task: task.id, attempt: task.attempt, session: Some(session) };
+        if let Err(failure) = self.stop_session(&stop).await {
+            warn!(task.id = %task.id, error = %failure, "an unwanted box could not be stopped; the sweep will find it");
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(failure: &dyn std::error::Error) -> String {
+    let mut text = failure.to_string();
+    let mut cause = failure.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,64 @@
+//! Cheap checks before compute is spent, in parallel, a few seconds each: a doomed task fails here.
+
+use std::future::Future;
+
+use domain::{Command, Failure, FailureCode, Task};
+use store::{Epoch, StoreError};
+
+use crate::engine::Onward;
+use crate::{Orchestrator, fault};
+
+impl Orchestrator {
+    pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
+        let command = match self.checks(task).await {
+            Ok((base_branch, warnings)) => Command::PreflightPassed { base_branch, warnings },
+            Err(failure) => Command::Fail { failure, results: None },
+        };
+        let onward = self.follow(task, command, epoch).await?;
+        fault::point("preflight.passed");
+        Ok(onward)
+    }
+
+    /// All checks; the first failure in this order counts: backend, model, repository, provider.
+    async fn checks(&self, task: &Task) -> Result<(String, Vec<String>), Failure> {
+        let parts = self.parts();
+        parts.compute.supports(parts.policy.tier).map_err(|why| {
+            Failure::new(FailureCode::IsolationUnavailable, why).resource(parts.policy.tier.as_str())
+        })?;
+        let choice = parts.models.choose(task.spec.model.as_deref(), task.spec.max_budget)?;
+        let forge = parts.forges.of(&task.spec.repo);
+        let repository = async {
+            forge
+                .inspect(&task.spec.repo, task.spec.base_branch.as_deref(), true)
+                .await
+                .map_err(|e| e.failure)
+        };
+        let (repository, provider) = tokio::join!(
+            self.in_time("the repository check", FailureCode::GithubUnreachable, repository),
+            self.in_time(
+                "the model provider check",
+                FailureCode::ModelUnreachable,
+                parts.models.probe(&choice)
+            ),
+        );
+        let repository = repository?;
+        provider?;
+        let mut warnings = repository.warnings;
+        warnings.extend(choice.warnings);
+        let base = task.spec.base_branch.clone().unwrap_or(repository.default_branch);
+        Ok((base, warnings))
+    }
+
+    async fn in_time<T>(
+        &self,
+        what: &str,
+        late: FailureCode,
+        check: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let limit = self.parts().policy.preflight_check;
+        match tokio::time::timeout(limit, check).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(late, format!("{what} did not answer within {} s", limit.as_secs()))),
+        }
+    }
+}

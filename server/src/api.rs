@@ -1,0 +1,194 @@
+//! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
+
+pub mod error;
+pub mod event;
+pub mod pull_request;
+pub mod stream;
+pub mod system;
+pub mod task;
+pub mod validate;
+pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use domain::{RequestId, UserId, limit};
+use metrics_exporter_prometheus::PrometheusHandle;
+use orchestrator::{Clock, Orchestrator};
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{Instrument, info_span};
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::cursor::Cursors;
+use crate::identity::Keys;
+pub use error::ApiError;
+
+/// What handlers share; cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts_>);
+
+struct Parts_ {
+    orchestrator: Orchestrator,
+    keys: Keys,
+    cursors: Cursors,
+    metrics: PrometheusHandle,
+    activity: Activity,
+}
+
+/// When the API was last used, for the idle exit.
+#[derive(Debug)]
+pub struct Activity {
+    clock: Clock,
+    last_ms: AtomicI64,
+    open: AtomicU64,
+}
+
+impl Activity {
+    /// Seconds since the last request ended; 0 while one is open.
+    pub fn idle_s(&self) -> u64 {
+        if self.open.load(Ordering::SeqCst) > 0 {
+            return 0;
+        }
+        let idle = self.clock.now().as_millisecond() - self.last_ms.load(Ordering::SeqCst);
+        u64::try_from(idle / 1000).unwrap_or(0)
+    }
+
+    fn touch(&self) {
+        self.last_ms.store(self.clock.now().as_millisecond(), Ordering::SeqCst);
+    }
+}
+
+impl App {
+    /// Puts it together.
+    pub fn new(orchestrator: Orchestrator, keys: Keys, cursors: Cursors, metrics: PrometheusHandle) -> App {
+        let clock = orchestrator.parts().clock.clone();
+        let activity = Activity {
+            last_ms: AtomicI64::new(clock.now().as_millisecond()),
+            clock,
+            open: AtomicU64::new(0),
+        };
+        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity }))
+    }
+
+    /// The orchestrator.
+    pub fn orchestrator(&self) -> &Orchestrator {
+        &self.0.orchestrator
+    }
+
+    /// Page tokens.
+    pub fn cursors(&self) -> &Cursors {
+        &self.0.cursors
+    }
+
+    /// The metrics of this process.
+    pub fn metrics(&self) -> &PrometheusHandle {
+        &self.0.metrics
+    }
+
+    /// When the API was last used.
+    pub fn activity(&self) -> &Activity {
+        &self.0.activity
+    }
+}
+
+/// The caller, authenticated.
+#[derive(Debug, Clone)]
+pub struct Caller(pub UserId);
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
+        app.0.keys.user(&parts.headers).map(Caller).ok_or_else(ApiError::unauthorized)
+    }
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "bgagent", description = "Background coding agents: submit, watch, cancel."),
+    modifiers(&SecurityAddon)
+)]
+struct ApiDoc;
+
+struct SecurityAddon;
+
+impl utoipa::Modify for SecurityAddon {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let components = openapi.components.get_or_insert_with(Default::default);
+        let key = SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("X-API-Key")));
+        let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        components.add_security_scheme("api_key", key);
+        components.add_security_scheme("bearer", bearer);
+    }
+}
+
+fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(ApiDoc::openapi())
+        .routes(routes!(task::create, task::list))
+        .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(event::list))
+        .routes(routes!(stream::stream))
+        .routes(routes!(pull_request::detail))
+        .routes(routes!(system::health))
+        .routes(routes!(system::ready))
+        .split_for_parts()
+}
+
+/// The OpenAPI document of `/v1`, as JSON.
+pub fn openapi() -> String {
+    documented().1.to_pretty_json().unwrap_or_default()
+}
+
+/// All routes of the people's API.
+pub fn routes(app: App) -> Router {
+    documented()
+        .0
+        .route("/v1/openapi.json", axum::routing::get(system::openapi))
+        .route("/metrics", axum::routing::get(system::metrics))
+        .fallback(error::not_found)
+        .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(DefaultBodyLimit::max(limit::API_BODY_MAX_BYTES))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), around))
+        .with_state(app)
+}
+
+/// Around every request: its id, its span, the fixed headers, and the sign of activity.
+async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+    let id = error::new_request_id(app.orchestrator().now());
+    let span = info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
+    app.activity().open.fetch_add(1, Ordering::SeqCst);
+    let open = Open(app);
+    let mut response = error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await;
+    drop(open);
+    if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response.headers_mut().insert("cache-control", HeaderValue::from_static("no-store"));
+    response.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Counts a request as open, also when its client goes away.
+struct Open(App);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.activity().touch();
+        self.0.activity().open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// The id of the running request, for tests of the error shape.
+pub fn request_id() -> Option<RequestId> {
+    error::REQUEST_ID.try_with(|id| *id).ok()
+}

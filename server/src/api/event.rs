@@ -1,0 +1,116 @@
+//! `/v1/tasks/{id}/events`: the record, by page, by cursor, or as a long poll.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use domain::event::Event;
+use domain::{EventId, TaskId, limit};
+use protocol::rest::*;
+use serde::Deserialize;
+use store::{EventCursor, EventQuery};
+use tokio::time::Instant;
+use utoipa::IntoParams;
+
+use super::{ApiError, App, Caller, task, wire};
+
+/// Which events.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventsQuery {
+    /// Rows, 50 when absent, at most 100.
+    limit: Option<String>,
+    /// Only events after this event id, in either case.
+    after: Option<String>,
+    /// From the page before.
+    next_token: Option<String>,
+    /// `1` or `true`: newest first, one page.
+    desc: Option<String>,
+    /// Seconds to wait for an event when there is none yet; at most 30.
+    wait: Option<String>,
+}
+
+/// Events of a task, in order.
+#[utoipa::path(get, path = "/v1/tasks/{task_id}/events", params(("task_id" = String, Path), EventsQuery),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Page<EventRecord>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody)))]
+pub async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Json<Page<EventRecord>>, ApiError> {
+    let query = query?.0;
+    let task = task::owned(&app, &caller, &id).await?;
+    let rows = task::rows(query.limit.as_deref(), limit::EVENTS_PAGE_DEFAULT, limit::EVENTS_PAGE_MAX);
+    let newest_first = matches!(query.desc.as_deref(), Some("1" | "true"));
+    let after = query.after.as_deref().filter(|a| !a.is_empty());
+    if newest_first && after.is_some() {
+        return Err(ApiError::invalid(
+            "desc and after exclude each other: a newest-first page has no cursor",
+        ));
+    }
+    let from = match (newest_first, after, query.next_token.as_deref().filter(|t| !t.is_empty())) {
+        (true, ..) => EventCursor::Newest,
+        (false, Some(after), _) => EventCursor::AfterId(known_event(&app, task.id, after).await?),
+        (false, None, Some(token)) => {
+            let seq = app.cursors().open(&list_name(task.id), token).and_then(|p| p.parse().ok());
+            EventCursor::AfterSeq(seq.ok_or_else(|| {
+                ApiError::invalid("next_token is not a token of this task's events; begin again without it")
+            })?)
+        }
+        (false, None, None) => EventCursor::Start,
+    };
+    let wait = Duration::from_secs(query.wait.as_deref().map_or(Ok(0), str::parse).map_err(|_| {
+        ApiError::invalid(format!("wait must be seconds, 0 to {}", limit::LONG_POLL_MAX.as_secs()))
+    })?);
+    let wait = if newest_first || task.status().is_terminal() {
+        Duration::ZERO
+    } else {
+        wait.min(limit::LONG_POLL_MAX)
+    };
+    let mut events = read(&app, EventQuery { task: task.id, from, limit: rows + 1 }, wait).await?;
+    let has_more = events.len() > rows as usize && !newest_first;
+    events.truncate(rows as usize);
+    let last = events.last().filter(|_| has_more);
+    let next_token = last.map(|e| app.cursors().sign(&list_name(task.id), &e.seq.to_string()));
+    let data = events.iter().map(wire::event).collect();
+    Ok(Json(Page { data, pagination: Pagination { next_token, has_more } }))
+}
+
+fn list_name(task: TaskId) -> String {
+    format!("events:{task}")
+}
+
+/// The id of an event of this task; another one is told so, because silence would look like "nothing new".
+pub(super) async fn known_event(app: &App, task: TaskId, text: &str) -> Result<EventId, ApiError> {
+    let id: EventId =
+        text.parse().map_err(|e: domain::id::BadId| ApiError::invalid(format!("after: {e}")))?;
+    let before = EventId::from_bits(id.bits().saturating_sub(1));
+    let query = EventQuery { task, from: EventCursor::AfterId(before), limit: 1 };
+    let found = app.orchestrator().store().events_read(query).await?;
+    match found.first().is_some_and(|e| e.id == id) {
+        true => Ok(id),
+        false => {
+            Err(ApiError::invalid(format!("after: {id} is not an event of task {task}; begin without it")))
+        }
+    }
+}
+
+/// Reads, and when there is nothing yet, waits for something.
+async fn read(app: &App, query: EventQuery, wait: Duration) -> Result<Vec<Event>, ApiError> {
+    let store = app.orchestrator().store();
+    let deadline = Instant::now() + wait;
+    let mut news = store.watch(query.task);
+    loop {
+        let events = store.events_read(query.clone()).await?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        if !events.is_empty() || left.is_zero() {
+            return Ok(events);
+        }
+        news.changed(left.min(Duration::from_secs(5))).await;
+    }
+}

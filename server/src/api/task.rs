@@ -1,0 +1,190 @@
+//! `/v1/tasks`: submit, list, look, cancel.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::transition::Refused;
+use domain::{Command, RepoRef, Status, Task, TaskId, limit};
+use orchestrator::Done;
+use orchestrator::admission::Submission;
+use protocol::rest::*;
+use serde::Deserialize;
+use store::{Created, TaskFilter};
+use utoipa::IntoParams;
+
+use super::{ApiError, App, Caller, validate, wire};
+
+/// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
+#[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 of [A-Za-z0-9_-]")),
+    security(("api_key" = []), ("bearer" = [])),
+    responses(
+        (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),
+        (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
+pub async fn create(
+    State(app): State<App>,
+    Caller(user): Caller,
+    headers: HeaderMap,
+    body: Result<Json<CreateTaskRequest>, JsonRejection>,
+) -> Result<Response, ApiError> {
+    let key = match headers.get("idempotency-key") {
+        Some(value) => Some(validate::idempotency_key(value.to_str().unwrap_or_default())?),
+        None => None,
+    };
+    let spec = validate::task_spec(body?.0)?;
+    let channel = match headers.get("x-bgagent-channel").map(|v| v.as_bytes()) {
+        Some(b"cli") => "cli",
+        _ => "api",
+    };
+    let submission = Submission { user, channel: channel.into(), spec, idempotency_key: key };
+    match app.orchestrator().submit(submission).await? {
+        Created::New(task) => {
+            let data = Data { data: wire::detail(&task, None) };
+            Ok((StatusCode::CREATED, Json(data)).into_response())
+        }
+        Created::Replay(task) => {
+            let data = Data { data: full(&app, &task).await? };
+            Ok(([("idempotent-replay", "true")], Json(data)).into_response())
+        }
+        Created::KeyConflict(other) => Err(ApiError::new(
+            ErrorCode::DuplicateTask,
+            format!(
+                "this Idempotency-Key was used with another request (task {other}); use a new key for a new task"
+            ),
+        )),
+    }
+}
+
+/// What to list.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// States, separated by commas.
+    status: Option<String>,
+    /// One repository.
+    repo: Option<String>,
+    /// Rows, 20 when absent, at most 100.
+    limit: Option<String>,
+    /// From the page before.
+    next_token: Option<String>,
+}
+
+/// A number of rows: ABCA's rule, nonsense is the default and too much is the most.
+pub(super) fn rows(given: Option<&str>, default: u32, max: u32) -> u32 {
+    given
+        .and_then(|l| l.parse::<i64>().ok())
+        .filter(|n| *n >= 1)
+        .map_or(default, |n| u32::try_from(n).unwrap_or(max).min(max))
+}
+
+/// The caller's tasks, newest first.
+#[utoipa::path(get, path = "/v1/tasks", params(ListQuery),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Page<TaskSummary>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
+pub async fn list(
+    State(app): State<App>,
+    Caller(user): Caller,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<Page<TaskSummary>>, ApiError> {
+    let query = query?.0;
+    let names = query.status.as_deref().unwrap_or_default();
+    let status: Vec<Status> =
+        names.split(',').map(str::trim).filter(|s| !s.is_empty()).map(state).collect::<Result<_, _>>()?;
+    let repo = query.repo.as_deref().filter(|r| !r.is_empty());
+    let repo: Option<RepoRef> = repo
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: domain::repo::BadRepo| ApiError::invalid(e.to_string()))?;
+    let limit = rows(query.limit.as_deref(), limit::TASKS_PAGE_DEFAULT, limit::TASKS_PAGE_MAX);
+    let list = format!("tasks:{user}:{names}:{}", query.repo.as_deref().unwrap_or_default());
+    let before: Option<TaskId> = match query.next_token.as_deref().filter(|t| !t.is_empty()) {
+        Some(token) => {
+            let place = app.cursors().open(&list, token).and_then(|p| p.parse().ok());
+            Some(place.ok_or_else(|| {
+                ApiError::invalid("next_token is not a token of this list; begin again without it")
+            })?)
+        }
+        None => None,
+    };
+    let filter = TaskFilter { user: Some(user), status, repo, before, limit: limit + 1 };
+    let mut tasks = app.orchestrator().store().task_list(filter).await?;
+    let has_more = tasks.len() > limit as usize;
+    tasks.truncate(limit as usize);
+    let last = tasks.last().filter(|_| has_more);
+    let next_token = last.map(|t| app.cursors().sign(&list, &t.id.to_string()));
+    let data = tasks.iter().map(wire::summary).collect();
+    Ok(Json(Page { data, pagination: Pagination { next_token, has_more } }))
+}
+
+fn state(name: &str) -> Result<Status, ApiError> {
+    Status::from_wire(name).ok_or_else(|| {
+        let all: Vec<_> = Status::ALL.iter().map(|s| s.as_str()).collect();
+        let name = domain::event::preview(name, 40);
+        ApiError::invalid(format!("status: there is no state {name:?}; there are {}", all.join(", ")))
+    })
+}
+
+/// The caller's task of that id. Anything else, other people's tasks included, is the same 404.
+pub(super) async fn owned(app: &App, Caller(user): &Caller, id: &str) -> Result<Task, ApiError> {
+    let no_task = || ApiError::no_task(id);
+    let id: TaskId = id.parse().map_err(|_| no_task())?;
+    let task = app.orchestrator().store().task_get(id).await?;
+    task.filter(|t| t.user == *user).ok_or_else(no_task)
+}
+
+async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
+    let queue = match task.status() {
+        Status::Queued => app.orchestrator().queue_info(task.id).await?,
+        _ => None,
+    };
+    Ok(wire::detail(task, queue))
+}
+
+/// One task.
+#[utoipa::path(get, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Data<TaskDetail>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub async fn detail(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Data<TaskDetail>>, ApiError> {
+    let task = owned(&app, &caller, &id).await?;
+    Ok(Json(Data { data: full(&app, &task).await? }))
+}
+
+/// Cancels a task. Cancelling it again gives the same answer; a task that ended otherwise is a conflict.
+#[utoipa::path(delete, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
+    security(("api_key" = []), ("bearer" = [])),
+    responses((status = 200, body = Data<CancelledTask>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 409, body = ErrorBody)))]
+pub async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Data<CancelledTask>>, ApiError> {
+    let task = owned(&app, &caller, &id).await?;
+    let command = Command::Cancel { by: caller.0.to_string() };
+    match app.orchestrator().command(task.id, command).await? {
+        Done::Applied(task) | Done::Nothing(task) => {
+            let data = CancelledTask {
+                task_id: task.id.to_string(),
+                status: Status::Cancelled.to_string(),
+                cancelled_at: wire::ended_at(&task),
+            };
+            Ok(Json(Data { data }))
+        }
+        Done::Refused(Refused::Terminal(status), _) => Err(ApiError::new(
+            ErrorCode::TaskAlreadyTerminal,
+            format!("the task has already ended: {status}"),
+        )),
+        Done::NoSuchTask => Err(ApiError::no_task(&id)),
+        Done::Refused(..) | Done::Stale | Done::Fenced | Done::NoSlot(_) => {
+            Err(ApiError::new(ErrorCode::InternalError, "the task could not be cancelled; try again"))
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! From the domain to the wire. Missing values are null, never omitted; numbers are numbers.
+
+use domain::event::Event;
+use domain::task::Workflow;
+use domain::{Failure, State, Task};
+use jiff::Timestamp;
+use orchestrator::admission::QueueInfo;
+use protocol::rest::{ErrorClassification, EventRecord, ResolvedWorkflow, TaskDetail, TaskSummary};
+
+/// RFC 3339 with milliseconds, as ABCA writes it.
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.3}")
+}
+
+fn workflow(task: &Task) -> Option<ResolvedWorkflow> {
+    let id = task.spec.workflow.as_str().to_owned();
+    Some(ResolvedWorkflow { id, version: Workflow::VERSION.to_owned() })
+}
+
+/// The whole task.
+pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
+    let session = task.state.session();
+    let spent = &task.spent;
+    let r = &task.results;
+    let seconds =
+        |from: Timestamp, to: Timestamp| (to.as_millisecond() - from.as_millisecond()) as f64 / 1000.0;
+    TaskDetail {
+        task_id: task.id.to_string(),
+        status: task.status().to_string(),
+        repo: Some(task.spec.repo.to_string()),
+        issue_number: task.spec.issue_number,
+        resolved_workflow: workflow(task),
+        pr_number: None,
+        task_description: Some(task.spec.description.clone()),
+        branch_name: task.branch.clone(),
+        base_branch: r.base_branch.clone(),
+        session_id: session.map(|s| s.session_id()),
+        isolation: session.map(|s| s.tier().as_str().to_owned()),
+        attempt: task.attempt.0,
+        pr_url: r.pr_url.clone(),
+        error_message: task.state.failure().map(ToString::to_string),
+        error_classification: task.state.failure().map(classification),
+        warning: r.warning.clone(),
+        channel_source: task.channel.clone(),
+        created_at: time(task.created_at),
+        updated_at: time(task.updated_at),
+        started_at: task.started_at.map(time),
+        completed_at: task.completed_at.map(time),
+        duration_s: task.completed_at.map(|end| seconds(task.started_at.unwrap_or(task.created_at), end)),
+        cost_usd: (spent.calls > spent.unpriced_calls).then(|| spent.cost.usd()),
+        unpriced_calls: spent.unpriced_calls,
+        input_tokens: spent.tokens.context(),
+        output_tokens: spent.tokens.output,
+        model: task.spec.model.clone(),
+        build_passed: r.build.and_then(|b| b.passed()),
+        lint_passed: r.lint.and_then(|l| l.passed()),
+        max_turns: task.spec.max_turns,
+        max_budget_usd: task.spec.max_budget.map(|b| b.usd()),
+        turns_attempted: r.turns_attempted,
+        turns_completed: r.turns_completed,
+        head_sha: r.head_sha.clone(),
+        code_changed: r.code_changed,
+        answer_text: r.answer.clone(),
+        trace: task.spec.trace,
+        queued_at: task.queued_at.map(time),
+        queue_position: queue.map(|q| q.position),
+        estimated_wait_s: queue.map(|q| q.estimated_wait_s),
+    }
+}
+
+/// A row of a list.
+pub fn summary(task: &Task) -> TaskSummary {
+    TaskSummary {
+        task_id: task.id.to_string(),
+        status: task.status().to_string(),
+        repo: Some(task.spec.repo.to_string()),
+        issue_number: task.spec.issue_number,
+        resolved_workflow: workflow(task),
+        pr_number: None,
+        task_description: Some(task.spec.description.clone()),
+        branch_name: task.branch.clone(),
+        pr_url: task.results.pr_url.clone(),
+        created_at: time(task.created_at),
+        updated_at: time(task.updated_at),
+    }
+}
+
+/// An event.
+pub fn event(event: &Event) -> EventRecord {
+    EventRecord {
+        event_id: event.id.to_string(),
+        seq: event.seq,
+        event_type: event.kind.as_str(),
+        timestamp: time(event.at),
+        metadata: event.metadata.clone(),
+    }
+}
+
+fn classification(failure: &Failure) -> ErrorClassification {
+    let class = failure.classify();
+    ErrorClassification {
+        code: failure.code.as_str().to_owned(),
+        category: class.category.as_str().to_owned(),
+        title: class.title.to_owned(),
+        description: class.description.to_owned(),
+        remedy: class.remedy,
+        retryable: class.retryable,
+        error_class: class.error_class.as_str().to_owned(),
+    }
+}
+
+/// When a cancelled task was cancelled.
+pub fn ended_at(task: &Task) -> String {
+    time(match &task.state {
+        State::Cancelled { since, .. } => *since,
+        other => other.since(),
+    })
+}

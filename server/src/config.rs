@@ -1,0 +1,499 @@
+//! Configuration: the defaults (one commented file that is also the documentation), `bgagent.toml` over them, the
+//! environment over that. Read once, at start.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::IsolationTier;
+use domain::money::Price;
+use gateway::model::{Kind, ModelConfig, ProviderConfig};
+use orchestrator::config::{KeepSessions, Policy};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::paths;
+
+/// Every setting at its default, with comments.
+pub const DEFAULTS: &str = include_str!("config/defaults.toml");
+
+/// The model of an Anthropic key when nobody names one.
+const ANTHROPIC_MODEL: &str = "claude-sonnet-4-6";
+/// The model of an OpenAI key when nobody names one.
+const OPENAI_MODEL: &str = "gpt-5";
+
+/// All settings.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where everything is kept.
+    pub state_dir: PathBuf,
+    /// `[server]`
+    pub server: Server,
+    /// `[api]`
+    pub api: Api,
+    /// `[log]`
+    pub log: Log,
+    /// `[model]`
+    pub model: ModelConfig,
+    /// `[forge]`
+    pub forge: Forge,
+    /// `[compute]`
+    pub compute: Compute,
+    /// `[git]`
+    pub git: GitSettings,
+    /// `[limits]`
+    pub limits: Limits,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// Address of the people's API.
+    pub listen: String,
+    /// Stop by itself after this many idle seconds; 0 is never.
+    pub idle_exit_s: u64,
+    /// `unix:/path`, `host:port`, or empty for a socket in the state folder.
+    pub gateway_listen: String,
+}
+
+/// `[api]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// Server that the command line talks to; empty for this machine's.
+    pub url: String,
+    /// Key for it.
+    pub key: SecretString,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// A tracing filter.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `[forge]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forge {
+    /// `[forge.github]`
+    pub github: GitHub,
+    /// `[forge.local]`
+    pub local: Local,
+}
+
+/// `[forge.github]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitHub {
+    /// REST base, `https://HOST/api/v3` for Enterprise.
+    pub api_url: String,
+    /// Where repositories are cloned from.
+    pub server_url: String,
+    /// Token; empty for none.
+    pub token: SecretString,
+}
+
+/// `[forge.local]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Local {
+    /// Whether paths may be named.
+    pub enabled: bool,
+}
+
+/// `[compute]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Compute {
+    /// The tier.
+    pub isolation: IsolationTier,
+    /// Whether folders of ended sessions stay.
+    pub keep_sessions: bool,
+    /// Seconds between TERM and KILL.
+    pub stop_grace_s: u64,
+    /// Names of further environment variables.
+    pub env: Vec<String>,
+}
+
+/// `[git]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitSettings {
+    /// `Name <mail>`
+    pub identity: String,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "described in defaults.toml")]
+pub struct Limits {
+    pub per_user: u32,
+    pub per_repo: u32,
+    pub system: u32,
+    pub supervise_interval_s: f64,
+    pub heartbeat_interval_s: u64,
+    pub heartbeat_stale_s: u64,
+    pub attach_deadline_s: u64,
+    pub hydration_deadline_s: u64,
+    pub lifetime_s: u64,
+    pub finalize_deadline_s: u64,
+    pub verify_timeout_s: u64,
+    pub lease_s: u64,
+}
+
+/// A configuration that cannot be used: says which file or variable, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// The environment as a map; read once in `main`.
+pub type Env = BTreeMap<String, String>;
+
+/// The process's environment. Values that are not Unicode are left out.
+pub fn environment() -> Env {
+    let text = |(k, v): (OsString, OsString)| Some((k.into_string().ok()?, v.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
+impl Config {
+    /// Reads the configuration: `file` (or the usual place) and the environment.
+    pub fn load(file: Option<&Path>, env: &Env) -> Result<Config, ConfigError> {
+        let path = match file {
+            Some(path) => Some(path.to_path_buf()),
+            None => Some(paths::config_file(env)).filter(|p| p.exists()),
+        };
+        let text = match &path {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|e| ConfigError(format!("cannot read the configuration {}: {e}", path.display())))?,
+            None => String::new(),
+        };
+        let name = path.map_or_else(|| "bgagent.toml".into(), |p| p.display().to_string());
+        Config::from_text(&text, &name, env)
+    }
+
+    /// The same from a text; `name` is what errors call it.
+    pub fn from_text(text: &str, name: &str, env: &Env) -> Result<Config, ConfigError> {
+        let mut all: Table =
+            DEFAULTS.parse().map_err(|e| ConfigError(format!("the defaults are damaged: {e}")))?;
+        let own: Table = text.parse().map_err(|e: toml::de::Error| ConfigError(format!("{name}: {e}")))?;
+        // Typed once by itself, so that an error has the file's line and not only a key.
+        toml::from_str::<serde_json::Value>(text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
+        standard_variables(&mut all, env);
+        merge(&mut all, own);
+        for (key, value) in env.iter().filter(|(k, _)| k.starts_with("BGAGENT__")) {
+            overlay(&mut all, key, value)?;
+        }
+        let prices = take_prices(&mut all);
+        let mut config: Config = Value::Table(all).try_into().map_err(|e: toml::de::Error| {
+            ConfigError(format!("{name} or a BGAGENT__ variable: {}", e.message()))
+        })?;
+        config.model.prices = prices?;
+        config.finish(env)
+    }
+
+    fn finish(mut self, env: &Env) -> Result<Config, ConfigError> {
+        if self.state_dir.as_os_str().is_empty() {
+            self.state_dir = paths::state_dir(env);
+        }
+        if !self.state_dir.is_absolute() {
+            let given = self.state_dir.display();
+            return Err(ConfigError(format!("state_dir must be an absolute path, got {given}")));
+        }
+        self.model.default = self.model.default.filter(|d| !d.trim().is_empty());
+        let limits = &self.limits;
+        if !(limits.supervise_interval_s.is_finite() && (0.05..=300.0).contains(&limits.supervise_interval_s))
+        {
+            return Err(ConfigError("limits.supervise_interval_s must be 0.05 to 300".into()));
+        }
+        for (name, n) in
+            [("per_user", limits.per_user), ("per_repo", limits.per_repo), ("system", limits.system)]
+        {
+            if n == 0 {
+                return Err(ConfigError(format!("limits.{name} must be at least 1")));
+            }
+        }
+        if limits.heartbeat_stale_s <= limits.heartbeat_interval_s {
+            return Err(ConfigError(
+                "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
+            ));
+        }
+        let identity = &self.git.identity;
+        if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
+            return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
+        }
+        Ok(self)
+    }
+
+    /// The orchestrator's limits.
+    pub fn policy(&self) -> Policy {
+        let l = &self.limits;
+        Policy {
+            per_user: l.per_user,
+            per_repo: l.per_repo,
+            system: l.system,
+            tier: self.compute.isolation,
+            supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
+            heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
+            heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),
+            attach_deadline: Duration::from_secs(l.attach_deadline_s),
+            hydration_deadline: Duration::from_secs(l.hydration_deadline_s),
+            lifetime: Duration::from_secs(l.lifetime_s),
+            finalize_deadline: Duration::from_secs(l.finalize_deadline_s),
+            verify_timeout: Duration::from_secs(l.verify_timeout_s),
+            lease: Duration::from_secs(l.lease_s.max(1)),
+            stop_grace: Duration::from_secs(self.compute.stop_grace_s),
+            keep_sessions: if self.compute.keep_sessions { KeepSessions::Yes } else { KeepSessions::No },
+            git_identity: self.git.identity.clone(),
+            ..Policy::default()
+        }
+    }
+
+    /// The configuration as a person may see it: secrets are told to be set, never shown.
+    pub fn show(&self) -> String {
+        let secret = |s: &SecretString| if s.expose_secret().is_empty() { "(not set)" } else { "(set)" };
+        let mut lines = vec![
+            format!("state_dir = {:?}", self.state_dir),
+            format!("server.listen = {:?}", self.server.listen),
+            format!("server.idle_exit_s = {}", self.server.idle_exit_s),
+            format!("api.url = {:?}", self.api.url),
+            format!("api.key = {}", secret(&self.api.key)),
+            format!("log.level = {:?}", self.log.level),
+            format!("model.default = {:?}", self.model.default.as_deref().unwrap_or("")),
+        ];
+        for (name, p) in &self.model.providers {
+            let key = p.api_key.as_ref().map_or("(not set)", secret);
+            let url = p.base_url.as_deref().unwrap_or("(its own)");
+            lines.push(format!(
+                "model.providers.{name}: kind = {:?}, base_url = {url}, api_key = {key}",
+                p.kind
+            ));
+        }
+        lines.push(format!("model.prices: {} rows", self.model.prices.len()));
+        lines.push(format!("forge.github.api_url = {:?}", self.forge.github.api_url));
+        lines.push(format!("forge.github.server_url = {:?}", self.forge.github.server_url));
+        lines.push(format!("forge.github.token = {}", secret(&self.forge.github.token)));
+        lines.push(format!("forge.local.enabled = {}", self.forge.local.enabled));
+        lines.push(format!("compute.isolation = {:?}", self.compute.isolation.as_str()));
+        lines.push(format!("compute.keep_sessions = {}", self.compute.keep_sessions));
+        lines.push(format!("git.identity = {:?}", self.git.identity));
+        lines.push(format!("limits = {:?}", self.limits));
+        lines.join("\n")
+    }
+}
+
+/// The variables that every tool reads. They come before the file, so that a file can say otherwise.
+fn standard_variables(all: &mut Table, env: &Env) {
+    let set = |name: &str| env.get(name).map(|v| v.trim()).filter(|v| !v.is_empty()).map(str::to_owned);
+    let mut provider = |name: &str, kind: &str, key: Option<String>, url: Option<String>, model: &str| {
+        if key.is_none() && url.is_none() {
+            return;
+        }
+        let mut table = Table::new();
+        table.insert("kind".into(), kind.into());
+        table.insert("default_model".into(), model.into());
+        if let Some(key) = key {
+            table.insert("api_key".into(), key.into());
+        }
+        if let Some(url) = url {
+            table.insert("base_url".into(), url.into());
+        }
+        section(section(all, "model"), "providers").insert(name.into(), table.into());
+    };
+    let (key, url) = (set("ANTHROPIC_API_KEY"), set("ANTHROPIC_BASE_URL"));
+    let anthropic = key.is_some() || url.is_some();
+    provider("anthropic", "anthropic", key, url, ANTHROPIC_MODEL);
+    let (key, url) = (set("OPENAI_API_KEY"), set("OPENAI_BASE_URL"));
+    let openai = key.is_some() || url.is_some();
+    provider("openai", "openai", key, url, OPENAI_MODEL);
+    if anthropic && openai {
+        section(all, "model").insert("default".into(), format!("anthropic/{ANTHROPIC_MODEL}").into());
+    }
+    for (name, key) in
+        [("GITHUB_TOKEN", "token"), ("GITHUB_API_URL", "api_url"), ("GITHUB_SERVER_URL", "server_url")]
+    {
+        if let Some(value) = set(name) {
+            section(section(all, "forge"), "github").insert(key.into(), value.into());
+        }
+    }
+    for (name, key) in [("BGAGENT_API_URL", "url"), ("BGAGENT_API_KEY", "key")] {
+        if let Some(value) = set(name) {
+            section(all, "api").insert(key.into(), value.into());
+        }
+    }
+}
+
+/// The sub-table `name`, made when it is missing.
+fn section<'a>(table: &'a mut Table, name: &str) -> &'a mut Table {
+    let slot = table.entry(name).or_insert_with(|| Value::Table(Table::new()));
+    if !slot.is_table() {
+        *slot = Value::Table(Table::new());
+    }
+    match slot {
+        Value::Table(table) => table,
+        _ => unreachable!("made a table above"),
+    }
+}
+
+/// `over` over `under`: tables are merged key by key, price rows by model, everything else is replaced.
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (Some(Value::Array(rows)), Value::Array(own)) if key == "prices" => {
+                rows.retain(|row| !own.iter().any(|o| o.get("model") == row.get("model")));
+                rows.extend(own);
+            }
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// One `BGAGENT__SECTION__KEY`. The value is read as TOML when the default there is not a text.
+fn overlay(all: &mut Table, key: &str, value: &str) -> Result<(), ConfigError> {
+    let path: Vec<String> = key.trim_start_matches("BGAGENT__").split("__").map(str::to_lowercase).collect();
+    let Some((last, sections)) = path.split_last().filter(|_| path.iter().all(|p| !p.is_empty())) else {
+        return Err(ConfigError(format!("{key}: the name must be BGAGENT__SECTION__KEY")));
+    };
+    let mut table = all;
+    for name in sections {
+        table = section(table, name);
+    }
+    let typed = match table.get(last) {
+        Some(Value::String(_)) => Value::String(value.to_owned()),
+        Some(_) => literal(value)
+            .ok_or_else(|| ConfigError(format!("{key}: {value:?} is not a value of its kind")))?,
+        None => literal(value)
+            .filter(|v| !v.is_float() && !v.is_datetime())
+            .unwrap_or_else(|| Value::String(value.to_owned())),
+    };
+    table.insert(last.clone(), typed);
+    Ok(())
+}
+
+fn literal(text: &str) -> Option<Value> {
+    format!("v = {text}").parse::<Table>().ok()?.remove("v")
+}
+
+/// The price rows, typed one by one so that an error names its row.
+fn take_prices(all: &mut Table) -> Result<Vec<Price>, ConfigError> {
+    let rows = match section(all, "model").remove("prices") {
+        Some(Value::Array(rows)) => rows,
+        Some(_) => return Err(ConfigError("model.prices must be rows, written as [[model.prices]]".into())),
+        None => Vec::new(),
+    };
+    let typed = rows.into_iter().enumerate().map(|(n, row)| {
+        row.try_into::<Price>()
+            .map_err(|e| ConfigError(format!("model.prices, row {}: {}", n + 1, e.message())))
+    });
+    typed.collect()
+}
+
+/// A provider that plays a transcript, for tests and the demo.
+pub fn script_provider(path: PathBuf) -> ProviderConfig {
+    ProviderConfig { path: Some(path), ..ProviderConfig::new(Kind::Script) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Env {
+        let mut env: Env = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        env.entry("HOME".into()).or_insert_with(|| "/home/x".into());
+        env
+    }
+
+    fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::from_text(text, "bgagent.toml", &env(pairs))
+    }
+
+    #[test]
+    fn nothing_is_needed_to_start() {
+        let config = load("", &[]).unwrap();
+        assert_eq!(config.state_dir, PathBuf::from("/home/x/.local/state/bgagent"));
+        assert!(config.model.providers.is_empty());
+        assert_eq!(config.policy().per_user, 10);
+    }
+
+    #[test]
+    fn standard_variables_make_providers() {
+        let config =
+            load("", &[("ANTHROPIC_API_KEY", "sk-ant-1"), ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")])
+                .unwrap();
+        assert_eq!(config.model.providers.len(), 2);
+        assert_eq!(config.model.default.as_deref(), Some("anthropic/claude-sonnet-4-6"));
+        assert!(!config.show().contains("sk-ant-1"));
+        assert!(!format!("{config:?}").contains("sk-ant-1"));
+    }
+
+    #[test]
+    fn the_environment_is_over_the_file_and_the_file_over_the_defaults() {
+        let config =
+            load("[limits]\nper_user = 3\nsystem = 7\n", &[("BGAGENT__LIMITS__PER_USER", "4")]).unwrap();
+        assert_eq!((config.limits.per_user, config.limits.system, config.limits.per_repo), (4, 7, 10));
+        let demo = [
+            ("BGAGENT__MODEL__PROVIDERS__DEMO__KIND", "script"),
+            ("BGAGENT__MODEL__PROVIDERS__DEMO__PATH", "/tmp/t.json"),
+            ("BGAGENT__MODEL__DEFAULT", "demo/x"),
+        ];
+        let config = load("", &demo).unwrap();
+        assert_eq!(config.model.providers["demo"].kind, Kind::Script);
+    }
+
+    #[test]
+    fn a_price_row_of_the_same_model_replaces_the_default() {
+        let row = "[[model.prices]]\nmodel = \"gpt-5\"\nas_of = \"2026-01-01\"\ninput = 9.0\noutput = 1.0\n";
+        let config = load(row, &[]).unwrap();
+        let gpt: Vec<_> = config.model.prices.iter().filter(|p| p.model == "gpt-5").collect();
+        assert_eq!(gpt.len(), 1);
+        assert_eq!(gpt[0].input, 9.0);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, pairs, word) in [
+            ("[limits]\nper_usr = 3\n", &[][..], "per_usr"),
+            ("[limits\n", &[], "bgagent.toml"),
+            ("[limits]\nper_user = 0\n", &[], "limits.per_user"),
+            ("", &[("BGAGENT__LIMITS__PER_USER", "many")], "BGAGENT__LIMITS__PER_USER"),
+            ("", &[("BGAGENT__NO__SUCH", "1")], "no"),
+            ("[compute]\nisolation = \"magic\"\n", &[], "magic"),
+            ("state_dir = \"rel\"\n", &[], "state_dir"),
+            ("[git]\nidentity = \"x\"\n", &[], "git.identity"),
+            ("[[model.prices]]\nmodel = \"m\"\n", &[], "row"),
+        ] {
+            let error = load(text, pairs).unwrap_err().0;
+            assert!(error.contains(word), "{text:?} {pairs:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where things are kept: the XDG folders, and the files below the state folder.
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Env;
+
+/// Longest path of a UNIX socket, with room for the suffix of its replacement (the system's limit is 107 bytes).
+const SOCKET_PATH_MAX: usize = 100;
+
+fn xdg(env: &Env, name: &str, below_home: &str) -> PathBuf {
+    match env.get(name).map(PathBuf::from).filter(|p| p.is_absolute()) {
+        Some(dir) => dir.join("bgagent"),
+        None => {
+            let home = env.get("HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+            home.unwrap_or_else(|| PathBuf::from("/var/lib/bgagent")).join(below_home).join("bgagent")
+        }
+    }
+}
+
+/// The configuration file: `BGAGENT_CONFIG`, or `bgagent.toml` in the XDG configuration folder.
+pub fn config_file(env: &Env) -> PathBuf {
+    match env.get("BGAGENT_CONFIG").filter(|p| !p.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => xdg(env, "XDG_CONFIG_HOME", ".config").join("bgagent.toml"),
+    }
+}
+
+/// The state folder when the configuration names none.
+pub fn state_dir(env: &Env) -> PathBuf {
+    xdg(env, "XDG_STATE_HOME", ".local/state")
+}
+
+/// The files below a state folder.
+#[derive(Debug, Clone)]
+pub struct State(pub PathBuf);
+
+#[expect(missing_docs, reason = "each names a file")]
+impl State {
+    pub fn database(&self) -> PathBuf {
+        self.0.join("bgagent.db")
+    }
+    pub fn mirrors(&self) -> PathBuf {
+        self.0.join("mirrors")
+    }
+    pub fn sessions(&self) -> PathBuf {
+        self.0.join("sessions")
+    }
+    pub fn artifacts(&self) -> PathBuf {
+        self.0.join("artifacts")
+    }
+    pub fn owner_key(&self) -> PathBuf {
+        self.0.join("owner-key")
+    }
+    pub fn token_key(&self) -> PathBuf {
+        self.0.join("token-key")
+    }
+    pub fn lock(&self) -> PathBuf {
+        self.0.join("server.lock")
+    }
+    /// `{url, pid, started_at}` of the running server.
+    pub fn server_json(&self) -> PathBuf {
+        self.0.join("server.json")
+    }
+    pub fn server_log(&self) -> PathBuf {
+        self.0.join("server.log")
+    }
+
+    /// The gateway's socket: in the state folder, or, when that path is too long for a socket, in a folder of this
+    /// user's that is named after it, so that a restarted server is found at the same place.
+    pub fn gateway_socket(&self, env: &Env) -> PathBuf {
+        let plain = self.0.join("gateway.sock");
+        if plain.as_os_str().len() <= SOCKET_PATH_MAX {
+            return plain;
+        }
+        let runtime = env
+            .get("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute() && p.as_os_str().len() < 60);
+        let user = nix::unistd::Uid::current();
+        let base = runtime.unwrap_or_else(|| PathBuf::from(format!("/tmp/bgagent-{user}")));
+        base.join(short_name(&self.0)).with_extension("sock")
+    }
+}
+
+fn short_name(path: &Path) -> String {
+    use sha2::{Digest, Sha256};
+    hex::encode(&Sha256::digest(path.as_os_str().as_encoded_bytes())[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_state_folder_gets_a_short_and_stable_socket() {
+        let env = Env::new();
+        let long = State(PathBuf::from(format!("/{}", "x".repeat(200))));
+        let socket = long.gateway_socket(&env);
+        assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX);
+        assert_eq!(socket, long.gateway_socket(&env));
+        assert_eq!(State("/s".into()).gateway_socket(&env), PathBuf::from("/s/gateway.sock"));
+    }
+}

@@ -1,0 +1,339 @@
+//! Puts the control plane together, runs it, and stops it: bind early, build in order, drain with a deadline.
+//!
+//! Boxes outlive the server: stopping it, or killing it, leaves them running, and the next start finds them again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use compute::local::{LocalBackend, LocalConfig, environment};
+use domain::NodeId;
+use forge::github::{self, GitHub};
+use forge::local::{LocalAccess, LocalForge};
+use forge::mirror::Mirrors;
+use gateway::Gateway;
+use gateway::listen::Address;
+use gateway::model::ModelRouter;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use nix::fcntl::{Flock, FlockArg};
+use orchestrator::tasks::OnPanic;
+use orchestrator::{Clock, Forges, Orchestrator, Parts, Tasks, TokenKey, fault};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use store::{Store, StoreError};
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use crate::api::{self, App};
+use crate::config::{Config, ConfigError, Env};
+use crate::cursor::Cursors;
+use crate::identity::{Keys, secret_file};
+use crate::paths;
+
+/// After this long, what has not drained is left.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// What `serve` is told besides the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct ServeOptions {
+    /// Address of the people's API, over the configuration's.
+    pub listen: Option<String>,
+    /// Idle seconds after which to stop, over the configuration's.
+    pub idle_exit_s: Option<u64>,
+    /// The program that boxes run; this one when absent.
+    pub program: Option<PathBuf>,
+}
+
+/// Where a server listens, told once it is ready.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Base URL of the people's API.
+    pub url: String,
+    /// State folder.
+    pub state_dir: PathBuf,
+}
+
+/// Why a server could not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum ServeError {
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error("{doing} {path}: {source}; make it writable, or set BGAGENT__STATE_DIR to another folder")]
+    State { doing: &'static str, path: String, source: std::io::Error },
+    #[error(
+        "another bgagent server{pid} uses {dir}; use that one, stop it, or set BGAGENT__STATE_DIR to another folder"
+    )]
+    Taken { dir: String, pid: String },
+    #[error(
+        "cannot listen on {address}: {source}; choose another with --listen (127.0.0.1:0 takes any free port)"
+    )]
+    Listen { address: String, source: std::io::Error },
+    #[error(
+        "{address} is reachable from other machines, and this version knows only its owner's key over plain HTTP; listen on 127.0.0.1 and put a TLS proxy before it"
+    )]
+    NotLoopback { address: String },
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("model configuration: {0}")]
+    Model(domain::Failure),
+    #[error("forge configuration: {0}")]
+    Forge(#[from] github::ConfigError),
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Runs a control plane until it is told to stop. `ready` is called once, when it listens.
+pub async fn serve(
+    config: Config,
+    env: &Env,
+    options: ServeOptions,
+    ready: impl FnOnce(&Listening),
+) -> Result<(), ServeError> {
+    if let Some(point) = env.get("BGAGENT_FAULT_POINT").filter(|p| !p.is_empty()) {
+        fault::arm(point).map_err(ServeError::Other)?;
+    }
+    let state = paths::State(config.state_dir.clone());
+    private_dir(&state.0)?;
+    let lock = lock(&state)?;
+    let listener = bind(options.listen.as_deref().unwrap_or(&config.server.listen)).await?;
+    let address =
+        listener.local_addr().map_err(|source| ServeError::Listen { address: "?".into(), source })?;
+    let metrics = recorder()?;
+    let secret = |path: PathBuf, prefix: &str| {
+        secret_file(&path, prefix).map_err(|source| ServeError::State {
+            doing: "cannot read or make the key",
+            path: path.display().to_string(),
+            source,
+        })
+    };
+    let owner = secret(state.owner_key(), "bgak_")?;
+    let token_key = secret(state.token_key(), "")?;
+    let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
+    let gateway_address = gateway_address(&config, &state, env)?;
+    let store = Store::open_sqlite(&state.database()).await?;
+    let orchestrator = Orchestrator::new(Parts {
+        store,
+        forges: forges(&config)?,
+        mirrors: Mirrors::new(state.mirrors()),
+        compute: Arc::new(local_backend(&config, &state, &options)?),
+        models: models.clone(),
+        token_key: TokenKey::new(token_key.clone()),
+        policy: config.policy(),
+        clock: Clock::System,
+        node: node_id(),
+        gateway: gateway_address.for_boxes(),
+    });
+    let tasks = Tasks::default();
+    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts());
+    let (routes, stop) = (gateway.routes(), tasks.stopping());
+    let bound = gateway::listen::bind(&gateway_address)
+        .await
+        .map_err(|source| ServeError::Listen { address: gateway_address.for_boxes(), source })?;
+    tasks.spawn("gateway", OnPanic::Stop, async move {
+        if let Err(failure) = bound.serve(routes, async move { stop.cancelled().await }).await {
+            warn!(error = %failure, "the gateway ended");
+        }
+    });
+    orchestrator.run(&tasks);
+    let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
+    watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
+    let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
+    publish(&state, &listening)?;
+    info!(url = listening.url, state = %state.0.display(), "listening");
+    ready(&listening);
+    let stop = tasks.stopping();
+    let served =
+        axum::serve(listener, api::routes(app)).with_graceful_shutdown(async move { stop.cancelled().await });
+    // Streams of watchers stay open until their task ends: past the deadline they are cut, and resume by cursor.
+    let stop = tasks.stopping();
+    tokio::select! {
+        served = served => served.map_err(|e| ServeError::Other(format!("the API ended: {e}")))?,
+        () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => (),
+    }
+    tasks.stop();
+    let _ = tokio::time::timeout(DRAIN, tasks.drained()).await;
+    let _ = models.drain(DRAIN).await;
+    let _ = std::fs::remove_file(state.server_json());
+    drop(lock);
+    info!("stopped; running tasks go on and are found again at the next start");
+    Ok(())
+}
+
+/// Makes a folder of this user's only.
+fn private_dir(dir: &Path) -> Result<(), ServeError> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| ServeError::State {
+        doing: "cannot make the state folder",
+        path: dir.display().to_string(),
+        source,
+    })
+}
+
+/// One server for one state folder: two would both drive its tasks.
+fn lock(state: &paths::State) -> Result<Flock<File>, ServeError> {
+    let path = state.lock();
+    let failed =
+        |source| ServeError::State { doing: "cannot write", path: path.display().to_string(), source };
+    let file =
+        OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path).map_err(failed)?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            let pid = std::process::id().to_string();
+            file.set_len(0)
+                .and_then(|()| file.rewind())
+                .and_then(|()| file.write_all(pid.as_bytes()))
+                .map_err(failed)?;
+            Ok(file)
+        }
+        Err((mut file, _)) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            let pid =
+                if pid.trim().is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+            Err(ServeError::Taken { dir: state.0.display().to_string(), pid })
+        }
+    }
+}
+
+async fn bind(address: &str) -> Result<TcpListener, ServeError> {
+    let failed = |source| ServeError::Listen { address: address.to_owned(), source };
+    let all: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(failed)?.collect();
+    if all.iter().any(|a| !a.ip().is_loopback()) {
+        return Err(ServeError::NotLoopback { address: address.to_owned() });
+    }
+    TcpListener::bind(all.as_slice()).await.map_err(failed)
+}
+
+/// The recorder of this process's metrics. A second server in one process (tests) shares it.
+fn recorder() -> Result<PrometheusHandle, ServeError> {
+    static RECORDER: std::sync::Mutex<Option<PrometheusHandle>> = std::sync::Mutex::new(None);
+    let mut slot = RECORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(handle) = &*slot {
+        return Ok(handle.clone());
+    }
+    let handle = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|e| ServeError::Other(format!("the metrics recorder could not be installed: {e}")))?;
+    *slot = Some(handle.clone());
+    Ok(handle)
+}
+
+fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<Address, ServeError> {
+    match config.server.gateway_listen.as_str() {
+        "" => {
+            let path = state.gateway_socket(env);
+            if let Some(dir) = path.parent() {
+                private_dir(dir)?;
+                owned_dir(dir)?;
+            }
+            Ok(Address::Unix(path))
+        }
+        text => match text.strip_prefix("unix:") {
+            Some(path) => Ok(Address::Unix(PathBuf::from(path))),
+            None => Ok(Address::Tcp(text.to_owned())),
+        },
+    }
+}
+
+/// A folder in a place that others can write to must be ours.
+fn owned_dir(dir: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let path = dir.display().to_string();
+    let meta = std::fs::symlink_metadata(dir).map_err(|source| ServeError::State {
+        doing: "cannot look at",
+        path: path.clone(),
+        source,
+    })?;
+    if meta.uid() == nix::unistd::Uid::current().as_raw() && meta.is_dir() {
+        return Ok(());
+    }
+    let source = std::io::Error::other("it belongs to another user");
+    Err(ServeError::State { doing: "cannot keep the gateway's socket in", path, source })
+}
+
+fn forges(config: &Config) -> Result<Forges, ServeError> {
+    let token = &config.forge.github.token;
+    let github = GitHub::new(github::Config {
+        api_url: config.forge.github.api_url.clone(),
+        server_url: config.forge.github.server_url.clone(),
+        token: (!token.expose_secret().is_empty())
+            .then(|| SecretString::from(token.expose_secret().to_owned())),
+    })?;
+    let access = if config.forge.local.enabled { LocalAccess::Allowed } else { LocalAccess::Disabled };
+    Ok(Forges { github: Arc::new(github), local: Arc::new(LocalForge::new(access)) })
+}
+
+fn local_backend(
+    config: &Config,
+    state: &paths::State,
+    options: &ServeOptions,
+) -> Result<LocalBackend, ServeError> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe()
+            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}")))?,
+    };
+    private_dir(&state.sessions())?;
+    let env = environment(std::env::vars_os(), &config.compute.env);
+    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))
+}
+
+fn node_id() -> NodeId {
+    let mut random = [0u8; 8];
+    // Distinguishes this process from the one before; the process id alone can repeat.
+    let _ = getrandom::fill(&mut random);
+    NodeId::new(format!("{}-{}", std::process::id(), hex::encode(random)))
+}
+
+/// Tells the command line where the server of this state folder is.
+fn publish(state: &paths::State, listening: &Listening) -> Result<(), ServeError> {
+    let path = state.server_json();
+    let text = json!({ "url": listening.url, "pid": std::process::id(), "started_at": Clock::System.now() })
+        .to_string();
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).map_err(|source| {
+        ServeError::State { doing: "cannot write", path: path.display().to_string(), source }
+    })
+}
+
+/// Stops at SIGTERM, SIGINT, or when nothing was asked and nothing runs for `idle_s` seconds.
+fn watch_for_stop(tasks: &Tasks, app: &App, idle_s: u64) {
+    let (stopper, app) = (tasks.clone(), app.clone());
+    tasks.spawn("signals", OnPanic::Stop, async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            warn!("signals cannot be caught; the server stops only when it is killed");
+            return;
+        };
+        let mut look = tokio::time::interval(Duration::from_secs(1));
+        let stop = stopper.stopping();
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                () = stop.cancelled() => break,
+                _ = look.tick(), if idle_s > 0 => {
+                    if app.activity().idle_s() >= idle_s && at_rest(&app).await {
+                        info!(idle_s, "nothing to do; stopping");
+                        break;
+                    }
+                }
+            }
+        }
+        stopper.stop();
+    });
+}
+
+/// Whether no task runs or waits and no obligation is open.
+async fn at_rest(app: &App) -> bool {
+    let store = app.orchestrator().store();
+    let (Ok(counts), Ok(open)) = (store.task_counts(None).await, store.obligation_list().await) else {
+        return false;
+    };
+    open.is_empty() && counts.iter().all(|(status, n)| status.is_terminal() || *n == 0)
+}
