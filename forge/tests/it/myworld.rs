@@ -53,9 +53,12 @@ fn program() -> Option<PathBuf> {
 
 fn start(program: &Path, dir: &Path) -> MyWorld {
     std::fs::write(dir.join("seed.yaml"), SEED).unwrap();
-    let free =
-        || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
-    let (port, gateway) = (free(), free());
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, gateway) = {
+        let both = (free(), free());
+        let port = |l: &std::net::TcpListener| l.local_addr().unwrap().port().to_string();
+        (port(&both.0), port(&both.1))
+    };
     let log = std::fs::File::create(dir.join("log")).unwrap();
     let mut process = Command::new(program)
         .current_dir(dir)
@@ -76,10 +79,11 @@ fn start(program: &Path, dir: &Path) -> MyWorld {
         .stderr(log)
         .spawn()
         .unwrap();
-    let lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
-    let token =
-        lines.map_while(Result::ok).find_map(|l| l.split_once("export GH_TOKEN=").map(|(_, t)| t.to_owned()));
+    let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let token = lines.find_map(|l| l.split_once("export GH_TOKEN=").map(|(_, t)| t.to_owned()));
     let token = token.expect("myworld prints a token when it starts");
+    // It prints on; with nobody to read that, it would end.
+    std::thread::spawn(move || lines.for_each(drop));
     let address = format!("127.0.0.1:{port}");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while std::net::TcpStream::connect(&address).is_err() {
@@ -88,6 +92,7 @@ fn start(program: &Path, dir: &Path) -> MyWorld {
             "myworld does not listen: see {}",
             dir.join("log").display()
         );
+        assert!(process.try_wait().unwrap().is_none(), "myworld ended: see {}", dir.join("log").display());
         std::thread::yield_now();
     }
     MyWorld { url: format!("http://{address}/gw/api.github.com"), token, process }
