@@ -311,3 +311,6 @@ impl Driver for SqliteDriver {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

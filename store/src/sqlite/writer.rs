@@ -67,6 +67,12 @@ impl Writer {
         answer.await.map_err(|_| gone())?
     }
 
+    /// Operations that wait for a turn.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        QUEUE - self.queue.capacity()
+    }
+
     /// What it has done.
     pub(super) fn counters(&self) -> Counters {
         Counters {
