@@ -1,3 +1,4 @@
 //! The suite on both drivers, and what is SQLite's alone.
 
 mod conformance;
+mod model;
