@@ -23,7 +23,7 @@ use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
 use crate::Gateway;
-use crate::auth::{Caller, Refusal};
+use crate::auth::Caller;
 use pkt::Commands;
 
 /// Bytes of a fetch request: only wants and haves.
@@ -38,8 +38,17 @@ pub fn routes() -> Router<Gateway> {
 }
 
 /// A refusal as git shows it to its user: plain text after `remote:`.
-fn refuse(status: StatusCode, why: impl Into<String>) -> Response {
-    (status, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], why.into()).into_response()
+#[derive(Debug)]
+struct Refused(StatusCode, String);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], self.1 + "\n").into_response()
+    }
+}
+
+fn refuse(status: StatusCode, why: impl Into<String>) -> Refused {
+    Refused(status, why.into())
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,15 +57,18 @@ struct Service {
 }
 
 /// The caller's task, when the path names it and nothing else.
-async fn task_of(gateway: &Gateway, caller: &Caller, repo: &str) -> Result<Task, Response> {
+async fn task_of(gateway: &Gateway, caller: &Caller, repo: &str) -> Result<Task, Refused> {
     let named: Option<TaskId> = repo.strip_suffix(".git").and_then(|id| id.parse().ok());
     if named != Some(caller.0.task) {
-        return Err(refuse(StatusCode::FORBIDDEN, "this token is for the repository of its own task only\n"));
+        return Err(refuse(StatusCode::FORBIDDEN, "this token is for the repository of its own task only"));
     }
     match gateway.orchestrator().store().task_get(caller.0.task).await {
         Ok(Some(task)) => Ok(task),
-        Ok(None) => Err(Refusal::superseded().into_response()),
-        Err(failure) => Err(Refusal::from(failure).into_response()),
+        Ok(None) => Err(refuse(StatusCode::CONFLICT, "this attempt is over; the box must stop")),
+        Err(failure) => {
+            warn!(error = %failure, "the store did not answer a box");
+            Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "the control plane cannot answer now; try again"))
+        }
     }
 }
 
@@ -95,11 +107,11 @@ async fn advertise(
     Path(repo): Path<String>,
     Query(query): Query<Service>,
     headers: HeaderMap,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let task = task_of(&gateway, &caller, &repo).await?;
     let service = match query.service.as_deref() {
         Some(service @ ("git-upload-pack" | "git-receive-pack")) => service,
-        _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served\n")),
+        _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served")),
     };
     let verb = service.trim_start_matches("git-");
     let out = serve(&gateway, &task, &headers)
@@ -114,9 +126,9 @@ async fn advertise(
     Ok(answer(service, "advertisement", Body::from(body)))
 }
 
-fn unavailable(failure: &git::GitError) -> Response {
+fn unavailable(failure: &git::GitError) -> Refused {
     warn!(error = %failure, "git on a mirror failed");
-    refuse(StatusCode::SERVICE_UNAVAILABLE, "the mirror of this repository cannot be served now; try again\n")
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "the mirror of this repository cannot be served now; try again")
 }
 
 async fn upload_pack(
@@ -125,14 +137,14 @@ async fn upload_pack(
     Path(repo): Path<String>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let task = task_of(&gateway, &caller, &repo).await?;
     let zipped = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "gzip" || v == "x-gzip");
     let request = if zipped { gunzip(&body)? } else { body.to_vec() };
     let git = serve(&gateway, &task, &headers).args(["upload-pack", "--stateless-rpc", "."]);
     let mut process = git.spawn().map_err(|e| unavailable(&e))?;
     let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started\n"));
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
     };
     // The stream owns the process: when the box goes away, git is ended.
     let stream = async_stream::stream! {
@@ -156,12 +168,12 @@ async fn upload_pack(
     Ok(answer("git-upload-pack", "result", Body::from_stream(stream)))
 }
 
-fn gunzip(body: &[u8]) -> Result<Vec<u8>, Response> {
+fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refused> {
     let mut out = Vec::new();
     let limit = FETCH_BODY_MAX as u64 + 1;
     let read = flate2::read::GzDecoder::new(body).take(limit).read_to_end(&mut out);
     if read.is_err() || out.len() > FETCH_BODY_MAX {
-        return Err(refuse(StatusCode::BAD_REQUEST, "the compressed request cannot be read\n"));
+        return Err(refuse(StatusCode::BAD_REQUEST, "the compressed request cannot be read"));
     }
     Ok(out)
 }
@@ -172,7 +184,7 @@ async fn receive_pack(
     Path(repo): Path<String>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Response> {
+) -> Result<Response, Refused> {
     let task = task_of(&gateway, &caller, &repo).await?;
     let mut chunks = body.into_data_stream();
     let mut head = Vec::new();
@@ -180,23 +192,23 @@ async fn receive_pack(
         match pkt::commands(&head) {
             Ok(Some(commands)) => break commands,
             Ok(None) => (),
-            Err(why) => return Err(refuse(StatusCode::BAD_REQUEST, format!("{why}\n"))),
+            Err(why) => return Err(refuse(StatusCode::BAD_REQUEST, why)),
         }
         match chunks.next().await {
             Some(Ok(chunk)) => head.extend_from_slice(&chunk),
             Some(Err(_)) | None => {
-                return Err(refuse(StatusCode::BAD_REQUEST, "the push ended in its head\n"));
+                return Err(refuse(StatusCode::BAD_REQUEST, "the push ended in its head"));
             }
         }
     };
     if let Err(why) = allowed(&commands, &task) {
         info!(task.id = %task.id, reason = why, "a push was refused");
-        return Err(refuse(StatusCode::FORBIDDEN, format!("{why}\n")));
+        return Err(refuse(StatusCode::FORBIDDEN, why));
     }
     let git = serve(&gateway, &task, &headers).args(["receive-pack", "--stateless-rpc", "."]);
     let mut process = git.spawn().map_err(|e| unavailable(&e))?;
     let (Some(mut stdin), Some(mut stdout)) = (process.stdin.take(), process.stdout.take()) else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started\n"));
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
     };
     let mut total = head.len() as u64;
     let feed = async {
@@ -206,7 +218,7 @@ async fn receive_pack(
         while let Some(Ok(chunk)) = chunks.next().await {
             total += chunk.len() as u64;
             if total > limit::PUSH_MAX_BYTES {
-                return Err(format!("a push may have {} bytes\n", limit::PUSH_MAX_BYTES));
+                return Err(format!("a push may have {} bytes", limit::PUSH_MAX_BYTES));
             }
             if stdin.write_all(&chunk).await.is_err() {
                 break;
@@ -221,7 +233,7 @@ async fn receive_pack(
         return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
     }
     if read.is_err() {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git broke off\n"));
+        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git broke off"));
     }
     let _ = process.wait().await;
     Ok(answer("git-receive-pack", "result", Body::from(said)))
