@@ -8,6 +8,7 @@ use crate::limit;
 use crate::money::{MicroUsd, TokenCount};
 use crate::repo::RepoRef;
 use crate::report::GateResult;
+use crate::session::IsolationTier;
 use crate::state::{State, Status};
 
 /// The workflows that exist; *ABCA*'s names, all of version `1.0.0`.
@@ -76,6 +77,10 @@ impl TaskSpec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Results {
+    /// Id of the last attempt's box, kept after it is gone.
+    pub session_id: Option<String>,
+    /// The tier that box was kept in.
+    pub isolation: Option<IsolationTier>,
     /// Where a person looks at the pull request.
     pub pr_url: Option<String>,
     /// Branch the pull request targets.

@@ -323,8 +323,16 @@ impl Task {
                         "isolation_note": session.tier().explain(),
                     }),
                 );
+                let (id, tier) = (session.session_id(), session.tier());
                 let phase = Hydration::Boot { session };
-                self.to(State::Hydrating { since: *since, phase }, vec![event], Slots::Keep, now)
+                match self.to(State::Hydrating { since: *since, phase }, vec![event], Slots::Keep, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.results.session_id = Some(id);
+                        applied.task.results.isolation = Some(tier);
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
             }
             State::Hydrating { phase: Hydration::Boot { .. }, .. } => Change::Nothing,
             _ => self.wrong_state(),

@@ -133,7 +133,6 @@ fn results(
 ) -> Results {
     Results {
         pr_url: pull.map(|p| p.url.clone()),
-        base_branch: task.results.base_branch.clone(),
         build: Some(report.build),
         lint: Some(report.lint),
         turns_attempted: Some(report.turns_attempted),
@@ -146,6 +145,7 @@ fn results(
                 .filter(|a| !a.is_empty()),
         },
         warning: None,
+        ..task.results.clone()
     }
 }
 

@@ -19,7 +19,6 @@ fn workflow(task: &Task) -> Option<ResolvedWorkflow> {
 
 /// The whole task.
 pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
-    let session = task.state.session();
     let spent = &task.spent;
     let r = &task.results;
     let seconds =
@@ -34,8 +33,8 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         task_description: Some(task.spec.description.clone()),
         branch_name: task.branch.clone(),
         base_branch: r.base_branch.clone(),
-        session_id: session.map(|s| s.session_id()),
-        isolation: session.map(|s| s.tier().as_str().to_owned()),
+        session_id: r.session_id.clone(),
+        isolation: r.isolation.map(|t| t.as_str().to_owned()),
         attempt: task.attempt.0,
         pr_url: r.pr_url.clone(),
         error_message: task.state.failure().map(ToString::to_string),
