@@ -1,10 +1,12 @@
 //! Random commands on both drivers give the same answers and leave the same facts: the memory driver is the model.
 
+#![expect(clippy::unwrap_used, reason = "the lint knows test functions, not what they call")]
+
 use std::time::Duration;
 
 use domain::event::{EventKind, NewEvent};
 use domain::money::{MicroUsd, TokenCount};
-use domain::state::QueueReason;
+use domain::state::{Hydration, QueueReason, State};
 use domain::task::Workflow;
 use domain::{Attempt, Change, Command, NodeId, RepoRef, SessionHandle, Task, TaskId, TaskSpec, UserId};
 use jiff::Timestamp;
@@ -12,7 +14,9 @@ use proptest::prelude::*;
 use serde_json::json;
 use store::*;
 
-const TASKS: u8 = 6;
+const TASKS: u8 = 7;
+/// Stands for whatever attempt is the current one.
+const CURRENT: u8 = 9;
 const LEASE: Duration = Duration::from_secs(10);
 
 /// One thing that somebody does. Small numbers, so that things meet.
@@ -39,6 +43,8 @@ enum Step {
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
+    /// What its state waits for.
+    Next,
     Enqueue,
     PickUp,
     Admit,
@@ -67,8 +73,9 @@ enum Under {
 
 fn step() -> impl Strategy<Value = Step> {
     let task = || 0..TASKS;
-    let attempt = || 0..3_u8;
+    let attempt = || prop_oneof![3 => Just(CURRENT), 1 => 0..3_u8];
     let act = prop_oneof![
+        20 => Just(Act::Next),
         1 => Just(Act::Enqueue),
         1 => Just(Act::PickUp),
         3 => Just(Act::Admit),
@@ -81,10 +88,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Act::Cancel),
     ];
     let from = prop_oneof![9 => Just(From::Current), 1 => Just(From::Old)];
-    let under = prop_oneof![4 => Just(Under::None), 1 => (0..4_u8).prop_map(Under::Epoch)];
+    let under = prop_oneof![6 => Just(Under::None), 1 => (0..4_u8).prop_map(Under::Epoch)];
     prop_oneof![
         4 => (task(), proptest::option::of(0..3_u8), 0..2_u8).prop_map(|(task, key, body)| Step::Create { task, key, body }),
-        12 => (task(), act, from, under, 0..4_u8)
+        24 => (task(), act, from, under, prop_oneof![1 => Just(0), 9 => 1..4_u8])
             .prop_map(|(task, act, from, under, limit)| Step::Act { task, act, from, under, limit }),
         2 => (0..4_u8).prop_map(|limit| Step::ClaimDue { limit }),
         2 => task().prop_map(|task| Step::Claim { task }),
@@ -137,6 +144,24 @@ fn new_task(n: u8, now: Timestamp) -> Task {
     Task::new(id(n), user(n), "api", spec, now)
 }
 
+/// What brings a task on from its state.
+fn next(state: &State) -> Act {
+    match state {
+        State::Queued { .. } => Act::PickUp,
+        State::PendingUploads { .. } | State::Submitted { .. } => Act::Admit,
+        State::Hydrating { phase: Hydration::Preflight, .. } => Act::Pass,
+        State::Hydrating { phase: Hydration::Dispatch { .. }, .. } => Act::Start,
+        State::Hydrating { phase: Hydration::Boot { .. }, .. } => Act::Run,
+        State::AwaitingApproval { .. } => Act::Answer,
+        State::Running { .. } => Act::Pause,
+        State::Finalizing { .. }
+        | State::Completed { .. }
+        | State::Failed { .. }
+        | State::Cancelled { .. }
+        | State::TimedOut { .. } => Act::Cancel,
+    }
+}
+
 /// Drives one store and writes down what it answers.
 struct Run {
     store: Store,
@@ -149,6 +174,9 @@ impl Run {
     async fn all(store: Store, steps: &[(Step, i16)]) -> Vec<String> {
         let mut run = Run { store, now: at(0), old: Vec::new(), seen: Vec::new() };
         let mut clock = 0;
+        for task in 0..4 {
+            run.step(Step::Create { task, key: None, body: 0 }).await;
+        }
         for (step, pause) in steps {
             // The clock falls back now and then.
             clock += i64::from(*pause);
@@ -208,7 +236,7 @@ impl Run {
                 });
                 let append = EventAppend {
                     task: id(task),
-                    attempt: Attempt(attempt.into()),
+                    attempt: self.attempt(task, attempt).await,
                     events: events.collect(),
                     attempt_limit: limit.into(),
                     now,
@@ -229,21 +257,24 @@ impl Run {
                 format!("{:?}", store.usage_record(usage).await)
             }
             Step::Open { task, attempt } => {
-                format!("{:?}", store.session_open(id(task), Attempt(attempt.into()), now).await)
+                format!("{:?}", store.session_open(id(task), self.attempt(task, attempt).await, now).await)
             }
             Step::Attach { task, attempt, instance } => {
                 let instance = instance.to_string();
-                format!("{:?}", store.session_attach(id(task), Attempt(attempt.into()), &instance, now).await)
+                format!(
+                    "{:?}",
+                    store.session_attach(id(task), self.attempt(task, attempt).await, &instance, now).await
+                )
             }
             Step::Heartbeat { task, attempt } => {
                 format!(
                     "{:?}",
-                    store.session_heartbeat(id(task), Attempt(attempt.into()), "agent", now).await
+                    store.session_heartbeat(id(task), self.attempt(task, attempt).await, "agent", now).await
                 )
             }
             Step::Poll { task, attempt, poll } => {
                 let poll = [PollResult::Running, PollResult::Ended, PollResult::Error][poll as usize];
-                format!("{:?}", store.session_polled(id(task), Attempt(attempt.into()), poll).await)
+                format!("{:?}", store.session_polled(id(task), self.attempt(task, attempt).await, poll).await)
             }
             Step::Oblige { limit, then } => {
                 let claimed = store.obligation_claim_due(now, LEASE, limit.into()).await.unwrap();
@@ -288,6 +319,13 @@ impl Run {
         }
     }
 
+    async fn attempt(&self, task: u8, attempt: u8) -> Attempt {
+        match attempt {
+            CURRENT => self.store.task_get(id(task)).await.unwrap().map_or(Attempt(1), |t| t.attempt),
+            other => Attempt(other.into()),
+        }
+    }
+
     async fn act(&mut self, n: u8, act: Act, from: From, under: Under, limit: u8) -> String {
         let Some(current) = self.store.task_get(id(n)).await.unwrap() else { return "no task".into() };
         let task = match from {
@@ -296,8 +334,12 @@ impl Run {
         };
         self.old.push(current);
         let attempt = task.attempt;
+        let act = match act {
+            Act::Next => next(&task.state),
+            other => other,
+        };
         let command = match act {
-            Act::Enqueue => Command::Enqueue,
+            Act::Next | Act::Enqueue => Command::Enqueue,
             Act::PickUp => Command::PickUp,
             Act::Admit => Command::Admit,
             Act::Pass => Command::PreflightPassed { base_branch: "main".into(), warnings: vec!["w".into()] },
