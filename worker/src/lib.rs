@@ -1,6 +1,45 @@
-//! worker
+//! What runs in the box: `bgagent worker`. It takes one session, does the work and ends.
+//!
+//! It is not trusted by anyone outside the box and holds nothing but the token of its task. It writes no database, no
+//! forge and no chat: all it says goes to the gateway.
+//!
+//! ```text
+//! claim ─▶ attach ─▶ repo ─▶ agent ─▶ commit ─▶ push ─▶ verify ─▶ result        beside: heartbeat, directives, events
+//!                       └─▶ baseline ────────────────────┘
+//! ```
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`boot`] | the process: claim, runtime, signals, exit code |
+//! | [`claim`] | taking the session that a backend prepared |
+//! | [`pipeline`] | the run, stage by stage |
+//! | [`stage`] | the list of stages: name, time, failure rule |
+//! | [`stop`] | why the work must end early |
+//! | [`client`] | the box API |
+//! | [`spool`] | events: to disk first, then to the gateway |
+//! | [`heartbeat`] | signs of life, and directives |
+//! | [`forwarder`] | TCP to the gateway's socket, for git |
+//! | [`repo`] | clone and branch |
+//! | [`harness`] | the seam to the agent, and our own agent |
+//! | [`tool`] | what the agent may do |
+//! | [`guidance`] | what the repository tells agents |
+//! | [`verify`] | build and lint, before and after |
+//! | [`deliver`] | commit, push, title and body |
 
+pub mod boot;
 pub mod claim;
+pub mod client;
+pub mod deliver;
+pub mod forwarder;
 pub mod guidance;
 pub mod harness;
+pub mod heartbeat;
+pub mod pipeline;
+pub mod repo;
+pub mod spool;
+pub mod stage;
+pub mod stop;
 pub mod tool;
+pub mod verify;
+
+pub use boot::{WorkerArgs, run};

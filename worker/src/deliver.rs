@@ -1,0 +1,240 @@
+//! From a work tree to a pushed branch: commit everything that is not ignored, push, and find the words for it.
+//!
+//! The agent may have left anything: another branch checked out, a detached HEAD, a stale lock, repositories inside the
+//! repository, a file too large for any forge. Work is never thrown away silently: what is left out is named in a note.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use domain::{Failure, FailureCode, TaskId};
+use git::{Git, GitError, GitErrorKind};
+
+use crate::client::Pause;
+use crate::repo::{self, Checkout, Identity, Remote};
+
+mod words;
+
+pub use words::{Telling, body, subject_of, title};
+
+/// A new file larger than this is left out: GitHub refuses a push that holds one.
+const FILE_MAX_BYTES: u64 = 100 * 1024 * 1024;
+/// Repositories inside the repository that are taken in; more than this is not somebody's scaffold.
+const EMBEDDED_MAX: usize = 20;
+
+/// What committing came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The branch's commit.
+    pub head: String,
+    /// Commits beyond the base.
+    pub commits: u32,
+    /// What was left out, in sentences.
+    pub notes: Vec<String>,
+}
+
+/// Whether the tree differs from the start in any way that would be delivered.
+pub async fn has_changed(checkout: &Checkout) -> Result<bool, Failure> {
+    let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
+    if git::rev_parse(&checkout.dir, "HEAD").await.map_err(lost)?.as_deref() != Some(checkout.base.as_str()) {
+        return Ok(true);
+    }
+    let status =
+        Git::new().dir(&checkout.dir).args(["status", "--porcelain", "-z", "--untracked-files=normal"]);
+    let out = status.doing("looking for changes").run().await.map_err(lost)?;
+    Ok(!out.stdout.is_empty())
+}
+
+/// Brings the task's branch to where the work is and commits what is not committed.
+pub async fn commit(
+    checkout: &Checkout,
+    identity: &Identity,
+    task: TaskId,
+    subject: Option<&str>,
+    put_aside: &Path,
+) -> Result<Committed, Failure> {
+    let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
+    let dir = &checkout.dir;
+    unlock(dir);
+    follow(checkout).await.map_err(lost)?;
+    let mut notes = Vec::new();
+    take_in_embedded(dir, put_aside, &mut notes).await.map_err(lost)?;
+    let leave_out = too_large(dir, &mut notes).await.map_err(lost)?;
+    stage(dir, &leave_out, &mut notes).await.map_err(lost)?;
+    let clean =
+        Git::new().dir(dir).args(["diff", "--cached", "--quiet", "--ignore-submodules=none"]).exits(&[0, 1]);
+    if clean.doing("looking for staged changes").run().await.map_err(lost)?.code == 1 {
+        let subject = subject.unwrap_or("chore(agent): save uncommitted work from session end");
+        let message = format!("{subject}\n\nTask-Id: {task}\n");
+        let commit = Git::new()
+            .dir(dir)
+            .args(["commit", "--quiet", "--no-verify", "--file=-"])
+            .env("GIT_AUTHOR_NAME", &identity.name)
+            .env("GIT_AUTHOR_EMAIL", &identity.mail)
+            .env("GIT_COMMITTER_NAME", &identity.name)
+            .env("GIT_COMMITTER_EMAIL", &identity.mail)
+            .stdin(message);
+        commit.doing("committing the work").run().await.map_err(lost)?;
+    }
+    let (head, commits) = count(checkout).await?;
+    Ok(Committed { head, commits, notes })
+}
+
+/// Where the task's branch is now, and how many commits it has beyond the base.
+pub async fn count(checkout: &Checkout) -> Result<(String, u32), Failure> {
+    let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
+    let name = format!("refs/heads/{}", checkout.branch);
+    let head = git::rev_parse(&checkout.dir, &name).await.map_err(lost)?;
+    let head = head.ok_or_else(|| {
+        Failure::new(
+            FailureCode::DeliverableLost,
+            format!("the branch {} is gone from the work tree", checkout.branch),
+        )
+    })?;
+    let commits = git::count_commits(&checkout.dir, &checkout.base, &head).await.map_err(lost)?;
+    Ok((head, u32::try_from(commits).unwrap_or(u32::MAX)))
+}
+
+/// Pushes the branch, never forced. Asks again while the gateway is away; the stage bounds how long.
+pub async fn push(checkout: &Checkout, remote: &Remote) -> Result<(), Failure> {
+    let branch = &checkout.branch;
+    let mut pause = Pause::default();
+    loop {
+        let push = remote
+            .git(&checkout.dir)
+            .args(["push", "--quiet", "--no-follow-tags", "--no-verify", "--", remote.url.as_str()])
+            .arg(format!("refs/heads/{branch}:refs/heads/{branch}"))
+            .doing(format!("pushing {branch}"));
+        match push.run().await {
+            Ok(_) => return Ok(()),
+            Err(error) if repo::may_pass(&error) => {
+                tracing::warn!(%error, "the branch cannot be pushed yet");
+                tokio::time::sleep(pause.next()).await;
+            }
+            Err(error) => return Err(push_failure(&error).resource(branch)),
+        }
+    }
+}
+
+fn push_failure(error: &GitError) -> Failure {
+    match error.kind {
+        GitErrorKind::Rejected | GitErrorKind::Auth => {
+            Failure::new(FailureCode::PushRejected, error.to_string())
+        }
+        GitErrorKind::NotFound
+        | GitErrorKind::Network
+        | GitErrorKind::NotARepository
+        | GitErrorKind::DiskFull
+        | GitErrorKind::Permission
+        | GitErrorKind::Timeout
+        | GitErrorKind::OutputTooLarge
+        | GitErrorKind::NotInstalled
+        | GitErrorKind::Other => repo::failure(error, FailureCode::PushFailed),
+    }
+}
+
+/// A git of the agent that was ended in the middle leaves its lock; nobody else works here any more.
+fn unlock(dir: &Path) {
+    for lock in ["index.lock", "HEAD.lock", "config.lock"] {
+        match std::fs::remove_file(dir.join(".git").join(lock)) {
+            Ok(()) => tracing::info!(lock, "a stale lock of git was removed"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => tracing::warn!(%error, lock, "a lock of git cannot be removed"),
+        }
+    }
+}
+
+/// When the agent works on another branch, or on none, the task's branch comes to where HEAD is. Index and files stay.
+async fn follow(checkout: &Checkout) -> Result<(), GitError> {
+    let dir = &checkout.dir;
+    let current = git::current_branch(dir).await?;
+    if current.as_deref() == Some(checkout.branch.as_str()) {
+        return Ok(());
+    }
+    let name = format!("refs/heads/{}", checkout.branch);
+    tracing::info!(branch = current, "the agent left another branch checked out");
+    let doing = format!("bringing {} to HEAD", checkout.branch);
+    if let Some(head) = git::rev_parse(dir, "HEAD").await? {
+        Git::new().dir(dir).args(["update-ref", &name, &head]).doing(&doing).run().await?;
+    }
+    Git::new().dir(dir).args(["symbolic-ref", "HEAD", &name]).doing(&doing).run().await.map(drop)
+}
+
+/// New folders that are repositories of their own would be committed as empty links. One without a remote was made
+/// here (a scaffold): its files are work and are taken in. A clone is somebody else's: it is left out.
+async fn take_in_embedded(dir: &Path, put_aside: &Path, notes: &mut Vec<String>) -> Result<(), GitError> {
+    for number in 0..EMBEDDED_MAX {
+        let mine = untracked(dir).await?.into_iter().filter(|path| path.ends_with('/'));
+        let Some(path) = mine.map(PathBuf::from).find(|path| !is_clone(&dir.join(path))) else { break };
+        let metadata = dir.join(&path).join(".git");
+        let moved = std::fs::create_dir_all(put_aside)
+            .and_then(|()| std::fs::rename(&metadata, put_aside.join(number.to_string())));
+        let name = path.display();
+        match moved {
+            Ok(()) => notes.push(format!(
+                "`{name}` was a new repository of its own; its files are part of this branch."
+            )),
+            Err(error) => {
+                tracing::warn!(%error, path = %name, "an embedded repository cannot be taken in");
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a folder is a clone of something, or linked to a repository elsewhere.
+fn is_clone(dir: &Path) -> bool {
+    let metadata = dir.join(".git");
+    metadata.is_file()
+        || std::fs::read_to_string(metadata.join("config")).is_ok_and(|text| text.contains("[remote \""))
+}
+
+async fn too_large(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<String>, GitError> {
+    let list = Git::new().dir(dir).args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]);
+    let out = list.doing("looking for large files").run().await?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let mut large: Vec<String> = Vec::new();
+    for path in text.split('\0').filter(|path| !path.is_empty() && !path.ends_with('/')) {
+        let size =
+            dir.join(path).symlink_metadata().map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        if size > FILE_MAX_BYTES && !large.iter().any(|known| known == path) {
+            let mebibytes = size / (1024 * 1024);
+            notes.push(format!("`{path}` ({mebibytes} MiB) is larger than forges take and was left out."));
+            large.push(path.to_owned());
+        }
+    }
+    Ok(large)
+}
+
+async fn stage(dir: &Path, leave_out: &[String], notes: &mut Vec<String>) -> Result<(), GitError> {
+    let clones: Vec<String> = untracked(dir).await?.into_iter().filter(|path| path.ends_with('/')).collect();
+    for clone in &clones {
+        notes.push(format!("`{clone}` is a repository of its own (a clone) and was left out."));
+    }
+    let excluded = leave_out
+        .iter()
+        .chain(&clones)
+        .map(|path| format!(":(top,exclude,literal){}", path.trim_end_matches('/')));
+    // Path by path from stdin: there may be more than a command line holds.
+    let paths: Vec<String> = std::iter::once(":(top)".to_owned()).chain(excluded).collect();
+    let add = Git::new()
+        .dir(dir)
+        .args(["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"])
+        .stdin(paths.join("\0"))
+        .config("core.safecrlf", "false");
+    add.doing("staging the work").run().await.map(drop)
+}
+
+/// Paths git does not know and does not ignore; a folder that is a repository ends with `/`.
+async fn untracked(dir: &Path) -> Result<Vec<String>, GitError> {
+    let list = Git::new().dir(dir).args(["ls-files", "--others", "--exclude-standard", "-z"]);
+    let out = list.doing("listing new files").run().await?;
+    Ok(String::from_utf8_lossy(&out.stdout)
+        .split('\0')
+        .filter(|p| !p.is_empty())
+        .map(str::to_owned)
+        .collect())
+}
+
+#[cfg(test)]
+mod tests;

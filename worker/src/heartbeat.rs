@@ -1,0 +1,98 @@
+//! Signs of life in every stage, and the ear for what people want: both end in [`Stop`].
+
+use std::time::Duration;
+
+use protocol::box_api::Directives;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::client::{CallError, Gateway, Pause};
+use crate::stage::Stage;
+use crate::stop::{Reason, Stop};
+
+/// One long poll; below the bound of the gateway.
+const POLL_WAIT: Duration = Duration::from_secs(25);
+/// A poll that answered faster than this with nothing is not followed at once: it may not have waited at all.
+const POLL_MIN: Duration = Duration::from_millis(500);
+
+/// Beats until dropped; the first one at once.
+pub async fn beat(gateway: Gateway, every: Duration, stage: watch::Receiver<Stage>, stop: Stop) {
+    let mut tick = tokio::time::interval(every.max(Duration::from_millis(100)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let name = stage.borrow().name();
+        let answer = gateway.heartbeat(name).await;
+        if !heed(answer, &stop) {
+            return;
+        }
+    }
+}
+
+/// Asks for directives until dropped.
+pub async fn listen(gateway: Gateway, stop: Stop) {
+    let mut pause = Pause::default();
+    loop {
+        let asked = Instant::now();
+        let answer = gateway.directives(POLL_WAIT).await;
+        let away = answer.is_err();
+        if !heed(answer, &stop) {
+            return;
+        }
+        match away {
+            true => tokio::time::sleep(pause.next()).await,
+            false => {
+                pause = Pause::default();
+                tokio::time::sleep_until(asked + POLL_MIN).await;
+            }
+        }
+    }
+}
+
+/// Whether to go on asking.
+fn heed(answer: Result<Directives, CallError>, stop: &Stop) -> bool {
+    match answer {
+        Ok(Directives { cancel: false }) => true,
+        Ok(Directives { cancel: true }) => {
+            stop.ask(Reason::Cancelled);
+            false
+        }
+        Err(CallError::Away { doing, why }) => {
+            tracing::debug!(doing, why, "no answer");
+            true
+        }
+        Err(CallError::Superseded { .. }) => {
+            stop.ask(Reason::Superseded);
+            false
+        }
+        Err(CallError::Unauthorized { .. }) => {
+            stop.ask(Reason::Unauthorized);
+            false
+        }
+        // Not understood by the gateway: heartbeats of another version still count as calls.
+        Err(error @ CallError::Refused { .. }) => {
+            tracing::warn!(%error, "the gateway refused a call");
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_final_answers_stop_the_work() {
+        let went_on = |answer| {
+            let stop = Stop::default();
+            (heed(answer, &stop), stop.reason())
+        };
+        let doing = "doing";
+        assert_eq!(went_on(Ok(Directives { cancel: false })), (true, None));
+        assert_eq!(went_on(Ok(Directives { cancel: true })), (false, Some(Reason::Cancelled)));
+        assert_eq!(went_on(Err(CallError::Away { doing, why: "x".into() })), (true, None));
+        assert_eq!(went_on(Err(CallError::Superseded { doing })), (false, Some(Reason::Superseded)));
+        let refused = CallError::Refused { doing, status: 404, code: None, said: "x".into() };
+        assert_eq!(went_on(Err(refused)), (true, None));
+    }
+}

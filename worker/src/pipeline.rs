@@ -1,0 +1,474 @@
+//! The run, stage by stage: see [`Stage`] for what each failure means.
+//!
+//! Whatever happens after the clone, what is committed is pushed before the end is reported: an agent that failed, hit a
+//! limit or panicked leaves its work on the branch. Only a stop (cancelled, superseded, a signal) delivers nothing.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use domain::event::preview;
+use domain::report::{AgentStatus, GateResult, Report};
+use domain::{Failure, FailureCode, limit};
+use protocol::box_api::{AttachRequest, BoxErrorCode, WorkSpec};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::claim::Claim;
+use crate::client::{Address, CallError, Gateway, Patience};
+use crate::deliver::{self, Telling};
+use crate::forwarder::Forwarder;
+use crate::harness::AgentResult;
+use crate::heartbeat;
+use crate::repo::{self, Checkout, Identity, Remote};
+use crate::spool::Spool;
+use crate::stage::{Broken, Runner, Stage};
+use crate::stop::{Reason, Stop};
+use crate::verify::{self, BaseTree, Command, Commands, Gate, Measured, Verdict};
+
+mod agent;
+
+/// How long the result waits for the events before it.
+const FLUSH: Duration = Duration::from_secs(600);
+/// How long a cancelled worker tries to say so.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// How the run ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// The result is handed over.
+    Delivered,
+    /// It was stopped; nothing was delivered.
+    Unwanted(Reason),
+    /// There is nobody to hand it to, or they do not take it.
+    Undelivered(String),
+}
+
+/// A report of a failure before there was any work.
+pub fn report_of(failure: Failure) -> Report {
+    Report {
+        agent: AgentStatus::Unknown,
+        build: GateResult::Inert,
+        lint: GateResult::Inert,
+        turns_attempted: 0,
+        turns_completed: 0,
+        head_sha: None,
+        commits: 0,
+        pr_title: String::new(),
+        pr_body: String::new(),
+        answer: String::new(),
+        failure: Some(failure),
+    }
+}
+
+/// Runs everything. `attached` gets the gateway as soon as it may be reported to.
+pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> Ended {
+    let spool = match Spool::open(&claim.dir) {
+        Ok(spool) => spool,
+        Err(error) => {
+            return Ended::Undelivered(format!(
+                "opening the event spool in {}: {error}",
+                claim.dir.display()
+            ));
+        }
+    };
+    let runner = Runner::new(spool.clone(), stop.clone());
+    let repo_dir = claim.dir.join("repo");
+    // The empty repository needs nothing from the gateway, so it is made while we wait for it.
+    let (answer, made) = tokio::join!(attach(&claim, &stop), repo::init(&repo_dir));
+    let (gateway, spec, heartbeat) = match answer {
+        Ok(answer) => answer,
+        Err(ended) => return ended,
+    };
+    // Another attach, after a panic, is not possible: the first one stays.
+    let gateway = attached.get_or_init(|| gateway).clone();
+    let runner = runner.verifying_within(Duration::from_secs(spec.verify_timeout_s));
+    let mut beside = JoinSet::new();
+    beside.spawn(spool.clone().send_all(gateway.clone(), stop.clone()));
+    beside.spawn(heartbeat::beat(gateway.clone(), heartbeat, runner.watch(), stop.clone()));
+    beside.spawn(heartbeat::listen(gateway.clone(), stop.clone()));
+    let pipeline = Pipeline { dir: claim.dir.clone(), repo_dir, gateway, spec, spool, stop, runner };
+    let done = match made {
+        Ok(()) => pipeline.work().await,
+        Err(failure) => Ok(report_of(failure)),
+    };
+    match done {
+        Ok(report) => pipeline.hand_over(report).await,
+        Err(reason) => pipeline.leave(reason).await,
+    }
+}
+
+async fn attach(claim: &Claim, stop: &Stop) -> Result<(Gateway, WorkSpec, Duration), Ended> {
+    let undelivered = |error: &dyn std::fmt::Display| Ended::Undelivered(format!("attaching: {error}"));
+    let address: Address = claim.session.gateway.parse().map_err(|e| undelivered(&e))?;
+    let gateway = Gateway::new(address, claim.bootstrap_token.clone()).map_err(|e| undelivered(&e))?;
+    let mut instance = [0; 16];
+    getrandom::fill(&mut instance).map_err(|e| undelivered(&e))?;
+    let request = AttachRequest {
+        task: claim.session.task,
+        attempt: claim.session.attempt,
+        instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
+        version: env!("CARGO_PKG_VERSION").into(),
+    };
+    let answer = tokio::select! {
+        biased;
+        reason = stop.asked() => return Err(Ended::Unwanted(reason)),
+        answer = gateway.attach(&request, Patience::within(limit::ATTACH_DEADLINE)) => answer,
+    };
+    match answer {
+        Ok((gateway, answer)) => {
+            Ok((gateway, answer.spec, Duration::from_secs(answer.heartbeat_interval_s.max(1))))
+        }
+        Err(CallError::Superseded { .. }) => Err(Ended::Unwanted(Reason::Superseded)),
+        Err(CallError::Unauthorized { .. }) => Err(Ended::Unwanted(Reason::Unauthorized)),
+        Err(error @ (CallError::Away { .. } | CallError::Refused { .. })) => Err(undelivered(&error)),
+    }
+}
+
+struct Pipeline {
+    dir: PathBuf,
+    repo_dir: PathBuf,
+    gateway: Gateway,
+    spec: WorkSpec,
+    spool: Spool,
+    stop: Stop,
+    runner: Runner,
+}
+
+/// What was measured of the base.
+#[derive(Debug, Default)]
+struct Baseline {
+    build: Option<Measured>,
+    lint: Option<Measured>,
+}
+
+type Measuring = AbortOnDropHandle<Baseline>;
+
+impl Pipeline {
+    /// From the clone to the report. Every failure is in the report; `Err` is a stop.
+    async fn work(&self) -> Result<Report, Reason> {
+        // Lives as long as the work: git needs it for the push.
+        let forwarder = match self.gateway.address() {
+            Address::Unix(path) => match Forwarder::start(path.clone()).await {
+                Ok(forwarder) => Some(forwarder),
+                Err(error) => {
+                    let why = format!("listening on the loopback interface for git: {error}");
+                    return Ok(report_of(Failure::new(FailureCode::RepoSetupFailed, why)));
+                }
+            },
+            Address::Http(_) => None,
+        };
+        let base = forwarder
+            .as_ref()
+            .map_or_else(|| self.gateway.address().base_url().to_owned(), Forwarder::base_url);
+        let remote =
+            Remote { url: format!("{base}{}", self.spec.git_path), token: self.gateway.token().clone() };
+        let cloned = self.runner.run(Stage::Repo, repo::check_out(&self.repo_dir, &remote, &self.spec)).await;
+        let checkout = match cloned {
+            Ok(checkout) => checkout,
+            Err(Broken::Failed(failure)) => return Ok(report_of(failure)),
+            Err(Broken::Stopped(reason)) => return Err(reason),
+        };
+        let resumed = checkout.is_resumed();
+        let details = json!({ "branch": checkout.branch, "base_sha": checkout.base, "resumed": resumed });
+        self.spool.milestone("repo_setup_complete", details);
+
+        let commands = verify::find(
+            &checkout.dir,
+            self.spec.build_command.as_deref(),
+            self.spec.lint_command.as_deref(),
+        );
+        let measuring = self.measure_base(&checkout, &commands);
+        if let Some(failure) = self.say_started().await? {
+            return Ok(report_of(failure));
+        }
+        let agent = match self
+            .runner
+            .run(Stage::Agent, agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &checkout))
+            .await
+        {
+            Ok(result) => result,
+            Err(Broken::Failed(failure)) => agent::failed(failure),
+            Err(Broken::Stopped(reason)) => return Err(reason),
+        };
+        let ended = json!({ "status": agent.status, "turns": agent.turns_completed });
+        self.spool.milestone("agent_execution_complete", ended);
+        self.deliver(&checkout, &remote, &commands, agent, measuring).await
+    }
+
+    /// Moves the task to RUNNING. The agent must not begin before: a task that was cancelled meanwhile ends here.
+    async fn say_started(&self) -> Result<Option<Failure>, Reason> {
+        let said = tokio::select! {
+            biased;
+            reason = self.stop.asked() => return Err(reason),
+            said = self.gateway.started(Patience::within(limit::HYDRATION_DEADLINE)) => said,
+        };
+        match said {
+            Ok(()) => Ok(None),
+            Err(CallError::Superseded { .. }) => Err(Reason::Superseded),
+            Err(CallError::Unauthorized { .. }) => Err(Reason::Unauthorized),
+            Err(error @ CallError::Away { .. }) => {
+                Ok(Some(Failure::new(FailureCode::HydrationTimedOut, error.to_string())))
+            }
+            Err(error @ CallError::Refused { .. }) => {
+                Ok(Some(Failure::new(FailureCode::InternalError, error.to_string())))
+            }
+        }
+    }
+
+    /// Begins to measure the base, if there is anything to measure it with.
+    fn measure_base(&self, checkout: &Checkout, commands: &Commands) -> Option<Measuring> {
+        if commands.build.is_none() && commands.lint.is_none() {
+            return None;
+        }
+        let (runner, spool) = (self.runner.clone(), self.spool.clone());
+        let (checkout, commands, tree) = (checkout.clone(), commands.clone(), self.dir.join("baseline"));
+        let time = Duration::from_secs(self.spec.verify_timeout_s);
+        let work = async move {
+            let measure = async {
+                let added = BaseTree::add(&checkout.dir, &tree, &checkout.base).await;
+                let tree = added.map_err(|e| repo::setup_failure(&e))?;
+                let build = measure(commands.build.as_ref(), tree.dir(), time).await;
+                let lint = measure(commands.lint.as_ref(), tree.dir(), time).await;
+                Ok(Baseline { build, lint })
+            };
+            let baseline = match runner.beside(Stage::Baseline, measure).await {
+                Ok(baseline) => baseline,
+                // There is no usable baseline: then red counts as new, and the body says so.
+                Err(Broken::Failed(_) | Broken::Stopped(_)) => Baseline::default(),
+            };
+            let green = |of: &Option<Measured>| of.as_ref().map(|m| *m == Measured::Green);
+            let details =
+                json!({ "build_before": green(&baseline.build), "lint_before": green(&baseline.lint) });
+            spool.milestone("baseline_complete", details);
+            baseline
+        };
+        #[expect(clippy::disallowed_methods, reason = "ends with its handle, which the pipeline holds")]
+        let task = tokio::spawn(work);
+        Some(AbortOnDropHandle::new(task))
+    }
+
+    /// Commit, push, verify: as far as each goes. The first failure stays the failure.
+    async fn deliver(
+        &self,
+        checkout: &Checkout,
+        remote: &Remote,
+        commands: &Commands,
+        agent: AgentResult,
+        measuring: Option<Measuring>,
+    ) -> Result<Report, Reason> {
+        let mut failures: Vec<Failure> = agent.failure.clone().into_iter().collect();
+        let mut notes = Vec::new();
+        if checkout.is_resumed() {
+            notes.push("This branch goes on from the work of an earlier attempt.".to_owned());
+        }
+        let identity = Identity::parse(&self.spec.git_identity);
+        let subject = deliver::subject_of(&agent.final_text);
+        let aside = self.dir.join("embedded");
+        let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref(), &aside);
+        let mut committed = kept(self.runner.run(Stage::Commit, commit).await, &mut failures)?;
+        if committed.is_none() {
+            // What the agent committed itself is there all the same.
+            let (head, commits) = deliver::count(checkout).await.unwrap_or_default();
+            committed = Some(deliver::Committed { head, commits, notes: Vec::new() });
+        }
+        let committed = committed.unwrap_or_default();
+        notes.extend(committed.notes);
+        let mut pushed = None;
+        if committed.commits > 0 {
+            let push = deliver::push(checkout, remote);
+            pushed = kept(self.runner.run(Stage::Push, push).await, &mut failures)?;
+            if pushed.is_some() {
+                self.spool.milestone(
+                    "branch_pushed",
+                    json!({ "head_sha": committed.head, "commits": committed.commits }),
+                );
+            }
+        }
+        let verdicts = self.verify(checkout, commands, committed.commits > 0, measuring).await?;
+        let telling = Telling {
+            description: &self.spec.description,
+            issue: self.spec.issue_number,
+            summary: &agent.final_text,
+            agent: agent.status,
+            verdicts: &verdicts,
+            notes: &notes,
+        };
+        let (mut pr_title, mut pr_body) = (String::new(), String::new());
+        if committed.commits > 0 {
+            let (subjects, body) = match deliver::body(checkout, &committed.head, &telling).await {
+                Ok(told) => told,
+                Err(error) => {
+                    tracing::warn!(%error, "the pull request's body is short");
+                    (Vec::new(), preview(&agent.final_text, limit::PR_BODY_MAX_CHARS))
+                }
+            };
+            pr_title = deliver::title(&subjects, &agent.final_text, &self.spec.description, &checkout.branch);
+            pr_body = body;
+        }
+        let result =
+            |gate| verdicts.iter().find(|v| v.gate == gate).map_or(GateResult::Inert, Verdict::result);
+        Ok(Report {
+            agent: agent.status,
+            build: result(Gate::Build),
+            lint: result(Gate::Lint),
+            turns_attempted: agent.turns_attempted,
+            turns_completed: agent.turns_completed,
+            head_sha: pushed.map(|()| committed.head),
+            commits: committed.commits,
+            pr_title,
+            pr_body,
+            answer: preview(agent.final_text.trim(), limit::ANSWER_MAX_CHARS),
+            failure: first_of(failures),
+        })
+    }
+
+    /// The same commands again, when there is a change; else what is known of the base by now.
+    async fn verify(
+        &self,
+        checkout: &Checkout,
+        commands: &Commands,
+        changed: bool,
+        measuring: Option<Measuring>,
+    ) -> Result<Vec<Verdict>, Reason> {
+        let Some(measuring) = measuring else {
+            return Ok(vec![Verdict::off(Gate::Build), Verdict::off(Gate::Lint)]);
+        };
+        let before = match changed || measuring.is_finished() {
+            true => tokio::select! {
+                biased;
+                reason = self.stop.asked() => return Err(reason),
+                before = measuring => before.unwrap_or_default(),
+            },
+            false => Baseline::default(),
+        };
+        let mut after = Baseline::default();
+        if changed {
+            let time = Duration::from_secs(self.spec.verify_timeout_s);
+            let dir = &checkout.dir;
+            let measure = async {
+                let build = measure(commands.build.as_ref(), dir, time).await;
+                Ok(Baseline { build, lint: measure(commands.lint.as_ref(), dir, time).await })
+            };
+            after = match self.runner.run(Stage::Verify, measure).await {
+                Ok(after) => after,
+                Err(Broken::Stopped(reason)) => return Err(reason),
+                Err(Broken::Failed(_)) => {
+                    Baseline { build: Some(Measured::TimedOut), lint: Some(Measured::TimedOut) }
+                }
+            };
+        }
+        let verdict = |gate, command: &Option<Command>, before, after| match command {
+            Some(command) => Verdict { gate, command: Some(command.clone()), before, after },
+            None => Verdict::off(gate),
+        };
+        let verdicts = vec![
+            verdict(Gate::Build, &commands.build, before.build, after.build),
+            verdict(Gate::Lint, &commands.lint, before.lint, after.lint),
+        ];
+        let [build, lint] = [&verdicts[0], &verdicts[1]].map(Verdict::result);
+        self.spool.milestone("verification_complete", json!({ "build": build, "lint": lint }));
+        Ok(verdicts)
+    }
+
+    /// Events first, then the result, for as long as it takes.
+    async fn hand_over(&self, report: Report) -> Ended {
+        let result = async {
+            if !self.spool.flush(FLUSH).await {
+                tracing::warn!("some events are not taken yet; the result goes first");
+            }
+            let error = match self.report(&report).await {
+                Ok(()) => return Ok(Ended::Delivered),
+                Err(error) => error,
+            };
+            match error {
+                CallError::Superseded { .. } => Ok(Ended::Unwanted(Reason::Superseded)),
+                CallError::Unauthorized { .. } => Ok(Ended::Unwanted(Reason::Unauthorized)),
+                CallError::Away { .. } | CallError::Refused { .. } => {
+                    Ok(Ended::Undelivered(error.to_string()))
+                }
+            }
+        };
+        match self.runner.run(Stage::Result, result).await {
+            Ok(ended) => ended,
+            Err(Broken::Stopped(reason)) => self.leave(reason).await,
+            Err(Broken::Failed(failure)) => Ended::Undelivered(failure.to_string()),
+        }
+    }
+
+    async fn report(&self, report: &Report) -> Result<(), CallError> {
+        let patience = || Patience::within(limit::TASK_LIFETIME);
+        match self.gateway.result(report, patience()).await {
+            // Our words are what can be wrong with it: better few words than no result.
+            Err(CallError::Refused {
+                code: Some(BoxErrorCode::TooLarge | BoxErrorCode::BadRequest),
+                said,
+                ..
+            }) => {
+                tracing::warn!(said, "the result was refused and is sent again with fewer words");
+                let body = preview(&report.pr_body, 4_000);
+                let short = Report { pr_body: body, answer: preview(&report.answer, 500), ..report.clone() };
+                self.gateway.result(&short, patience()).await
+            }
+            other => other,
+        }
+    }
+
+    async fn leave(&self, reason: Reason) -> Ended {
+        match reason {
+            Reason::Cancelled => {
+                self.spool.milestone("task_cancelled_acknowledged", json!({}));
+                self.spool.flush(LAST_WORDS).await;
+            }
+            Reason::Superseded | Reason::Unauthorized | Reason::Terminated => (),
+        }
+        Ended::Unwanted(reason)
+    }
+}
+
+async fn measure(command: Option<&Command>, dir: &std::path::Path, time: Duration) -> Option<Measured> {
+    match command {
+        Some(command) => Some(verify::measure(command, dir, time).await),
+        None => None,
+    }
+}
+
+/// What a stage brought; its failure joins the others.
+fn kept<T>(done: Result<T, Broken>, failures: &mut Vec<Failure>) -> Result<Option<T>, Reason> {
+    match done {
+        Ok(value) => Ok(Some(value)),
+        Err(Broken::Failed(failure)) => {
+            failures.push(failure);
+            Ok(None)
+        }
+        Err(Broken::Stopped(reason)) => Err(reason),
+    }
+}
+
+/// The first failure; later ones stand in its detail.
+fn first_of(failures: Vec<Failure>) -> Option<Failure> {
+    let mut failures = failures.into_iter();
+    let mut first = failures.next()?;
+    for later in failures {
+        first.detail = preview(&format!("{}; then {later}", first.detail), limit::ERROR_MESSAGE_MAX_CHARS);
+    }
+    Some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_failure_gives_the_code_and_later_ones_the_detail() {
+        let of = |code, detail: &str| Failure::new(code, detail);
+        assert_eq!(first_of(Vec::new()), None);
+        let all = vec![of(FailureCode::ModelUnreachable, "a"), of(FailureCode::PushRejected, "b")];
+        let first = first_of(all).unwrap();
+        assert_eq!(
+            (first.code, first.detail.as_str()),
+            (FailureCode::ModelUnreachable, "a; then PUSH_REJECTED: b")
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! The stage of the agent: what the harness is given, and what its end means.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use domain::report::AgentStatus;
+use domain::{EventKind, Failure, FailureCode, TokenCount, limit};
+use protocol::box_api::WorkSpec;
+use serde_json::Value;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::client::Gateway;
+use crate::harness::native::Native;
+use crate::harness::{AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Work};
+use crate::repo::Checkout;
+use crate::spool::Spool;
+use crate::stop::{Reason, Stop};
+use crate::tool::Environment;
+
+/// Runs the harness in a task of its own, so that a panic in it is a failure of the agent and the work is still saved.
+pub(super) async fn run(
+    spec: &WorkSpec,
+    gateway: &Gateway,
+    spool: &Spool,
+    stop: &Stop,
+    checkout: &Checkout,
+) -> Result<AgentResult, Failure> {
+    let harness = harness(&spec.harness)?;
+    let context = HarnessContext {
+        model: ModelEndpoint {
+            client: gateway.http().clone(),
+            base: format!("{}/model", gateway.address().base_url()),
+            bearer: gateway.token().clone(),
+        },
+        events: Arc::new(Sink(spool.clone())),
+        signals: Arc::new(Ear(stop.clone())),
+        environment: Environment::clean(std::env::vars_os()),
+    };
+    let work = work_of(spec, checkout);
+    #[expect(clippy::disallowed_methods, reason = "ends with its handle, which is awaited here")]
+    let task = tokio::spawn(async move { harness.run(work, &context).await });
+    let result = AbortOnDropHandle::new(task).await;
+    let result = result
+        .map_err(|panic| Failure::new(FailureCode::WorkerCrashed, format!("the agent loop: {panic}")))?;
+    if result.stop.is_some() {
+        // The stop that it heard of is ours too: the stage ends with it.
+        stop.asked().await;
+    }
+    Ok(result)
+}
+
+/// What is known of an agent that could not tell.
+pub(super) fn failed(failure: Failure) -> AgentResult {
+    AgentResult {
+        status: AgentStatus::Error,
+        stop: None,
+        turns_attempted: 0,
+        turns_completed: 0,
+        final_text: String::new(),
+        failure: Some(failure),
+        tokens: TokenCount::default(),
+    }
+}
+
+fn harness(name: &str) -> Result<Box<dyn Harness>, Failure> {
+    match name {
+        "native" => Ok(Box::new(Native::default())),
+        other => {
+            let why = format!("this worker has no harness {other:?}; it has: native");
+            Err(Failure::new(FailureCode::AgentBinaryMissing, why).resource(other))
+        }
+    }
+}
+
+fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {
+    let mut prompt = spec.description.clone();
+    if let Some(issue) = spec.issue_number {
+        prompt = format!("{prompt}\n\nThis is about issue #{issue} of {}.", spec.repo);
+    }
+    let mut notes = spec.notes.clone();
+    if checkout.is_resumed() {
+        notes.push(
+            "The branch holds the work of an earlier attempt at this task: look at it first and go on."
+                .into(),
+        );
+    }
+    let preview_max = if spec.trace { limit::PREVIEW_TRACE_MAX_CHARS } else { limit::PREVIEW_MAX_CHARS };
+    Work {
+        prompt,
+        system: notes.join("\n"),
+        repo: spec.repo.clone(),
+        branch: spec.branch.clone(),
+        model: spec.model.clone(),
+        max_turns: spec.max_turns,
+        context_window: spec.context_window,
+        max_output_tokens: spec.max_output_tokens,
+        preview_max,
+        work_dir: checkout.dir.clone(),
+    }
+}
+
+struct Sink(Spool);
+
+impl EventSink for Sink {
+    fn emit(&self, kind: EventKind, metadata: Value) {
+        self.0.append(kind, metadata);
+    }
+}
+
+struct Ear(Stop);
+
+#[async_trait]
+impl Signals for Ear {
+    async fn check(&self) -> Signal {
+        match self.0.reason() {
+            None => Signal::Continue,
+            Some(Reason::Superseded) => Signal::Superseded,
+            Some(Reason::Cancelled | Reason::Unauthorized | Reason::Terminated) => Signal::Cancelled,
+        }
+    }
+}
