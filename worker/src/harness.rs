@@ -44,9 +44,9 @@ pub struct Work {
     pub model: String,
     /// Model calls it may take.
     pub max_turns: u32,
-    /// Tokens of the model's context window.
+    /// Tokens of the model's context window; 0 when unknown.
     pub context_window: u64,
-    /// Tokens one reply may have.
+    /// Tokens one reply may have; 0 for the harness's own default.
     pub max_output_tokens: u64,
     /// Characters of previews in events.
     pub preview_max: usize,

@@ -36,6 +36,10 @@ use crate::tool::{Tools, Workspace};
 
 /// With this many turns left the model is told to come to an end.
 const LAST_TURNS: u32 = 3;
+/// The window of a model nobody knows the size of.
+const WINDOW_DEFAULT: u64 = 200_000;
+/// Tokens of a reply when nobody says.
+const OUTPUT_DEFAULT: u64 = 16_000;
 
 /// The harness. Its settings are about waiting only; what to do is in [`Work`].
 #[derive(Debug, Clone)]
@@ -81,7 +85,13 @@ struct Run<'a> {
 
 #[async_trait]
 impl Harness for Native {
-    async fn run(&self, work: Work, ctx: &HarnessContext) -> AgentResult {
+    async fn run(&self, mut work: Work, ctx: &HarnessContext) -> AgentResult {
+        if work.context_window == 0 {
+            work.context_window = WINDOW_DEFAULT;
+        }
+        if work.max_output_tokens == 0 {
+            work.max_output_tokens = OUTPUT_DEFAULT;
+        }
         match Run::open(self, &work, ctx) {
             Ok(mut run) => {
                 let end = run.turns().await;

@@ -118,10 +118,18 @@ impl Shell<'_> {
         Ok(Finished { end, output, took: started.elapsed(), left_running: open })
     }
 
-    /// One pipe for both streams, so that their order is kept.
+    /// With `bash`, or with `sh` on a machine without it.
     fn spawn(&self) -> io::Result<(Child, pipe::Receiver)> {
+        match self.spawn_with("bash") {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.spawn_with("sh"),
+            done => done,
+        }
+    }
+
+    /// One pipe for both streams, so that their order is kept.
+    fn spawn_with(&self, shell: &str) -> io::Result<(Child, pipe::Receiver)> {
         let (reader, writer) = io::pipe()?;
-        let mut command = Command::new("bash");
+        let mut command = Command::new(shell);
         self.environment.apply(&mut command);
         command
             .args(["-c", self.command])

@@ -586,6 +586,56 @@ async fn a_window_that_overflows_anyway_is_compacted_without_a_model() {
 }
 
 #[tokio::test]
+async fn thoughts_go_back_as_they_came_and_pictures_as_pictures() {
+    let block = |at: u32, block: Value| {
+        event(json!({ "type": "content_block_start", "index": at, "content_block": block }))
+    };
+    let delta =
+        |at: u32, delta: Value| event(json!({ "type": "content_block_delta", "index": at, "delta": delta }));
+    let read = json!({ "type": "tool_use", "id": "t1", "name": "Read", "input": { "file_path": "p.png" } });
+    let events = [
+        start(5),
+        block(0, json!({ "type": "thinking", "thinking": "" })),
+        delta(0, json!({ "type": "thinking_delta", "thinking": "hm, a picture" })),
+        delta(0, json!({ "type": "signature_delta", "signature": "sealed" })),
+        block(1, json!({ "type": "redacted_thinking", "data": "opaque" })),
+        block(2, read.clone()),
+        event(json!({ "type": "message_delta", "delta": { "stop_reason": "tool_use" } })),
+        event(json!({ "type": "message_stop" })),
+    ];
+    let stage = Stage::new(vec![Script::Raw(events.concat()), Script::Says("done", vec![])]);
+    fs::write(stage.folder.path().join("p.png"), b"\x89PNG\r\n\x1a\n\0rest").unwrap();
+    assert_eq!(stage.run().await.status, AgentStatus::Success);
+    let messages = stage.calls()[1].body["messages"].clone();
+    let thought = json!({ "type": "thinking", "thinking": "hm, a picture", "signature": "sealed" });
+    let opaque = json!({ "type": "redacted_thinking", "data": "opaque" });
+    assert_eq!(
+        messages[1]["content"],
+        json!([thought, opaque, read]),
+        "input given whole at the start counts, too"
+    );
+    let picture = json!({ "type": "base64", "media_type": "image/png", "data": "iVBORw0KGgoAcmVzdA==" });
+    assert_eq!(messages[2]["content"][0]["content"], json!([{ "type": "image", "source": picture }]));
+    assert_eq!(stage.events(EventKind::AgentTurn)[0]["thinking_preview"], "hm, a picture");
+}
+
+#[tokio::test]
+async fn a_flood_of_calls_is_bounded() {
+    let mut stage = Stage::new(vec![
+        Script::Says("", vec![bash("echo >> ran; seq 1 4000"); 100]),
+        Script::Says("done", vec![]),
+    ]);
+    stage.work.context_window = 50_000;
+    assert_eq!(stage.run().await.status, AgentStatus::Success);
+    assert_eq!(fs::read_to_string(stage.folder.path().join("ran")).unwrap().lines().count(), 64);
+    let results = stage.results(1);
+    assert_eq!(results.len(), 100);
+    assert!(results[99].0 && results[99].1.contains("64 tool calls at most"));
+    let bytes: usize = results.iter().map(|(_, text)| text.len()).sum();
+    assert!(bytes < 120_000, "{bytes} bytes of results are shown");
+}
+
+#[tokio::test]
 async fn a_work_tree_that_is_not_there_is_a_failure_with_its_path() {
     let mut stage = Stage::new(vec![]);
     stage.work.work_dir = "/nowhere/at/all".into();

@@ -1,4 +1,6 @@
 //! Tests of the worker through its public doors.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
+
 mod harness;
 mod tools;

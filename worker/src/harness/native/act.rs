@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::reply::ToolCall;
 use super::transcript::Block;
-use super::{Run, preview};
+use super::{Run, compact, preview};
 use crate::harness::{Stop, while_wanted};
 use crate::tool::todo::TodoStatus;
 use crate::tool::{Effect, Tool, ToolContext, ToolOutput};
 
 /// Looks at once.
 const PARALLEL: usize = 4;
+/// Calls of one reply that are run; a model that asks for more has lost its way.
+const CALLS_MAX: usize = 64;
 /// A tool that runs longer is reported on, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
@@ -26,11 +28,18 @@ impl Run<'_> {
     pub(super) async fn act(&self, calls: &[ToolCall]) -> Result<Vec<Block>, Stop> {
         let effect = |call: &ToolCall| self.tools.find(&call.name).map_or(Effect::Reads, Tool::effect);
         let mut results = Vec::with_capacity(calls.len());
+        let (calls, beyond) = calls.split_at(calls.len().min(CALLS_MAX));
         for batch in calls.chunk_by(|a, b| effect(a) == Effect::Reads && effect(b) == Effect::Reads) {
             let running: Vec<_> = batch.iter().map(|call| self.one(call)).collect();
             let done: Vec<Block> = stream::iter(running).buffered(PARALLEL).try_collect().await?;
             results.extend(done);
         }
+        let too_many = format!(
+            "Not run: a reply may have {CALLS_MAX} tool calls at most. Send it again if it is needed."
+        );
+        results
+            .extend(beyond.iter().map(|call| Block::result(&call.id, ToolOutput::error(too_many.clone()))));
+        compact::fit_window(&mut results, self.work);
         Ok(results)
     }
 

@@ -19,6 +19,10 @@ const THRESHOLD_PERCENT: u64 = 80;
 const KEPT_PERCENT: u64 = 25;
 /// A kept tool result that alone is larger than this share is cut.
 const RESULT_PERCENT: u64 = 5;
+/// The share of the window the results of one turn may take.
+const TURN_PERCENT: u64 = 40;
+/// What is left of a result at least.
+const RESULT_MIN_BYTES: u64 = 400;
 const DIGEST_LINES: usize = 200;
 
 /// Tokens from which on the transcript is shortened: room for a reply must be left, too.
@@ -46,6 +50,12 @@ impl Run<'_> {
         kept.iter_mut().for_each(|message| cut_results(message, result_max as usize));
         messages.append(&mut kept);
         self.transcript.replace(messages);
+        if self.transcript.tokens() > threshold(self.work) {
+            let window = self.work.context_window;
+            let mut messages = std::mem::take(&mut self.transcript.messages);
+            messages.iter_mut().skip(1).for_each(|message| fit(&mut message.content, window / 4));
+            self.transcript.replace(messages);
+        }
         self.tools.guidance().forget_folders();
         let details = format!("about {before} tokens became {}", self.transcript.tokens());
         self.ctx.events.emit(
@@ -91,9 +101,25 @@ fn drop_summary(first: &mut Message) {
     first.content.retain(|block| !matches!(block, Block::Text { text } if text.starts_with(&marker)));
 }
 
+/// Cuts the results of one turn so that together they take about a share of the window, however many there are.
+pub(super) fn fit_window(results: &mut [Block], work: &Work) {
+    fit(results, work.context_window * TURN_PERCENT / 100);
+}
+
+fn fit(results: &mut [Block], room: u64) {
+    let tokens: u64 = results.iter().map(Block::tokens).sum();
+    if tokens > room {
+        let each = (room * 4 / results.len().max(1) as u64).max(RESULT_MIN_BYTES);
+        results.iter_mut().for_each(|block| cut_result(block, each as usize));
+    }
+}
+
 fn cut_results(message: &mut Message, max: usize) {
-    for block in &mut message.content {
-        let Block::ToolResult { content, .. } = block else { continue };
+    message.content.iter_mut().for_each(|block| cut_result(block, max));
+}
+
+fn cut_result(block: &mut Block, max: usize) {
+    if let Block::ToolResult { content, .. } = block {
         for part in content {
             if let Part::Text { text } = part
                 && text.len() > max
