@@ -93,6 +93,7 @@ cases! {
         the_queue_drains_as_a_chain
         a_slot_freed_before_queueing_is_not_lost
         leaving_the_queue_wakes_the_next
+        whoever_turns_out_to_wait_elsewhere_lets_the_next_look
         everybody_gets_a_turn
         places_count_the_users_own_queue;
     event:

@@ -125,7 +125,7 @@ pub trait Driver: Send + Sync + fmt::Debug {
     ) -> Result<(), StoreError>;
     /// The session record of an attempt.
     async fn session_get(&self, task: TaskId, attempt: Attempt) -> Result<Option<SessionRecord>, StoreError>;
-    /// Adds to the counters of consecutive poll results; returns them.
+    /// Adds to the counters of consecutive poll results; returns them. An error does not break a row of "ended".
     async fn session_polled(
         &self,
         task: TaskId,
@@ -151,7 +151,7 @@ pub trait Driver: Send + Sync + fmt::Debug {
     ) -> Result<(), StoreError>;
     /// Obligations that are still open.
     async fn obligation_list(&self) -> Result<Vec<Obligation>, StoreError>;
-    /// Claims outbox rows of one channel, in order, at most one per task at a time.
+    /// Claims outbox rows of one channel, longest due first; a task's rows in their order, one at a time.
     async fn outbox_claim(
         &self,
         channel: &str,

@@ -213,7 +213,7 @@ impl Store {
         self.driver.session_get(task, attempt).await
     }
 
-    /// Adds to the counters of consecutive poll results; returns them.
+    /// Adds to the counters of consecutive poll results; returns them. An error does not break a row of "ended".
     pub async fn session_polled(
         &self,
         task: TaskId,
@@ -254,7 +254,7 @@ impl Store {
         self.driver.obligation_list().await
     }
 
-    /// Claims outbox rows of one channel, in order, at most one per task at a time.
+    /// Claims outbox rows of one channel, longest due first; a task's rows in their order, one at a time.
     pub async fn outbox_claim(
         &self,
         channel: &str,

@@ -427,13 +427,17 @@ impl Driver for MemoryDriver {
     ) -> Result<Vec<OutboxRow>, StoreError> {
         let mut t = self.lock();
         let mut first_of = std::collections::BTreeSet::new();
-        let claimed: Vec<_> = t
+        let mut due: Vec<_> = t
             .outbox
             .iter_mut()
             .filter(|(_, row)| row.channel == channel)
             // The first row of each task is the only one that may be taken.
             .filter(|(_, row)| first_of.insert(row.task))
             .filter(|(_, row)| row.due_at <= now)
+            .collect();
+        due.sort_by_key(|(id, row)| (row.due_at, **id));
+        let claimed: Vec<_> = due
+            .into_iter()
             .take(limit as usize)
             .map(|(id, row)| {
                 row.due_at = after(now, lease);

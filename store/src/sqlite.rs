@@ -1,6 +1,6 @@
 //! The default driver: one SQLite file in write-ahead mode, synced at every commit.
 //!
-//! One thread writes and shares a commit among all who wait ([`writer`](self)); a few threads read. Operations are plain
+//! One thread writes and shares a commit among all who wait; a few threads read. Operations are plain
 //! functions on a connection, one file per resource; no transaction spans an await. Other processes may use the same
 //! file: each write begins by taking SQLite's write lock, so every guarantee holds across processes too.
 //!

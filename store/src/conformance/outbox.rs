@@ -47,7 +47,7 @@ pub(super) async fn a_failed_row_holds_up_its_task_alone(store: Store) {
     assert_eq!(brief(&claim(&store, "mail", 50).await), [(two.id, 2, 1)]);
     assert_eq!(
         brief(&claim(&store, "mail", 100).await),
-        [(one.id, 1, 2), (two.id, 2, 2)],
+        [(two.id, 2, 2), (one.id, 1, 2)],
         "a claim that nobody closed returns"
     );
 }

@@ -211,6 +211,25 @@ pub(super) async fn leaving_the_queue_wakes_the_next(store: Store) {
     stored(pick_up(&store, &queued[1], limit).await);
 }
 
+pub(super) async fn whoever_turns_out_to_wait_elsewhere_lets_the_next_look(store: Store) {
+    let limit = [1, 1, 9];
+    let holds = accept(&store, task(1, "ann:c")).await;
+    let holds = stored(admit(&store, &holds, limit).await);
+    let bob = accept(&store, task(2, "bob:a")).await;
+    stored(admit(&store, &bob, limit).await);
+    let mut queued = Vec::new();
+    for (n, of) in [(3, "ann:a"), (4, "ann:b")] {
+        let task = accept(&store, task(n, of)).await;
+        queued.push(admit_or_queue(&store, &task, limit).await);
+    }
+    apply(&store, &holds, cancel(), at(300)).await;
+    assert!(is_due(&store, &queued[0], 300).await && !is_due(&store, &queued[1], 500).await);
+    // The head finds its user's slot free and its repository full; the next may have the user's slot.
+    assert_eq!(pick_up(&store, &queued[0], limit).await, Changed::NoSlot(Scope::Repo(repo("a"))));
+    assert!(is_due(&store, &queued[1], 300).await);
+    stored(pick_up(&store, &queued[1], limit).await);
+}
+
 /// A small orchestrator: whatever is due is looked at, in an unlucky order; every task gets through without waiting for
 /// a backstop, though limits of three kinds cross each other.
 pub(super) async fn everybody_gets_a_turn(store: Store) {

@@ -40,7 +40,7 @@ pub(super) fn claim(
         .prepare_cached(
             "SELECT o.id FROM outbox o WHERE o.channel = ?1 AND o.due_at <= ?2 AND NOT EXISTS (
                SELECT 1 FROM outbox p WHERE p.channel = o.channel AND p.task_id = o.task_id AND p.id < o.id)
-             ORDER BY o.id LIMIT ?3",
+             ORDER BY o.due_at, o.id LIMIT ?3",
         )?
         .query_map(params![channel, At(now), limit], |r| r.get::<_, i64>(0))?
         .collect::<Result<Vec<_>, _>>()?;

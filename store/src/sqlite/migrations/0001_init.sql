@@ -43,7 +43,7 @@ CREATE INDEX task_due ON task (wake_at) WHERE wake_at IS NOT NULL AND lease_unti
 CREATE INDEX task_leased ON task (lease_until) WHERE lease_until IS NOT NULL;
 CREATE INDEX task_user ON task (user, id);
 CREATE INDEX task_repo ON task (repo, id);
-CREATE INDEX task_status ON task (status, user);
+CREATE INDEX task_status ON task (user, status);
 CREATE INDEX task_queue ON task (waits_for, created_at, id)
   WHERE status = 'QUEUED' AND queue_reason = 'concurrency_limit';
 CREATE INDEX task_queue_user ON task (user, created_at, id) WHERE status = 'QUEUED';
