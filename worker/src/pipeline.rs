@@ -233,11 +233,8 @@ impl Pipeline {
                 let lint = measure(commands.lint.as_ref(), tree.dir(), time).await;
                 Ok(Baseline { build, lint })
             };
-            let baseline = match runner.beside(Stage::Baseline, measure).await {
-                Ok(baseline) => baseline,
-                // There is no usable baseline: then red counts as new, and the body says so.
-                Err(Broken::Failed(_) | Broken::Stopped(_)) => Baseline::default(),
-            };
+            // Without one there is no usable baseline: then red counts as new, and the body says so.
+            let baseline = runner.beside(Stage::Baseline, measure).await.unwrap_or_default();
             let green = |of: &Option<Measured>| of.as_ref().map(|m| *m == Measured::Green);
             let details =
                 json!({ "build_before": green(&baseline.build), "lint_before": green(&baseline.lint) });

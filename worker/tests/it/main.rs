@@ -2,5 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
 
+mod gateway;
 mod harness;
+mod pipeline;
 mod tools;
