@@ -1,0 +1,19 @@
+//! What a person types: one file for each verb.
+
+pub mod cancel;
+pub mod completions;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod events;
+pub mod list;
+pub mod pr;
+pub mod run;
+pub mod serve;
+pub mod status;
+pub mod submit;
+pub mod watch;
+pub mod worker;
+
+mod number;
+mod request;

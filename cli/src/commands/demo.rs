@@ -1,0 +1,224 @@
+//! `bgagent demo`: the whole path, without a key and without a network.
+//!
+//! A small repository with a failing test, a recorded transcript in the place of a model, a server with a state folder of
+//! its own. From there on it is the path of every task.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use domain::TaskId;
+use protocol::client::Client;
+use protocol::rest::{CreateTaskRequest, TaskDetail};
+use server::paths::State;
+use tokio::process::Command;
+
+use super::run;
+use super::watch;
+use crate::args::Output;
+use crate::clean;
+use crate::connect::{self, Overrides, Running};
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render::outcome::{outcome, quoted};
+use crate::render::pull_request::{Depth, pull_request};
+
+/// What the repository holds before the task.
+const FILES: [(&str, &str); 3] = [
+    ("README.md", include_str!("demo/README.md")),
+    ("add.sh", include_str!("demo/add.sh")),
+    ("test.sh", include_str!("demo/test.sh")),
+];
+/// What the scripted model says.
+const TRANSCRIPT: &str = include_str!("demo/transcript.json");
+/// What is asked.
+const TASK: &str = "The test fails: add.sh gets sums with negative numbers wrong. Find out why and fix it.";
+
+/// See the whole path in a few seconds: no key, no network, nothing kept
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent demo
+  bgagent demo --keep
+
+It makes a small repository with a failing test, starts a server of its own, and gives it a task. A recorded transcript
+stands in for the model; everything else is what every task goes through.")]
+pub struct Args {
+    /// Keep the folder with the repository and the server's state
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the command.
+pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    let folder = Folder::make(if args.keep { Keep::Yes } else { Keep::No })?;
+    let state = State(folder.path.join("state"));
+    let repo = folder.path.join("repo");
+    make_repo(&repo).await?;
+    write(&folder.path.join("transcript.json"), TRANSCRIPT)?;
+    let config = folder.path.join("bgagent.toml");
+    write(&config, &settings(&folder.path))?;
+    cx.note(&format!("A repository with a failing test is in {}", repo.display()));
+    let running = connect::start(&state, &overrides(cx, &config)).await?;
+    let shown = tokio::select! {
+        shown = show(cx, &state, &running, &repo) => shown,
+        _ = tokio::signal::ctrl_c() => {
+            cx.note("Interrupted; the demo and its task are taken away.");
+            Ok(Exit::Interrupted)
+        }
+    };
+    connect::stop(running.pid).await;
+    folder.close(cx);
+    shown
+}
+
+/// Gives the task, watches it, shows what came of it.
+async fn show(cx: &Context, state: &State, running: &Running, repo: &Path) -> Result<Exit, Failure> {
+    let client = connect::client(state, running)?;
+    let request = CreateTaskRequest {
+        repo: Some(repo.to_string_lossy().into_owned()),
+        task_description: Some(TASK.into()),
+        build_command: Some("sh test.sh".into()),
+        ..CreateTaskRequest::default()
+    };
+    let task = run::submit(cx, &client, &request, None).await?;
+    let id = run::id_of(&task)?;
+    let task = watch::follow_to_end(cx, &client, id).await?;
+    result(cx, &client, id, &task).await
+}
+
+async fn result(cx: &Context, client: &Client, id: TaskId, task: &TaskDetail) -> Result<Exit, Failure> {
+    if cx.output == Output::Text {
+        cx.text("")?;
+    }
+    let pr = match &task.pr_url {
+        Some(_) => Some(client.pull_request(id).await?),
+        None => None,
+    };
+    if let Some(pr) = &pr {
+        cx.result(pr, |view| format!("{}\n", pull_request(pr, Depth::Diff, view)))?;
+    }
+    cx.result(task, |view| outcome(task, view))?;
+    if cx.output == Output::Text {
+        cx.text(NEXT)?;
+    }
+    let opened = task.status == "COMPLETED" && pr.is_some();
+    Ok(if opened { Exit::Done } else { Exit::Failed })
+}
+
+/// What comes after the demo.
+const NEXT: &str = "
+That was a recorded transcript, and its price is made up. For a real model set one of
+  ANTHROPIC_API_KEY=...                            Anthropic
+  OPENAI_API_KEY=...                               OpenAI
+  OPENAI_BASE_URL=http://127.0.0.1:8000/v1         any OpenAI-compatible server
+and give a task in a repository of yours:
+  bgagent run \"Fix the failing test\"";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Yes,
+    No,
+}
+
+/// The folder of a demo; taken away at its end, also when something fails.
+struct Folder {
+    path: PathBuf,
+    keep: Keep,
+}
+
+impl Folder {
+    fn make(keep: Keep) -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let base = std::env::temp_dir();
+        let mut error = None;
+        for n in 0..100 {
+            let path = base.join(format!("bgagent-demo-{}-{n}", std::process::id()));
+            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {
+                    // Where the folder for temporary files is a link, the server's and git's words name the real one.
+                    let path = path.canonicalize().unwrap_or(path);
+                    return Ok(Self { path, keep });
+                }
+                Err(e) => error = Some(e),
+            }
+        }
+        let why = error.map(|e| e.to_string()).unwrap_or_default();
+        Err(Failure::new(format!("making a folder in {}: {why}", base.display()))
+            .hint("Set TMPDIR to a folder that can be written."))
+    }
+
+    fn close(self, cx: &Context) {
+        if self.keep == Keep::Yes {
+            let config = quoted(&self.path.join("bgagent.toml").to_string_lossy());
+            cx.note(&format!(
+                "\nKept: {}\nLook again with: BGAGENT_CONFIG={} bgagent list",
+                clean::line(&self.path.to_string_lossy()),
+                clean::line(&config)
+            ));
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        match self.keep {
+            Keep::Yes => {}
+            Keep::No => {
+                let _ = std::fs::remove_dir_all(&self.path);
+            }
+        }
+    }
+}
+
+/// The settings a person would write for such a model.
+fn settings(folder: &Path) -> String {
+    let path = |name: &str| toml::Value::String(folder.join(name).to_string_lossy().into_owned());
+    format!(
+        "state_dir = {}\n\n[model]\ndefault = \"demo/recorded\"\n\n[model.providers.demo]\nkind = \"script\"\npath = {}\n\n\
+         [[model.prices]]\nmodel = \"recorded\"\nas_of = \"2026-01-01\"\ninput = 3.0\noutput = 15.0\n",
+        path("state"),
+        path("transcript.json"),
+    )
+}
+
+/// The demo's server reads the demo's settings: none of the person's, and none of their keys.
+fn overrides(cx: &Context, config: &Path) -> Overrides {
+    let foreign = |name: &String| {
+        name.starts_with("BGAGENT")
+            || ["ANTHROPIC_", "OPENAI_", "GITHUB_"].iter().any(|prefix| name.starts_with(prefix))
+    };
+    Overrides {
+        set: vec![("BGAGENT_CONFIG".into(), config.to_string_lossy().into_owned())],
+        remove: cx.env.keys().filter(|name| foreign(name)).cloned().collect(),
+    }
+}
+
+async fn make_repo(repo: &Path) -> Result<(), Failure> {
+    std::fs::create_dir(repo).map_err(|e| Failure::new(format!("making {}: {e}", repo.display())))?;
+    for (name, text) in FILES {
+        write(&repo.join(name), text)?;
+    }
+    git(repo, &["init", "--quiet", "--initial-branch=main"]).await?;
+    git(repo, &["add", "."]).await?;
+    let identity = ["-c", "user.name=Demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false"];
+    let commit = ["commit", "--quiet", "--no-verify", "-m", "A small calculator"];
+    git(repo, &[&identity[..], &commit[..]].concat()).await
+}
+
+async fn git(repo: &Path, args: &[&str]) -> Result<(), Failure> {
+    let out =
+        Command::new("git").arg("-C").arg(repo).args(args).stdin(Stdio::null()).output().await.map_err(
+            |e| {
+                Failure::new(format!("running git: {e}"))
+                    .hint("Install git (2.30 or newer); `bgagent doctor` checks it.")
+            },
+        )?;
+    if out.status.success() {
+        return Ok(());
+    }
+    let said = clean::line(&String::from_utf8_lossy(&out.stderr));
+    Err(Failure::new(format!("git {}: {said}", args.join(" "))).hint("`bgagent doctor` checks git."))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|e| Failure::new(format!("writing {}: {e}", path.display())))
+}

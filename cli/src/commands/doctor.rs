@@ -1,0 +1,214 @@
+//! `bgagent doctor`: whether tasks can work here, and what to do when not.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use protocol::client::{Client, TaskFilter};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use server::Config;
+use server::paths::{self, State};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::clean;
+use crate::connect;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render::doctor::{Check, Verdict, doctor as page};
+
+/// The oldest git with everything that is used.
+const GIT_MIN: (u32, u32) = (2, 30);
+/// One program that is asked for its version.
+const PROGRAM: Duration = Duration::from_secs(5);
+
+/// Check git, folders, settings, model, forge and server
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent doctor
+  bgagent doctor --output json | jq '.checks[] | select(.status != \"ok\")'
+
+The exit code is 1 when a check failed.")]
+pub struct Args {}
+
+/// Runs the command.
+pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
+    let mut checks = vec![git().await];
+    match cx.config() {
+        Err(failure) => {
+            let file = paths::config_file(&cx.env);
+            let fix = format!("Correct it; the file is {}.", file.display());
+            checks.push(check("config", Verdict::Fail, failure.message, Some(fix)));
+        }
+        Ok(config) => {
+            checks.push(settings(cx));
+            checks.push(state_dir(&config.state_dir));
+            checks.push(model(&config));
+            checks.push(forge(&config));
+            checks.push(isolation(&config));
+            checks.push(server(cx, &config).await);
+        }
+    }
+    let passed = checks.iter().all(|c| c.status != Verdict::Fail);
+    cx.result(&json!({ "passed": passed, "checks": checks }), |view| page(&checks, view))?;
+    Ok(if passed { Exit::Done } else { Exit::Failed })
+}
+
+fn check(id: &'static str, status: Verdict, detail: impl Into<String>, fix: Option<String>) -> Check {
+    Check { id, status, detail: detail.into(), fix }
+}
+
+async fn git() -> Check {
+    let fix = || Some(format!("Install git {}.{} or newer.", GIT_MIN.0, GIT_MIN.1));
+    let asked = Command::new("git").arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
+    match timeout(PROGRAM, asked).await {
+        Ok(Ok(out)) if out.status.success() => {
+            let text = clean::line(&String::from_utf8_lossy(&out.stdout));
+            let enough = version(&text).is_some_and(|v| v >= GIT_MIN);
+            check(
+                "git",
+                if enough { Verdict::Ok } else { Verdict::Fail },
+                text,
+                if enough { None } else { fix() },
+            )
+        }
+        Ok(Ok(out)) => check("git", Verdict::Fail, format!("git --version ended with {}", out.status), fix()),
+        Ok(Err(e)) => check("git", Verdict::Fail, format!("git cannot be run: {e}"), fix()),
+        Err(_) => check("git", Verdict::Fail, "git --version does not end", fix()),
+    }
+}
+
+/// The first two numbers of `git version 2.47.1`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let word = text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut numbers = word.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn settings(cx: &Context) -> Check {
+    let file = paths::config_file(&cx.env);
+    let overlaid = cx.env.keys().filter(|k| k.starts_with("BGAGENT__")).count();
+    let read =
+        if file.exists() { format!("{}", file.display()) } else { format!("no file ({})", file.display()) };
+    let over =
+        if overlaid == 0 { String::new() } else { format!(", {overlaid} BGAGENT__ variables over it") };
+    check("config", Verdict::Ok, format!("{read}{over}"), None)
+}
+
+fn state_dir(dir: &Path) -> Check {
+    let fix = || Some("Make it writable, or name another with BGAGENT__STATE_DIR.".to_owned());
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    let nearest = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
+    if nearest != dir {
+        let able = nix::unistd::access(nearest, nix::unistd::AccessFlags::W_OK);
+        return match able {
+            Ok(()) => {
+                check("state", Verdict::Ok, format!("{} (made when it is needed)", dir.display()), None)
+            }
+            Err(e) => check(
+                "state",
+                Verdict::Fail,
+                format!("{} cannot be made: {}", dir.display(), e.desc()),
+                fix(),
+            ),
+        };
+    }
+    match std::fs::write(&probe, b"x").and_then(|()| std::fs::remove_file(&probe)) {
+        Ok(()) => check("state", Verdict::Ok, dir.display().to_string(), None),
+        Err(e) => check("state", Verdict::Fail, format!("{} cannot be written: {e}", dir.display()), fix()),
+    }
+}
+
+fn model(config: &Config) -> Check {
+    let names: Vec<&str> = config.model.providers.keys().map(String::as_str).collect();
+    let default = config.model.default.as_deref();
+    match (names.as_slice(), default) {
+        ([], _) => {
+            let fix = "Set ANTHROPIC_API_KEY, or OPENAI_API_KEY, or OPENAI_BASE_URL for any OpenAI-compatible server. \
+                       `bgagent demo` needs none.";
+            check("model", Verdict::Fail, "no model provider is configured", Some(fix.into()))
+        }
+        ([_, _, ..], None) => {
+            let detail = format!("providers {}, and none is the default", names.join(", "));
+            let fix = "Set model.default = \"PROVIDER/MODEL\", or name one with --model.";
+            check("model", Verdict::Warn, detail, Some(fix.into()))
+        }
+        (_, Some(default)) => {
+            check("model", Verdict::Ok, format!("{default} (providers: {})", names.join(", ")), None)
+        }
+        ([one], None) => check("model", Verdict::Ok, format!("the default of {one}"), None),
+    }
+}
+
+fn forge(config: &Config) -> Check {
+    let github = &config.forge.github;
+    if github.token.expose_secret().is_empty() {
+        let fix = "Set GITHUB_TOKEN to work on repositories of GitHub; those of this machine need none.";
+        return check(
+            "forge",
+            Verdict::Warn,
+            format!("no token for {}", github.server_url),
+            Some(fix.into()),
+        );
+    }
+    check("forge", Verdict::Ok, format!("a token for {} is set", github.server_url), None)
+}
+
+fn isolation(config: &Config) -> Check {
+    let tier = config.compute.isolation;
+    let detail = format!("{}: {}", tier.as_str(), tier.explain());
+    match tier {
+        domain::IsolationTier::Process => {
+            let fix = "Give it only repositories and tasks that you would run yourself, or use a machine of its own.";
+            check("isolation", Verdict::Warn, detail, Some(fix.into()))
+        }
+    }
+}
+
+async fn server(cx: &Context, config: &Config) -> Check {
+    let url = match connect::named(cx, &config.api.url) {
+        Ok(url) => url,
+        Err(failure) => return check("server", Verdict::Fail, failure.message, failure.hint),
+    };
+    let state = State(config.state_dir.clone());
+    let (place, client) = match url {
+        Some(url) => {
+            (url.to_string(), Client::new(url, connect::key(cx, &config.api.key)).map_err(Failure::from))
+        }
+        None => match connect::find(&state).await {
+            Some(running) => {
+                (format!("{} (process {})", running.url, running.pid), connect::client(&state, &running))
+            }
+            None => {
+                let detail = "this machine's does not run; it is started when it is needed";
+                return check("server", Verdict::Ok, detail, None);
+            }
+        },
+    };
+    let asked = match client {
+        // With the key, so that a wrong one is found here.
+        Ok(client) => client
+            .list(&TaskFilter { limit: Some(1), ..TaskFilter::default() })
+            .await
+            .map(|_| ())
+            .map_err(Failure::from),
+        Err(failure) => Err(failure),
+    };
+    match asked {
+        Ok(()) => check("server", Verdict::Ok, place, None),
+        Err(failure) => check("server", Verdict::Fail, format!("{place}: {}", failure.message), failure.hint),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_found_in_what_git_says() {
+        assert_eq!(version("git version 2.47.1"), Some((2, 47)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("not git"), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! `bgagent list`: tasks, the newest first.
+
+use protocol::client::TaskFilter;
+use protocol::rest::TaskSummary;
+
+use super::number;
+use crate::args::Output;
+use crate::connect;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render;
+use crate::repo;
+
+/// Show tasks, the newest first
+///
+/// With --output json: one task a line.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent list
+  bgagent list --status RUNNING,QUEUED --limit 100
+  bgagent list --repo . --output json | jq -r .task_id")]
+pub struct Args {
+    /// Only tasks in these states, separated by commas
+    #[arg(long, value_name = "STATES", value_parser = states)]
+    status: Option<String>,
+    /// Only tasks of this repository
+    #[arg(long, value_name = "REPO")]
+    repo: Option<String>,
+    /// Rows, 1 to 100
+    #[arg(long, value_name = "N", value_parser = number::task_rows)]
+    limit: Option<u32>,
+}
+
+/// Runs the command.
+pub async fn list(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    let home = cx.env.get("HOME").map(std::path::Path::new);
+    let repo = args.repo.map(|text| repo::resolve(&text, home)).transpose()?;
+    let client = connect::connect(cx).await?;
+    let filter = TaskFilter { status: args.status, repo, limit: args.limit, next_token: None };
+    let page = client.list(&filter).await?;
+    match cx.output {
+        Output::Json => {
+            for task in &page.data {
+                let task: &TaskSummary = task;
+                cx.json(task)?;
+            }
+        }
+        Output::Text => cx.text(&render::list::list(&page.data, &cx.view()))?,
+    }
+    if page.pagination.has_more {
+        cx.note("(More tasks available: narrow the list with --status or --repo, or raise --limit)");
+    }
+    Ok(Exit::Done)
+}
+
+/// States are told apart here, so that a slip of the pen is not an empty list.
+fn states(text: &str) -> Result<String, String> {
+    let known = domain::Status::ALL.map(|s| s.as_str());
+    let asked: Vec<String> =
+        text.split(',').map(|s| s.trim().to_ascii_uppercase()).filter(|s| !s.is_empty()).collect();
+    match asked.iter().find(|s| !known.contains(&s.as_str())) {
+        Some(unknown) => Err(format!("{unknown} is no state; the states are {}", known.join(", "))),
+        None if asked.is_empty() => Err(format!("name at least one of {}", known.join(", "))),
+        None => Ok(asked.join(",")),
+    }
+}

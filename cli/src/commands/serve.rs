@@ -1,0 +1,65 @@
+//! `bgagent serve`: the control plane.
+
+use serde_json::json;
+use server::ServeOptions;
+
+use super::number;
+use crate::clean;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// Run a server: the API, the task engine and the gateway of boxes
+///
+/// Stopping it leaves running tasks alone; the next start finds them again.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent serve
+  bgagent serve --listen 127.0.0.1:0 --idle-exit 600
+  BGAGENT__STATE_DIR=/srv/bgagent bgagent serve")]
+pub struct Args {
+    /// Address of the API, on this machine; port 0 takes any [default: 127.0.0.1:7878]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Leave the terminal: a session of its own, as when a command starts it
+    #[arg(long)]
+    background: bool,
+    /// Stop after so many seconds without a request and without a task; 0 is never
+    #[arg(long, value_name = "SECONDS", value_parser = number::idle_seconds)]
+    idle_exit: Option<u64>,
+}
+
+/// Runs the command, in a runtime of its own.
+pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
+    if args.background {
+        // A process that leads its group already has left the terminal's job; that is no error.
+        let _ = nix::unistd::setsid();
+    }
+    let config = cx.config()?;
+    let failed = |e: std::io::Error| Failure::new(format!("setting up the server: {e}"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let options = ServeOptions { listen: args.listen.clone(), idle_exit_s: args.idle_exit, program: None };
+    runtime.block_on(async {
+        let served = server::serve(config, &cx.env, options, |listening| {
+            let line = json!({ "url": listening.url, "pid": std::process::id() });
+            let state = listening.state_dir.display();
+            // Whoever started us may have stopped reading; the server runs all the same.
+            let _ = cx.result(&line, |_| {
+                clean::line(&format!("bgagent listening on {} (state {state})", listening.url))
+            });
+        });
+        served.await.map_err(|e| {
+            let mut message = e.to_string();
+            let mut cause = std::error::Error::source(&e);
+            while let Some(deeper) = cause {
+                let text = deeper.to_string();
+                if !message.contains(&text) {
+                    message = format!("{message}: {text}");
+                }
+                cause = deeper.source();
+            }
+            Failure::new(message)
+                .hint("`bgagent doctor` checks the set-up; `bgagent config show` tells the settings.")
+        })
+    })?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,43 @@
+//! `bgagent submit`: hand a task over and go.
+
+use super::request::TaskArgs;
+use super::{number, run, status};
+use crate::args::Output;
+use crate::clean;
+use crate::connect;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+
+/// Give a task and return at once (or, with --wait, when it has ended)
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent submit \"Fix the failing test\"
+  bgagent submit --repo octo/cat --issue 42 --idempotency-key nightly-42
+  bgagent submit --wait --output json \"Accept trailing commas\"")]
+pub struct Args {
+    #[command(flatten)]
+    task: TaskArgs,
+    /// Wait until the task has ended; the exit code tells how
+    #[arg(long)]
+    wait: bool,
+    /// Seconds to wait at most, then exit with 2
+    #[arg(long, value_name = "SECONDS", requires = "wait", default_value = "86400", value_parser = number::seconds)]
+    max_wait: u64,
+}
+
+/// Runs the command.
+pub async fn submit(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    let (request, key) = args.task.request(cx)?;
+    let client = connect::connect(cx).await?;
+    let task = run::submit(cx, &client, &request, key.as_deref()).await?;
+    let id = run::id_of(&task)?;
+    if args.wait {
+        return status::wait_and_show(cx, &client, id, args.max_wait).await;
+    }
+    if cx.output == Output::Text {
+        status::show(cx, &client, task).await?;
+        let id = clean::line(&id.to_string());
+        cx.note(&format!("\nFollow it with: bgagent watch {id}"));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,232 @@
+//! The page of `bgagent status`, the same with and without `--wait`.
+
+use domain::EventKind;
+use protocol::rest::{EventRecord, TaskDetail};
+use serde_json::Value;
+
+use super::{MISSING, View, dollars, time, wrap};
+use crate::clean;
+
+/// Columns of a description.
+const DESCRIPTION_COLUMNS: usize = 60;
+/// Columns before a value.
+const LABEL: usize = 17;
+/// The workflow that needs no mention.
+const USUAL_WORKFLOW: &str = "coding/new-task-v1";
+
+/// `events` are the newest of the task, in any order; `milestone` is the last one, which may be older than they are.
+pub fn status(
+    task: &TaskDetail,
+    events: &[EventRecord],
+    milestone: Option<&EventRecord>,
+    view: &View,
+) -> String {
+    let mut newest: Vec<&EventRecord> = events.iter().collect();
+    newest.sort_by_key(|e| std::cmp::Reverse(e.seq));
+    let mut page = Page { lines: vec![head(task, view)] };
+    page.row("Repo", task.repo.as_deref().unwrap_or("— (repo-less)"));
+    page.row("Channel", &task.channel_source);
+    if let Some(workflow) = task.resolved_workflow.as_ref().filter(|w| w.id != USUAL_WORKFLOW) {
+        let pr = task.pr_number.map(|n| format!(" (PR #{n})")).unwrap_or_default();
+        page.row("Workflow", &format!("{}{pr}", workflow.id));
+    }
+    page.description(task);
+    if task.status == "QUEUED" {
+        page.row("Queue", &queue(task));
+    }
+    page.row("Turn", &turn(task, &newest));
+    page.row("Last milestone", &last_milestone(milestone, view));
+    page.row("Current", &newest.first().map_or_else(|| MISSING.into(), |e| current(e)));
+    page.row("Cost", &cost(task));
+    if let Some(blocker) =
+        newest.iter().find(|e| e.event_type == "agent_blocked" && task.status != "COMPLETED")
+    {
+        page.row("Blocker", &self::blocker(blocker, view));
+    }
+    if let Some(reason) = reason(task) {
+        page.row("Reason", &reason);
+    }
+    if let Some(warning) = &task.warning {
+        page.row("Warning", warning);
+    }
+    page.row("Branch", &task.branch_name);
+    page.row("PR", task.pr_url.as_deref().unwrap_or(MISSING));
+    page.row("Last event", newest.first().map_or(MISSING, |e| e.timestamp.as_str()));
+    page.lines.join("\n")
+}
+
+/// Why a task ended without success, in one line: `timeout: Exceeded max turns — <first line of the error>`.
+pub fn reason(task: &TaskDetail) -> Option<String> {
+    if !task.is_terminal() || task.status == "COMPLETED" {
+        return None;
+    }
+    let error = task.error_message.as_deref().and_then(|e| e.lines().next()).unwrap_or_default();
+    let known = task.error_classification.as_ref().filter(|c| c.category != "unknown");
+    match (known, error) {
+        (None, "") => None,
+        (None, error) => Some(clean::line(error)),
+        (Some(known), "") => Some(clean::line(&format!("{}: {}", known.category, known.title))),
+        (Some(known), error) => Some(clean::line(&format!("{}: {} — {error}", known.category, known.title))),
+    }
+}
+
+/// Seconds that a task has taken, or took.
+pub fn elapsed(task: &TaskDetail, view: &View) -> Option<i64> {
+    let from = task.started_at.as_deref().unwrap_or(&task.created_at);
+    let to = task.completed_at.as_deref().and_then(time::parse).unwrap_or(view.now);
+    time::seconds_since(from, to)
+}
+
+/// Dollars, the budget, and what could not be priced.
+pub fn cost(task: &TaskDetail) -> String {
+    let spent = task.cost_usd.map_or_else(|| MISSING.into(), dollars);
+    let budget = task.max_budget_usd.map(|b| format!(" / budget {}", dollars(b))).unwrap_or_default();
+    let unpriced = match task.unpriced_calls {
+        0 => String::new(),
+        1 => " (and 1 model call without a price)".into(),
+        n => format!(" (and {n} model calls without a price)"),
+    };
+    format!("{spent}{budget}{unpriced}")
+}
+
+struct Page {
+    lines: Vec<String>,
+}
+
+impl Page {
+    fn row(&mut self, label: &str, value: &str) {
+        let label = format!("  {label}:");
+        // A label that fills the column keeps one space before its value.
+        self.lines.push(format!("{label:<16} {}", clean::line(value)));
+    }
+
+    fn description(&mut self, task: &TaskDetail) {
+        let text = match (task.task_description.as_deref(), task.issue_number) {
+            (Some(text), Some(issue)) => format!("#{issue}: {text}"),
+            (Some(text), None) => text.to_owned(),
+            (None, Some(issue)) => format!("#{issue}"),
+            (None, None) => MISSING.into(),
+        };
+        let mut lines = wrap::words(&clean::line(&text), DESCRIPTION_COLUMNS).into_iter();
+        self.row("Description", &lines.next().unwrap_or_default());
+        self.lines.extend(lines.map(|line| format!("{:LABEL$}{line}", "")));
+    }
+}
+
+fn head(task: &TaskDetail, view: &View) -> String {
+    let word = if task.is_terminal() { "total" } else { "elapsed" };
+    let took = elapsed(task, view).map_or_else(|| MISSING.into(), time::duration);
+    let status = view.paint.status(&clean::line(&task.status));
+    format!("{} — {status} ({took} {word})", view.paint.bold(&format!("Task {}", clean::line(&task.task_id))))
+}
+
+fn queue(task: &TaskDetail) -> String {
+    let Some(position) = task.queue_position else { return MISSING.into() };
+    match task.estimated_wait_s {
+        Some(s) => format!("position {position} (est. wait ~{}m)", s.div_ceil(60).max(1)),
+        None => format!("position {position}"),
+    }
+}
+
+fn turn(task: &TaskDetail, newest: &[&EventRecord]) -> String {
+    let seen =
+        newest.iter().filter(|e| e.event_type == "agent_turn").find_map(|e| e.metadata["turn"].as_u64());
+    match seen.max(task.turns_attempted.map(u64::from)) {
+        Some(turn) => match task.max_turns {
+            Some(max) => format!("{turn} / ~{max}"),
+            None => turn.to_string(),
+        },
+        None => MISSING.into(),
+    }
+}
+
+fn last_milestone(milestone: Option<&EventRecord>, view: &View) -> String {
+    let Some(event) = milestone else { return MISSING.into() };
+    let name = event.metadata["milestone"].as_str().unwrap_or(MISSING);
+    let stage = event.metadata["stage"].as_str().map(|s| format!(" {s}")).unwrap_or_default();
+    match time::seconds_since(&event.timestamp, view.now) {
+        Some(age) => format!("{name}{stage} ({} ago)", time::duration(age)),
+        None => format!("{name}{stage}"),
+    }
+}
+
+fn current(event: &EventRecord) -> String {
+    let word = |name: &str| event.metadata[name].as_str().unwrap_or("a").to_owned();
+    match EventKind::from_wire(&event.event_type) {
+        Some(EventKind::AgentToolCall) => format!("{} tool call", word("tool_name")),
+        Some(EventKind::AgentToolResult) => format!("{} tool result", word("tool_name")),
+        Some(EventKind::AgentTurn | EventKind::AgentCostUpdate) => match event.metadata["turn"].as_u64() {
+            Some(turn) => format!("agent turn {turn}"),
+            None => "agent turn".into(),
+        },
+        Some(EventKind::AgentMilestone) => match &event.metadata["stage"] {
+            Value::String(stage) => format!("stage {stage}"),
+            _ => word("milestone").replace('_', " "),
+        },
+        _ => event.event_type.replace('_', " "),
+    }
+}
+
+fn blocker(event: &EventRecord, view: &View) -> String {
+    let text = |name: &str| event.metadata[name].as_str().map(str::to_owned);
+    let mut line = text("kind").unwrap_or_else(|| "unknown".into());
+    if let Some(resource) = text("resource") {
+        line.push_str(&format!(" [{resource}]"));
+    }
+    if let Some(age) = time::seconds_since(&event.timestamp, view.now) {
+        line.push_str(&format!(" ({} ago)", time::duration(age)));
+    }
+    if let Some(hint) = text("remediation_hint") {
+        line.push_str(&format!(" — {hint}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::render::sample;
+
+    #[test]
+    fn running() {
+        let events = [
+            sample::event(3, "agent_milestone", json!({ "milestone": "repo_setup_complete" })),
+            sample::event(30, "agent_turn", json!({ "turn": 8 })),
+            sample::event(31, "agent_tool_call", json!({ "tool_name": "Bash", "turn": 8 })),
+        ];
+        insta::assert_snapshot!(status(&sample::running(), &events, Some(&events[0]), &sample::view()));
+    }
+
+    #[test]
+    fn queued() {
+        let events = [sample::event(2, "admission_queued", json!({}))];
+        insta::assert_snapshot!(status(&sample::queued(), &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn failed_with_a_blocker_and_a_foreign_workflow() {
+        let mut task = sample::failed();
+        task.resolved_workflow.as_mut().unwrap().id = "coding/pr-iteration-v1".into();
+        task.pr_number = Some(42);
+        task.unpriced_calls = 2;
+        let blocked = json!({ "kind": "egress_denied", "resource": "pypi.org", "detail": "no",
+            "remediation_hint": "allow the host", "retryable": false });
+        let events =
+            [sample::event(40, "agent_blocked", blocked), sample::event(41, "task_failed", json!({}))];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn completed_hides_its_blockers_and_shows_its_warning() {
+        let mut task = sample::completed();
+        task.warning = Some("the lint command failed".into());
+        task.repo = None;
+        let events = [
+            sample::event(40, "agent_blocked", json!({ "kind": "auth_failure" })),
+            sample::event(41, "task_completed", json!({})),
+        ];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
+    }
+}

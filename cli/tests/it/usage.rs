@@ -1,0 +1,163 @@
+//! Help, wrong usage and errors: no server is needed for any of these, and none is started.
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+struct Person {
+    home: TempDir,
+}
+
+impl Person {
+    fn new() -> Self {
+        Self { home: tempfile::tempdir().unwrap() }
+    }
+
+    fn types(&self, words: &[&str]) -> (i32, String, String) {
+        self.types_with(words, &[])
+    }
+
+    fn types_with(&self, words: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+        let mut command = Command::cargo_bin("bgagent").unwrap();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command.env_clear().env("PATH", path).env("HOME", self.home.path()).current_dir(self.home.path());
+        let out = command.envs(env.iter().copied()).args(words).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (out.status.code().unwrap(), text(out.stdout), text(out.stderr))
+    }
+
+    /// Exit code 2 or 1, an error with these words, and a hint.
+    fn is_told(&self, words: &[&str], code: i32, told: &str) {
+        let (got, out, err) = self.types(words);
+        assert_eq!(got, code, "{words:?}: {err}");
+        assert!(out.is_empty(), "{words:?}: {out}");
+        assert!(err.starts_with("Error: ") && err.contains("\nHint: "), "{words:?}: {err}");
+        assert!(err.contains(told), "{words:?} should say {told:?}: {err}");
+    }
+}
+
+const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+const COMMANDS: [&str; 14] = [
+    "run",
+    "submit",
+    "list",
+    "status",
+    "watch",
+    "events",
+    "cancel",
+    "pr",
+    "demo",
+    "doctor",
+    "serve",
+    "config",
+    "completions",
+    "worker",
+];
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let person = Person::new();
+    for command in COMMANDS {
+        let (code, out, err) = person.types(&[command, "--help"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{command}");
+        assert!(out.contains("Example") || command == "worker", "{command}: {out}");
+        assert!(out.contains("bgagent"), "{command}: {out}");
+    }
+    let (code, out, _) = person.types(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(COMMANDS.iter().all(|c| out.contains(c)) && out.contains("Exit codes: 0 done"), "{out}");
+}
+
+#[test]
+fn numbers_are_read_whole_and_their_bounds_told() {
+    let person = Person::new();
+    person.is_told(&["run", "--max-turns", "42abc", "x"], 2, "from 1 to 500");
+    person.is_told(&["run", "--max-turns", "501", "x"], 2, "from 1 to 500");
+    person.is_told(&["submit", "--max-budget", "0.001", "x"], 2, "0.01 to 100");
+    person.is_told(&["submit", "--max-budget", "5usd", "x"], 2, "0.01 to 100");
+    person.is_told(&["submit", "--issue", "42abc", "x"], 2, "number of an issue");
+    person.is_told(&["list", "--limit", "101"], 2, "from 1 to 100");
+    person.is_told(&["status", ID, "--wait", "--max-wait", "1h"], 2, "whole number");
+}
+
+#[test]
+fn wrong_words_are_told_with_what_is_right() {
+    let person = Person::new();
+    person.is_told(&["list", "--output", "yaml"], 2, "text, json");
+    person.is_told(&["list", "--status", "RUNING"], 2, "RUNING is no state; the states are");
+    person.is_told(&["status", "not-an-id"], 2, "ULID");
+    person.is_told(&["status", ID, "--max-wait", "5"], 2, "--wait");
+    person.is_told(&["events", ID, "--all", "--desc"], 2, "cannot be used with");
+    person.is_told(&["frobnicate"], 2, "frobnicate");
+    person.is_told(&["run"], 2, "nothing to do");
+    person.is_told(&["run", "--idempotency-key", "a b", "x"], 2, "--idempotency-key must be");
+    person.is_told(&["run", "--repo", "./no-such", "x"], 2, "cannot be found");
+    person.is_told(&["run", "x"], 2, "is not in a git repository");
+    person.is_told(&["run", &"x".repeat(10_001)], 2, "10001 characters, 10000 are allowed");
+    let (code, _, _) = person.types(&[]);
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn a_server_that_is_not_there_and_a_bad_address_are_told() {
+    let person = Person::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}");
+    let (code, _, err) =
+        person.types_with(&["list"], &[("BGAGENT_API_URL", &url), ("BGAGENT_API_KEY", "secret-1")]);
+    assert_eq!(code, 1);
+    assert!(err.contains("does not answer") && err.contains("Hint: ") && !err.contains("secret-1"), "{err}");
+    person.is_told(&["list", "--api-url", "localhost"], 2, "no server address");
+    person.is_told(&["list", "--api-url", "ftp://x"], 1, "http://");
+    assert!(!person.home.path().join(".local").exists(), "no server was started");
+}
+
+#[test]
+fn a_damaged_configuration_is_told_with_its_place() {
+    let person = Person::new();
+    let file = person.home.path().join(".config/bgagent/bgagent.toml");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::write(&file, "[limits]\nper_usr = 1\n").unwrap();
+    person.is_told(&["list"], 1, "per_usr");
+    let (code, out, _) = person.types(&["config", "path"]);
+    assert_eq!((code, out.trim()), (0, file.to_str().unwrap()));
+    let (code, out, _) = person.types(&["doctor"]);
+    assert_eq!(code, 1);
+    assert!(out.contains("fail  config"), "{out}");
+}
+
+#[test]
+fn the_doctor_says_what_is_missing_and_what_the_box_does_not_do() {
+    let person = Person::new();
+    let (code, out, _) = person.types(&["doctor", "--output", "json"]);
+    assert_eq!(code, 1, "no model is configured");
+    assert_eq!(out.lines().count(), 1, "one object a line");
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let of = |id: &str| report["checks"].as_array().unwrap().iter().find(|c| c["id"] == id).unwrap().clone();
+    assert_eq!((of("git")["status"].as_str(), of("model")["status"].as_str()), (Some("ok"), Some("fail")));
+    assert!(of("model")["fix"].as_str().unwrap().contains("ANTHROPIC_API_KEY"));
+    assert!(of("isolation")["detail"].as_str().unwrap().contains("no isolation"));
+
+    let key = [("ANTHROPIC_API_KEY", "sk-ant-secret")];
+    for command in [&["doctor"][..], &["config", "show"]] {
+        let (code, out, err) = person.types_with(command, &key);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(!out.contains("sk-ant-secret") && !out.contains('\u{1b}'), "{out}");
+    }
+}
+
+#[test]
+fn completions_are_printed_for_shells() {
+    let person = Person::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = person.types(&["completions", shell]);
+        assert_eq!(code, 0);
+        assert!(out.contains("bgagent") && out.contains("submit"), "{shell}");
+    }
+}
+
+#[test]
+fn a_worker_without_a_session_says_who_starts_it() {
+    let person = Person::new();
+    person.is_told(&["worker"], 2, "--session");
+    person.is_told(&["worker", "--session"], 2, "--session");
+}
