@@ -32,18 +32,6 @@ pub struct Committed {
     pub notes: Vec<String>,
 }
 
-/// Whether the tree differs from the start in any way that would be delivered.
-pub async fn has_changed(checkout: &Checkout) -> Result<bool, Failure> {
-    let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
-    if git::rev_parse(&checkout.dir, "HEAD").await.map_err(lost)?.as_deref() != Some(checkout.base.as_str()) {
-        return Ok(true);
-    }
-    let status =
-        Git::new().dir(&checkout.dir).args(["status", "--porcelain", "-z", "--untracked-files=normal"]);
-    let out = status.doing("looking for changes").run().await.map_err(lost)?;
-    Ok(!out.stdout.is_empty())
-}
-
 /// Brings the task's branch to where the work is and commits what is not committed.
 pub async fn commit(
     checkout: &Checkout,

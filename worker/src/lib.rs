@@ -18,6 +18,7 @@
 //! | [`client`] | the box API |
 //! | [`spool`] | events: to disk first, then to the gateway |
 //! | [`heartbeat`] | signs of life, and directives |
+//! | [`reap`] | ended processes that nobody waits for |
 //! | [`forwarder`] | TCP to the gateway's socket, for git |
 //! | [`repo`] | clone and branch |
 //! | [`harness`] | the seam to the agent, and our own agent |
@@ -35,6 +36,7 @@ pub mod guidance;
 pub mod harness;
 pub mod heartbeat;
 pub mod pipeline;
+pub mod reap;
 pub mod repo;
 pub mod spool;
 pub mod stage;

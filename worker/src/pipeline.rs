@@ -21,6 +21,7 @@ use crate::deliver::{self, Telling};
 use crate::forwarder::Forwarder;
 use crate::harness::AgentResult;
 use crate::heartbeat;
+use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
 use crate::spool::Spool;
 use crate::stage::{Broken, Runner, Stage};
@@ -87,6 +88,7 @@ pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>
     let mut beside = JoinSet::new();
     beside.spawn(spool.clone().send_all(gateway.clone(), stop.clone()));
     beside.spawn(heartbeat::beat(gateway.clone(), heartbeat, runner.watch(), stop.clone()));
+    beside.spawn(reap::reap());
     beside.spawn(heartbeat::listen(gateway.clone(), stop.clone()));
     let pipeline = Pipeline { dir: claim.dir.clone(), repo_dir, gateway, spec, spool, stop, runner };
     let done = match made {

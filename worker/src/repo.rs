@@ -165,7 +165,7 @@ fn configure(dir: &Path, remote: &Remote, spec: &WorkSpec) -> io::Result<()> {
     let (url, base) = (quoted(&remote.url), &spec.base_branch);
     let fetch = quoted(&format!("+refs/heads/{base}:refs/remotes/origin/{base}"));
     let section = format!(
-        "[user]\n\tname = {name}\n\temail = {mail}\n[commit]\n\tgpgSign = false\n[gc]\n\tauto = 0\n\
+        "[user]\n\tname = {name}\n\temail = {mail}\n[commit]\n\tgpgSign = false\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
          [remote \"origin\"]\n\turl = {url}\n\tfetch = {fetch}\n"
     );
     use std::io::Write as _;

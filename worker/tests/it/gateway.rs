@@ -45,7 +45,8 @@ pub struct Seen {
     pub started: u32,
     pub model_calls: u32,
     pub replies: VecDeque<Reply>,
-    pub away: bool,
+    /// Paths with this beginning answer 503.
+    pub away: Option<&'static str>,
     pub superseded: bool,
     pub cancel: bool,
     pub refused_while_away: u32,
@@ -247,7 +248,7 @@ async fn door(State(shared): State<Shared>, request: Request, next: Next) -> Res
     let path = request.uri().path().to_owned();
     {
         let mut seen = shared.seen.lock().unwrap();
-        if seen.away {
+        if seen.away.is_some_and(|beginning| path.starts_with(beginning)) {
             seen.refused_while_away += 1;
             return error(StatusCode::SERVICE_UNAVAILABLE, BoxErrorCode::Unavailable);
         }

@@ -155,10 +155,10 @@ async fn a_control_plane_that_goes_away_loses_and_doubles_nothing() {
     let mut child = g.worker().await;
     g.until("the first tool call", |seen| seen.events.iter().any(|e| e.event_type == "agent_tool_call"))
         .await;
-    g.seen().away = true;
+    g.seen().away = Some("/");
     std::fs::write(g.session().join("repo/go"), "").unwrap();
     g.until("calls while away", |seen| seen.refused_while_away > 5).await;
-    g.seen().away = false;
+    g.seen().away = None;
     assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
     assert_eq!(g.report().commits, 1);
     assert_eq!(g.pushed(), ["a", "m", "n"]);
@@ -167,6 +167,25 @@ async fn a_control_plane_that_goes_away_loses_and_doubles_nothing() {
     let expected: Vec<String> = (1..=keys.len()).map(|n| format!("e{n:06}")).collect();
     assert_eq!(keys, expected, "no hole, in order");
     assert_eq!(seen.events.iter().filter(|e| e.event_type == "agent_tool_result").count(), 2);
+}
+
+#[tokio::test]
+async fn push_and_result_wait_for_a_control_plane_that_is_away() {
+    for away in ["/git", "/box/v1/result", "/box/v1/events"] {
+        let wait = "while [ ! -e go ]; do sleep 0.02; done; rm go; echo x > n";
+        let g = Gateway::start(&[("a", "1\n")], vec![bash(wait), Reply::Done("Done.")]);
+        let mut child = g.worker().await;
+        g.until("the agent", |seen| seen.model_calls == 1).await;
+        g.seen().away = Some(away);
+        std::fs::write(g.session().join("repo/go"), "").unwrap();
+        g.until("calls while away", |seen| seen.refused_while_away > 2).await;
+        assert!(g.seen().results.is_empty(), "{away}: the result came before what it waits for");
+        g.seen().away = None;
+        assert_eq!(g.end_of(&mut child).await, 0, "{away}: {}", g.log());
+        let report = g.report();
+        assert_eq!((report.commits, report.failure), (1, None), "{away}");
+        assert_eq!(g.pushed(), ["a", "n"], "{away}");
+    }
 }
 
 #[tokio::test]
