@@ -11,6 +11,7 @@ pub mod pull_request;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod timeline;
 pub mod wrap;
 
 use jiff::Timestamp;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use domain::TaskId;
-use protocol::client::Client;
+use domain::limit::EVENTS_PAGE_MAX;
+use protocol::client::{Client, EventQuery};
 use protocol::rest::{CreateTaskRequest, TaskDetail};
 use server::paths::State;
 use tokio::process::Command;
@@ -19,8 +20,9 @@ use crate::clean;
 use crate::connect::{self, Overrides, Running};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
-use crate::render::outcome::{outcome, quoted};
+use crate::render::outcome::{quoted, summary};
 use crate::render::pull_request::{Depth, pull_request};
+use crate::render::timeline::timeline;
 
 /// What the repository holds before the task.
 const FILES: [(&str, &str); 3] = [
@@ -96,7 +98,12 @@ async fn result(cx: &Context, client: &Client, id: TaskId, task: &TaskDetail) ->
     if let Some(pr) = &pr {
         cx.result(pr, |view| format!("{}\n", pull_request(pr, Depth::Diff, view)))?;
     }
-    cx.result(task, |view| outcome(task, view))?;
+    let events =
+        client.events(id, &EventQuery { limit: Some(EVENTS_PAGE_MAX), ..EventQuery::default() }).await?.data;
+    if cx.output == Output::Text {
+        cx.text(&format!("{}\n", timeline(&events)))?;
+    }
+    cx.result(task, |view| summary(task, view))?;
     if cx.output == Output::Text {
         cx.text(NEXT)?;
     }

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 use server::ServeOptions;
+use server::config::{Log, LogFormat};
+use tracing_subscriber::EnvFilter;
 
 use super::number;
 use crate::clean;
@@ -35,6 +37,7 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
         let _ = nix::unistd::setsid();
     }
     let config = cx.config()?;
+    log_to_stderr(&config.log)?;
     let failed = |e: std::io::Error| Failure::new(format!("setting up the server: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     let options = ServeOptions { listen: args.listen.clone(), idle_exit_s: args.idle_exit, program: None };
@@ -62,4 +65,18 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
         })
     })?;
     Ok(Exit::Done)
+}
+
+/// The server's log goes to stderr: a service manager, or the command that started it, keeps it.
+fn log_to_stderr(log: &Log) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|e| {
+        Failure::new(format!("log.level {:?} is no filter: {e}", log.level))
+            .hint("Say error, warn, info, debug or trace, or `info,orchestrator=debug`.")
+    })?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match log.format {
+        LogFormat::Text => lines.with_ansi(console::colors_enabled_stderr()).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    set.map_err(|e| Failure::new(format!("setting up the log: {e}")))
 }

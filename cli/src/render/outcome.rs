@@ -7,8 +7,12 @@ use crate::clean;
 
 /// The outcome and how to look at it.
 pub fn outcome(task: &TaskDetail, view: &View) -> String {
+    format!("{}\n\n{}", summary(task, view), look(task))
+}
+
+/// The outcome.
+pub fn summary(task: &TaskDetail, view: &View) -> String {
     let paint = view.paint;
-    let id = clean::line(&task.task_id);
     let took = status::elapsed(task, view).map_or_else(|| MISSING.into(), time::duration);
     let turns = task.turns_attempted.map(|n| format!(", {n} turns")).unwrap_or_default();
     let mark = if task.status == "COMPLETED" { paint.green("✔") } else { paint.red("✖") };
@@ -34,8 +38,7 @@ pub fn outcome(task: &TaskDetail, view: &View) -> String {
     if let Some(url) = &task.pr_url {
         row("Pull request", url);
     }
-    let pushed = task.head_sha.is_some();
-    if pushed {
+    if task.head_sha.is_some() {
         let base = task.base_branch.as_deref().map(|b| format!(" -> {b}")).unwrap_or_default();
         row("Branch", &format!("{}{base}", task.branch_name));
     }
@@ -50,8 +53,14 @@ pub fn outcome(task: &TaskDetail, view: &View) -> String {
     if let Some(answer) = &task.answer_text {
         row("Answer", answer);
     }
-    lines.push(String::new());
-    lines.push("Look at it:".into());
+    lines.join("\n")
+}
+
+/// How to look at it.
+fn look(task: &TaskDetail) -> String {
+    let id = clean::line(&task.task_id);
+    let pushed = task.head_sha.is_some();
+    let mut lines = vec!["Look at it:".to_owned()];
     if task.pr_url.is_some() {
         lines.push(format!("  bgagent pr show {id}"));
     }
