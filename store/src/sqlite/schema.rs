@@ -4,7 +4,7 @@
 //! a migration we do not is of a newer program and is left alone.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
@@ -22,8 +22,25 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Statements kept prepared, per connection.
 const STATEMENTS: usize = 128;
 
-/// Opens the one connection that writes, creating and migrating the file as needed.
+/// The pause before opening is tried again.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// Opens the one connection that writes, creating and migrating the file as needed. Blocks.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, Fault> {
+    let begun = Instant::now();
+    loop {
+        match try_open_writer(path) {
+            // Two that switch a new file to write-ahead mode would wait for each other, so SQLite refuses one at once.
+            Err(Fault::Unavailable(_)) if begun.elapsed() < BUSY => {
+                #[expect(clippy::disallowed_methods, reason = "runs on a thread for blocking work")]
+                std::thread::sleep(PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn try_open_writer(path: &Path) -> Result<Connection, Fault> {
     let mut db = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -66,8 +83,11 @@ enum Ours {
 }
 
 fn identify(db: &Connection) -> Result<Ours, Fault> {
-    let application: i32 = db.pragma_query_value(None, "application_id", |r| r.get(0))?;
-    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    // One snapshot: another process may be making it ours.
+    let snapshot = db.unchecked_transaction()?;
+    let tables: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0))?;
+    let application: i32 = snapshot.pragma_query_value(None, "application_id", |r| r.get(0))?;
+    snapshot.finish()?;
     match (application, tables) {
         (APPLICATION_ID, _) => Ok(Ours::Yes),
         (0, 0) => Ok(Ours::New),
