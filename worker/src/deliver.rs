@@ -104,6 +104,10 @@ pub async fn push(checkout: &Checkout, remote: &Remote) -> Result<(), Failure> {
 }
 
 fn push_failure(error: &GitError) -> Failure {
+    if repo::http_status(error) == Some(413) {
+        let why = format!("{error}; the push is larger than {} bytes", domain::limit::PUSH_MAX_BYTES);
+        return Failure::new(FailureCode::PushRejected, why);
+    }
     match error.kind {
         GitErrorKind::Rejected | GitErrorKind::Auth => {
             Failure::new(FailureCode::PushRejected, error.to_string())

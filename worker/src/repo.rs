@@ -153,9 +153,19 @@ async fn fetch(dir: &Path, remote: &Remote, spec: &WorkSpec) -> Result<(), GitEr
     }
 }
 
-/// Whether the gateway may only be away, or not ready.
+/// Whether the gateway may only be away, or not ready. A status decides where there is one: git calls every failed
+/// request a failed transfer.
 pub fn may_pass(error: &GitError) -> bool {
-    error.kind.is_transient() || error.stderr.contains("returned error: 425")
+    match http_status(error) {
+        Some(status) => status >= 500 || [408, 425, 429].contains(&status),
+        None => error.kind.is_transient(),
+    }
+}
+
+/// The HTTP status that git tells of.
+pub fn http_status(error: &GitError) -> Option<u16> {
+    let (_, after) = error.stderr.rsplit_once("returned error: ")?;
+    after.get(..3)?.parse().ok()
 }
 
 /// Identity, remote and branch, written at once: each `git config` would be a process.
@@ -237,6 +247,26 @@ mod tests {
         assert_eq!(of("Only Name"), id("Only Name", "bgagent@localhost"));
         assert_eq!(of(""), id("bgagent", "bgagent@localhost"));
         assert_eq!(of("A\n<<a@b\n>"), id("A", "a@b"));
+    }
+
+    #[test]
+    fn a_refusal_is_told_from_a_gateway_that_is_away() {
+        let of = |stderr: &str| {
+            let kind = GitErrorKind::of(stderr);
+            may_pass(&GitError { doing: "pushing x".into(), code: Some(128), stderr: stderr.into(), kind })
+        };
+        for away in ["503", "502", "425", "429"] {
+            assert!(of(&format!(
+                "error: RPC failed; HTTP {away} curl 22 The requested URL returned error: {away}"
+            )));
+        }
+        for refused in ["413", "403", "409", "401"] {
+            assert!(!of(&format!(
+                "error: RPC failed; HTTP {refused} curl 22 The requested URL returned error: {refused}"
+            )));
+        }
+        assert!(of("fatal: unable to access 'http://127.0.0.1:1/': Empty reply from server"));
+        assert!(!of(" ! [remote rejected] x -> x (pre-receive hook declined)"));
     }
 
     #[test]

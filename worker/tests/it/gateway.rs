@@ -48,6 +48,8 @@ pub struct Seen {
     /// Paths with this beginning answer 503.
     pub away: Option<&'static str>,
     pub superseded: bool,
+    /// Pushes answer with this status.
+    pub push_status: Option<u16>,
     pub cancel: bool,
     pub refused_while_away: u32,
 }
@@ -341,6 +343,11 @@ async fn model(State(shared): State<Shared>) -> Response {
 /// `git http-backend`, as a web server would run it.
 async fn git_http(State(shared): State<Shared>, headers: HeaderMap, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let refuse =
+        shared.seen.lock().unwrap().push_status.filter(|_| parts.uri.path().ends_with("/git-receive-pack"));
+    if let Some(status) = refuse {
+        return (StatusCode::from_u16(status).unwrap(), "no").into_response();
+    }
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
     let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
     let mut child = Command::new("git")

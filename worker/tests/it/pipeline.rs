@@ -128,6 +128,29 @@ async fn a_refused_push_is_a_typed_failure_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_push_that_the_gateway_forbids_is_not_tried_for_ever() {
+    for status in [403, 413] {
+        let g = Gateway::start(&[("a", "1\n")], vec![bash("echo x > n"), Reply::Done("Done.")]);
+        g.seen().push_status = Some(status);
+        assert_eq!(g.run().await, 0);
+        let failure = g.report().failure.unwrap();
+        assert_eq!(failure.code, FailureCode::PushRejected, "{failure}");
+        assert!(failure.detail.contains(&status.to_string()), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn large_work_travels_and_a_file_no_forge_takes_stays_behind() {
+    let make = "head -c 5000000 /dev/urandom > big; truncate -s 101M huge; setsid true";
+    let g = Gateway::start(&[("a", "1\n")], vec![bash(make), Reply::Done("Done.")]);
+    assert_eq!(g.run().await, 0, "{}", g.log());
+    assert_eq!(g.pushed(), ["a", "big"]);
+    let report = g.report();
+    assert_eq!(report.failure, None);
+    assert!(report.pr_body.contains("`huge` (101 MiB)"), "{}", report.pr_body);
+}
+
+#[tokio::test]
 async fn a_later_attempt_goes_on_from_what_was_pushed() {
     let g =
         Gateway::start(&[("a", "1\n")], vec![bash("test -f first && echo x > second"), Reply::Done("Done.")]);
