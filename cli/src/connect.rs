@@ -147,8 +147,8 @@ pub async fn start(state: &State, overrides: &Overrides) -> Result<Running, Fail
             ended = child.try_wait().ok().flatten();
         }
         // One that has ended may have lost to another one, which is about to be ready.
-        let lost = ended.is_some() && state.server_json().exists();
-        if ended.is_some() && !lost || Instant::now() >= deadline {
+        let hopeless = ended.is_some() && !held_by_another(state, child.id());
+        if hopeless || Instant::now() >= deadline {
             let how = match ended {
                 Some(status) => format!("it ended with {status}"),
                 None => format!("it was not ready within {} s", READY.as_secs()),
@@ -184,6 +184,14 @@ pub async fn stop(pid: i32) {
     while !gone() && Instant::now() < deadline {
         sleep(LOOK).await;
     }
+}
+
+/// Whether a living process other than `ours` has the state folder's lock.
+fn held_by_another(state: &State, ours: u32) -> bool {
+    let holder = std::fs::read_to_string(state.lock()).ok().and_then(|text| text.trim().parse::<i32>().ok());
+    holder.is_some_and(|pid| {
+        pid > 0 && pid != ours.cast_signed() && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+    })
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {

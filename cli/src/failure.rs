@@ -113,6 +113,7 @@ impl From<ClientError> for Failure {
 fn api_hint(code: &str) -> &'static str {
     match code {
         "TASK_NOT_FOUND" => "`bgagent list` shows your tasks.",
+        "NOT_FOUND" => "`bgagent status ID` tells how far the task is.",
         "DUPLICATE_TASK" => "An idempotency key stands for one request: use another key for another task.",
         "TASK_ALREADY_TERMINAL" => "The task has ended; `bgagent status ID` tells how.",
         "VALIDATION_ERROR" => "Correct the request; `bgagent help` has the options and their bounds.",

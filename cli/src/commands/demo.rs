@@ -5,13 +5,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use domain::TaskId;
 use domain::limit::EVENTS_PAGE_MAX;
-use protocol::client::{Client, EventQuery};
+use protocol::client::{Client, EventQuery, Order, TaskFilter};
 use protocol::rest::{CreateTaskRequest, TaskDetail};
 use server::paths::State;
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::run;
 use super::watch;
@@ -32,6 +34,10 @@ const FILES: [(&str, &str); 3] = [
 ];
 /// What the scripted model says.
 const TRANSCRIPT: &str = include_str!("demo/transcript.json");
+/// A box that was cancelled is gone within this.
+const BOX_GONE: Duration = Duration::from_secs(8);
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(50);
 /// What is asked.
 const TASK: &str = "The test fails: add.sh gets sums with negative numbers wrong. Find out why and fix it.";
 
@@ -64,6 +70,7 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
         shown = show(cx, &state, &running, &repo) => shown,
         _ = tokio::signal::ctrl_c() => {
             cx.note("Interrupted; the demo and its task are taken away.");
+            take_away(&state, &running).await;
             Ok(Exit::Interrupted)
         }
     };
@@ -85,6 +92,27 @@ async fn show(cx: &Context, state: &State, running: &Running, repo: &Path) -> Re
     let id = run::id_of(&task)?;
     let task = watch::follow_to_end(cx, &client, id).await?;
     result(cx, &client, id, &task).await
+}
+
+/// Ends what runs and waits until its box is gone: a box outlives its server.
+async fn take_away(state: &State, running: &Running) {
+    let Ok(client) = connect::client(state, running) else { return };
+    let Ok(page) = client.list(&TaskFilter::default()).await else { return };
+    let deadline = Instant::now() + BOX_GONE;
+    for id in page.data.iter().filter_map(|task| task.task_id.parse::<TaskId>().ok()) {
+        if client.cancel(id).await.is_err() {
+            continue;
+        }
+        let newest = EventQuery { order: Order::NewestFirst, ..EventQuery::default() };
+        while Instant::now() < deadline {
+            match client.events(id, &newest).await {
+                Ok(page) if !page.data.iter().any(|e| e.event_type == "session_stopped") => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok(_) | Err(_) => break,
+            }
+        }
+    }
 }
 
 async fn result(cx: &Context, client: &Client, id: TaskId, task: &TaskDetail) -> Result<Exit, Failure> {

@@ -174,7 +174,7 @@ async fn older_milestone(client: &Client, id: TaskId) -> Result<Option<EventReco
     let mut found = None;
     for _ in 0..PAGES_MAX {
         let page = client.events(id, &query).await?;
-        found = page.data.into_iter().filter(is_milestone).next_back().or(found);
+        found = page.data.into_iter().rfind(is_milestone).or(found);
         query.next_token = page.pagination.next_token;
         if query.next_token.is_none() {
             break;

@@ -132,10 +132,7 @@ fn turn(task: &TaskDetail, newest: &[&EventRecord]) -> String {
     let seen =
         newest.iter().filter(|e| e.event_type == "agent_turn").find_map(|e| e.metadata["turn"].as_u64());
     match seen.max(task.turns_attempted.map(u64::from)) {
-        Some(turn) => match task.max_turns {
-            Some(max) => format!("{turn} / ~{max}"),
-            None => turn.to_string(),
-        },
+        Some(turn) => format!("{turn} / ~{}", task.max_turns.unwrap_or(domain::limit::TURNS_DEFAULT)),
         None => MISSING.into(),
     }
 }

@@ -1,3 +1,11 @@
-//! The binary as a person meets it.
+//! The binary as a person meets it, and the whole product through it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod background;
+mod crash;
+mod person;
 mod usage;
+
+/// The program under test.
+pub const BINARY: &str = env!("CARGO_BIN_EXE_bgagent");
