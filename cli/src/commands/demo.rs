@@ -13,6 +13,7 @@ use protocol::client::{Client, EventQuery, Order, TaskFilter};
 use protocol::rest::{CreateTaskRequest, TaskDetail};
 use server::paths::State;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use super::run;
@@ -57,6 +58,9 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    // From here on an interruption is noted, and heeded where everything can be taken away.
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(|e| Failure::new(format!("listening for Ctrl-C: {e}")))?;
     let folder = Folder::make(if args.keep { Keep::Yes } else { Keep::No })?;
     let state = State(folder.path.join("state"));
     let repo = folder.path.join("repo");
@@ -68,7 +72,7 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let running = connect::start(&state, &overrides(cx, &config)).await?;
     let shown = tokio::select! {
         shown = show(cx, &state, &running, &repo) => shown,
-        _ = tokio::signal::ctrl_c() => {
+        _ = interrupt.recv() => {
             cx.note("Interrupted; the demo and its task are taken away.");
             take_away(&state, &running).await;
             Ok(Exit::Interrupted)
