@@ -3,7 +3,7 @@
 use domain::transition::{Refused, Slots};
 use domain::{Change, Command, Status, Task, TaskId};
 use store::{Changed, Epoch, NewOutboxRow, PullRequestRecord, Scope, StoreError, TaskChange};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::Orchestrator;
 
@@ -70,6 +70,9 @@ impl Orchestrator {
             Changed::Applied(task) => {
                 info!(task.id = %task.id, command = name, from = %from, to = %to, "task changed");
                 count(from, to);
+                if let Some(failure) = task.state.failure() {
+                    warn!(task.id = %task.id, error = %failure, "task ended without success");
+                }
                 if ends {
                     self.ring();
                 }

@@ -115,7 +115,8 @@ async fn killed_at_every_named_point_every_task_ends_once() {
         platform.died(END).await.unwrap_or_else(|e| panic!("{point}: {e}\n{}", platform.log()));
         platform.unset("BGAGENT_FAULT_POINT");
         platform.start().await.unwrap();
-        let (task, replayed) = platform.client().unwrap().create_task(&request, Some("the-key")).await.unwrap();
+        let (task, replayed) =
+            platform.client().unwrap().create_task(&request, Some("the-key")).await.unwrap();
         if let Ok((first, _)) = &first {
             assert_eq!(replayed, Replayed::Yes, "{point}: an acknowledged task is still there");
             assert_eq!(first.task_id, task.task_id, "{point}");
@@ -150,7 +151,8 @@ async fn killed_at_fifty_random_moments_under_twenty_tasks() {
             let due = n as u32 * KILLS / (2 * TASKS as u32) <= kill;
             if due && !acknowledged.contains_key(&n) {
                 let request = request(repo.path(), &format!("random {n}"));
-                let answer = platform.client().unwrap().create_task(&request, Some(&format!("key-{n}"))).await;
+                let answer =
+                    platform.client().unwrap().create_task(&request, Some(&format!("key-{n}"))).await;
                 if let Ok((task, _)) = answer {
                     let id: TaskId = task.task_id.parse().unwrap();
                     acknowledged.insert(n, id);
