@@ -33,7 +33,6 @@ pub enum EventKind {
     TaskFailed,
     TaskCancelled,
     TaskTimedOut,
-    SessionStopped,
 
     HydrationComplete,
     AgentTurn,
@@ -50,7 +49,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 34] = [
+    pub const ALL: [EventKind; 33] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -73,7 +72,6 @@ impl EventKind {
         EventKind::TaskFailed,
         EventKind::TaskCancelled,
         EventKind::TaskTimedOut,
-        EventKind::SessionStopped,
         EventKind::HydrationComplete,
         EventKind::AgentTurn,
         EventKind::AgentToolCall,

@@ -85,6 +85,8 @@ pub struct Results {
     pub pr_url: Option<String>,
     /// Branch the pull request targets.
     pub base_branch: Option<String>,
+    /// What preflight found worth knowing of the repository and the model; the agent is told too.
+    pub notes: Vec<String>,
     /// Build against its baseline.
     pub build: Option<GateResult>,
     /// Lint against its baseline.
@@ -123,7 +125,7 @@ pub struct Task {
     pub id: TaskId,
     /// Its owner.
     pub user: UserId,
-    /// Where it came from: `api` or `cli`.
+    /// Where it came from: `api`; later the channels of ABCA.
     pub channel: String,
     /// What was asked.
     pub spec: TaskSpec,

@@ -299,6 +299,7 @@ impl Task {
                 match self.to(State::Hydrating { since, phase }, events, Slots::Keep, now) {
                     Change::Applied(mut applied) => {
                         applied.task.results.base_branch = Some(base_branch);
+                        applied.task.results.notes = warnings.to_vec();
                         Change::Applied(applied)
                     }
                     other => other,

@@ -92,7 +92,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         branch: task.branch.clone(),
         issue_number: task.spec.issue_number,
         description: task.spec.description.clone(),
-        notes: Vec::new(),
+        notes: task.results.notes.clone(),
         max_turns: task.spec.turns(),
         model: choice.name,
         context_window: choice.context_window,

@@ -70,7 +70,7 @@ impl Meter for StoreMeter {
             client_key: Some("gw-budget".into()),
             ..NewEvent::new(
                 EventKind::BudgetExceeded,
-                json!({ "spent_usd": spent.usd(), "budget_usd": budget.usd() }),
+                json!({ "cost_usd": spent.usd(), "budget_usd": budget.usd() }),
             )
         };
         // Telemetry: the refusal stands whether or not its event can be stored.

@@ -14,7 +14,7 @@ use crate::{Orchestrator, fault};
 pub struct Submission {
     /// Who asks.
     pub user: UserId,
-    /// Through what: `api`, `cli`.
+    /// Through what: `api`, and later the channels of ABCA.
     pub channel: String,
     /// What is asked.
     pub spec: TaskSpec,

@@ -5,9 +5,11 @@
 //! transition; a box that was started after it is stopped here.
 
 use compute::{ComputeError, SessionSpec};
+use domain::event::{EventKind, NewEvent};
 use domain::transition::StopSession;
 use domain::{Command, Failure, FailureCode, SessionHandle, Task};
 use forge::{ForgeError, Retry};
+use serde_json::json;
 use store::{Epoch, StoreError};
 use tracing::warn;
 
@@ -85,7 +87,14 @@ impl Orchestrator {
             match parts.compute.start(&spec).await {
                 Ok(session) => return Ok(session),
                 Err(failure @ ComputeError::Unavailable { .. }) if tries < START_TRIES => {
-                    warn!(error = %chain(&failure), "the box did not start; trying once more");
+                    let reason = chain(&failure);
+                    warn!(error = reason, "the box did not start; trying once more");
+                    let event = NewEvent {
+                        client_key: Some("start-retry".into()),
+                        ..NewEvent::new(EventKind::SessionStartRetry, json!({ "reason": reason }))
+                    };
+                    // Telemetry: the retry is made whether or not it can be told.
+                    let _ = self.box_event(task.id, task.attempt, event).await;
                     tokio::time::sleep(parts.policy.retry_pause).await;
                 }
                 Err(failure) => {

@@ -192,7 +192,7 @@ pub struct TaskDetail {
     pub error_classification: Option<ErrorClassification>,
     /// *Ours.* What a completed task's owner should know.
     pub warning: Option<String>,
-    /// `api`, `cli`, ...
+    /// `api`.
     pub channel_source: String,
     pub created_at: String,
     pub updated_at: String,

@@ -289,7 +289,7 @@ impl Driver for MemoryDriver {
     async fn usage_record(&self, usage: UsageRecord) -> Result<Spent, StoreError> {
         let mut t = self.lock();
         t.row(usage.task)?;
-        let new = t.calls.insert(usage.call_id);
+        let new = t.calls.insert(usage.call_id.clone());
         let row = t.row_mut(usage.task)?;
         if new {
             let spent = &mut row.task.spent;
@@ -297,7 +297,8 @@ impl Driver for MemoryDriver {
             spent.tokens = spent.tokens + usage.tokens;
             spent.calls += 1;
             spent.unpriced_calls += u64::from(usage.cost.is_none());
-            row.push(&usage.event, By::ControlPlane, usage.now);
+            let event = usage.event_with(row.task.spent);
+            row.push(&event, By::ControlPlane, usage.now);
         }
         Ok(row.task.spent)
     }

@@ -6,6 +6,7 @@ use domain::event::{Event, NewEvent};
 use domain::money::{MicroUsd, TokenCount};
 use domain::session::SessionHandle;
 use domain::state::Status;
+use domain::task::Spent;
 use domain::transition::Applied;
 use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use jiff::Timestamp;
@@ -216,10 +217,23 @@ pub struct UsageRecord {
     pub tokens: TokenCount,
     /// What it cost; `None` when the price table has no row.
     pub cost: Option<MicroUsd>,
-    /// The event to append with it.
+    /// The event to append with it. The store adds `cost_usd`: what the task has spent, this call included.
     pub event: NewEvent,
     /// The time.
     pub now: Timestamp,
+}
+
+impl UsageRecord {
+    /// The event with the sum in it; without, while nothing that was called has a price.
+    pub(crate) fn event_with(&self, spent: Spent) -> NewEvent {
+        let mut event = self.event.clone();
+        if spent.calls > spent.unpriced_calls
+            && let Some(data) = event.metadata.as_object_mut()
+        {
+            data.insert("cost_usd".into(), spent.cost.usd().into());
+        }
+        event
+    }
 }
 
 /// How attaching went.

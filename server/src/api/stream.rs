@@ -60,6 +60,7 @@ fn frames(app: App, task: TaskId, mut from: EventCursor) -> impl Stream<Item = R
     async_stream::stream! {
         let store = app.orchestrator().store().clone();
         let mut news = store.watch(task);
+        let mut over = false;
         loop {
             let query = EventQuery { task, from, limit: limit::EVENTS_PAGE_MAX };
             let events = match store.events_read(query).await {
@@ -71,8 +72,14 @@ fn frames(app: App, task: TaskId, mut from: EventCursor) -> impl Stream<Item = R
                 }
             };
             let Some(last) = events.last().map(|e| e.seq) else {
-                if ended(&app, task).await {
+                if over {
                     return;
+                }
+                // The last events are stored with the state that ends the task: once that is seen, one more read has
+                // them all.
+                over = ended(&app, task).await;
+                if over {
+                    continue;
                 }
                 news.changed(LOOK_EVERY).await;
                 continue;
@@ -85,8 +92,7 @@ fn frames(app: App, task: TaskId, mut from: EventCursor) -> impl Stream<Item = R
     }
 }
 
-/// Whether nothing can follow. Asked only after all events were read; the events of the last transition are stored
-/// with it, so one more read would find them.
+/// Whether nothing can follow what is stored now.
 async fn ended(app: &App, task: TaskId) -> bool {
     match app.orchestrator().store().task_get(task).await {
         Ok(Some(task)) => task.status().is_terminal(),

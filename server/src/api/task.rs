@@ -35,11 +35,7 @@ pub async fn create(
         None => None,
     };
     let spec = validate::task_spec(body?.0)?;
-    let channel = match headers.get("x-bgagent-channel").map(|v| v.as_bytes()) {
-        Some(b"cli") => "cli",
-        _ => "api",
-    };
-    let submission = Submission { user, channel: channel.into(), spec, idempotency_key: key };
+    let submission = Submission { user, channel: "api".into(), spec, idempotency_key: key };
     match app.orchestrator().submit(submission).await? {
         Created::New(task) => {
             let data = Data { data: wire::detail(&task, None) };

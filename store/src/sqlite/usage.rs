@@ -47,7 +47,8 @@ pub(super) fn record(tx: &Connection, usage: &UsageRecord) -> Result<Spent, Faul
             Count(tokens.cache_write),
             usage.cost.is_none()
         ])?;
-        head.append(tx, &usage.event, By::ControlPlane, usage.now)?;
+        let spent = task::load(tx, usage.task)?.spent;
+        head.append(tx, &usage.event_with(spent), By::ControlPlane, usage.now)?;
         head.save(tx)?;
     }
     Ok(task::load(tx, usage.task)?.spent)

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::Gateway;
 use crate::harness::native::Native;
-use crate::harness::{AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Work};
+use crate::harness::{AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Stop as HeardStop, Work};
 use crate::repo::Checkout;
 use crate::spool::Spool;
 use crate::stop::{Reason, Stop};
@@ -42,9 +42,11 @@ pub(super) async fn run(
     let result = AbortOnDropHandle::new(task).await;
     let result = result
         .map_err(|panic| Failure::new(FailureCode::WorkerCrashed, format!("the agent loop: {panic}")))?;
-    if result.stop.is_some() {
-        // The stop that it heard of is ours too: the stage ends with it.
-        stop.asked().await;
+    // The harness may hear first (a 409 of the model proxy, say): what it heard holds for everything here.
+    match result.stop {
+        Some(HeardStop::Cancelled) => stop.ask(Reason::Cancelled),
+        Some(HeardStop::Superseded) => stop.ask(Reason::Superseded),
+        None => (),
     }
     Ok(result)
 }
