@@ -84,3 +84,25 @@ pub struct Report {
     #[serde(default)]
     pub failure: Option<Failure>,
 }
+
+impl Report {
+    /// What stands in for the report of a box that ended without one: nothing is claimed but why. Work that it pushed
+    /// before is found by looking.
+    pub fn lost(failure: Failure) -> Report {
+        Report {
+            agent: AgentStatus::Unknown,
+            build: GateResult::Inert,
+            lint: GateResult::Inert,
+            turns_attempted: 0,
+            turns_completed: 0,
+            head_sha: None,
+            commits: 0,
+            pr_title: String::new(),
+            pr_body: format!(
+                "The box ended before it could describe its work ({failure}). Nothing was verified."
+            ),
+            answer: String::new(),
+            failure: Some(failure),
+        }
+    }
+}

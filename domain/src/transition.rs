@@ -123,6 +123,7 @@ impl Task {
                             json!({
                                 "agent_status": report.agent, "build": report.build, "lint": report.lint,
                                 "turns_attempted": report.turns_attempted, "head_sha": report.head_sha,
+                                "error_code": report.failure.as_ref().map(|f| f.code),
                             }),
                         );
                         self.to(

@@ -7,18 +7,21 @@
 mod pkt;
 
 use std::io::Read as _;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{self, DefaultBodyLimit, Path, Query};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use domain::{Task, TaskId, limit};
+use domain::state::Hydration;
+use domain::{State, Task, TaskId, limit};
 use futures_util::StreamExt as _;
 use git::Git;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
@@ -28,6 +31,10 @@ use pkt::Commands;
 
 /// Bytes of a fetch request: only wants and haves.
 const FETCH_BODY_MAX: usize = 16 * 1024 * 1024;
+/// A fetch waits so long for the mirror before the box is told to ask again.
+const MIRROR_WAIT: Duration = Duration::from_secs(20);
+/// Between two looks at whether it is ready.
+const MIRROR_LOOK: Duration = Duration::from_millis(5);
 
 /// The routes of the git proxy.
 pub fn routes() -> Router<Gateway> {
@@ -72,6 +79,36 @@ async fn task_of(gateway: &Gateway, caller: &Caller, repo: &str) -> Result<Task,
     }
 }
 
+/// The task, once its mirror is up to date. Dispatch refreshes the mirror while the box starts, and records the session
+/// after both: until then a box would see no branch, or an old one.
+async fn task_with_mirror(gateway: &Gateway, caller: &Caller, repo: &str) -> Result<Task, Refused> {
+    let deadline = Instant::now() + MIRROR_WAIT;
+    loop {
+        let task = task_of(gateway, caller, repo).await?;
+        match &task.state {
+            State::Hydrating { step: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => (),
+            State::Hydrating { step: Hydration::Boot { .. }, .. }
+            | State::PendingUploads { .. }
+            | State::Queued { .. }
+            | State::Submitted { .. }
+            | State::Running { .. }
+            | State::AwaitingApproval { .. }
+            | State::Finalizing { .. }
+            | State::Completed { .. }
+            | State::Failed { .. }
+            | State::Cancelled { .. }
+            | State::TimedOut { .. } => return Ok(task),
+        }
+        if Instant::now() > deadline {
+            return Err(refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the mirror is still being filled; try again",
+            ));
+        }
+        tokio::time::sleep(MIRROR_LOOK).await;
+    }
+}
+
 /// git on the mirror of a task, with the rules of this proxy.
 fn serve(gateway: &Gateway, task: &Task, headers: &HeaderMap) -> Git {
     let mirror = gateway.orchestrator().parts().mirrors.path(&task.spec.repo);
@@ -102,13 +139,13 @@ fn answer(service: &str, kind: &str, body: Body) -> Response {
 }
 
 async fn advertise(
-    State(gateway): State<Gateway>,
+    extract::State(gateway): extract::State<Gateway>,
     caller: Caller,
     Path(repo): Path<String>,
     Query(query): Query<Service>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let task = task_of(&gateway, &caller, &repo).await?;
+    let task = task_with_mirror(&gateway, &caller, &repo).await?;
     let service = match query.service.as_deref() {
         Some(service @ ("git-upload-pack" | "git-receive-pack")) => service,
         _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served")),
@@ -132,7 +169,7 @@ fn unavailable(failure: &git::GitError) -> Refused {
 }
 
 async fn upload_pack(
-    State(gateway): State<Gateway>,
+    extract::State(gateway): extract::State<Gateway>,
     caller: Caller,
     Path(repo): Path<String>,
     headers: HeaderMap,
@@ -179,7 +216,7 @@ fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refused> {
 }
 
 async fn receive_pack(
-    State(gateway): State<Gateway>,
+    extract::State(gateway): extract::State<Gateway>,
     caller: Caller,
     Path(repo): Path<String>,
     headers: HeaderMap,

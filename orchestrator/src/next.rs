@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use domain::report::Report;
 use domain::state::Hydration;
 use domain::transition::after;
 use domain::{Command, Failure, FailureCode, State, Task, limit};
@@ -124,14 +125,14 @@ fn supervise(
     };
     if session.polls.errors >= limit::POLL_ERRORS_MAX {
         let detail = format!("the backend could not be asked {} times in a row", session.polls.errors);
-        return fail(FailureCode::SessionPollFailed, detail);
+        return lost(task, FailureCode::SessionPollFailed, detail);
     }
     if session.polls.ended >= limit::POLL_ENDED_MAX {
         let detail = match session.attached_at {
             Some(_) => "the worker's process ended without a result",
             None => "the worker's process ended before it attached",
         };
-        return fail(FailureCode::SessionEndedWithoutResult, detail);
+        return lost(task, FailureCode::SessionEndedWithoutResult, detail);
     }
     match (session.attached_at, session.heartbeat_at) {
         (None, _) if after(session.opened_at, policy.attach_deadline) <= now => {
@@ -140,7 +141,7 @@ fn supervise(
         }
         (Some(attached), beat) if after(beat.unwrap_or(attached), policy.heartbeat_stale) <= now => {
             let detail = format!("no heartbeat of the worker for {} s", policy.heartbeat_stale.as_secs());
-            return fail(FailureCode::SessionLost, detail);
+            return lost(task, FailureCode::SessionLost, detail);
         }
         _ => (),
     }
@@ -163,6 +164,12 @@ fn late_start(since: Timestamp, now: Timestamp, policy: &Policy) -> Option<Step>
         let detail = format!("the agent did not start within {} s", policy.hydration_deadline.as_secs());
         fail(FailureCode::HydrationTimedOut, detail)
     })
+}
+
+/// A box that ended or fell silent: what it pushed before is looked for and delivered, then the task fails.
+fn lost(task: &Task, code: FailureCode, detail: impl Into<String>) -> Step {
+    let report = Box::new(Report::lost(Failure::new(code, detail)));
+    Step::Apply(Box::new(Command::Report { attempt: task.attempt, report }))
 }
 
 fn fail(code: FailureCode, detail: impl Into<String>) -> Step {

@@ -1,6 +1,7 @@
 //! Looks at live boxes: asks the backend, records its raw answer, and adds what is known to a failure.
 
 use compute::SessionStatus;
+use domain::report::Report;
 use domain::{Command, Failure, FailureCode, Task, limit};
 use store::{PollResult, StoreError};
 use tracing::warn;
@@ -26,17 +27,28 @@ impl Orchestrator {
 
     /// Adds the end of the worker's own log to a failure that is about its process.
     pub(crate) async fn with_evidence(&self, task: &Task, command: Command) -> Command {
-        let Command::Fail { failure, results } = command else { return command };
+        match command {
+            Command::Fail { failure, results } => {
+                Command::Fail { failure: self.explained(task, failure).await, results }
+            }
+            Command::Report { attempt, report } => {
+                let Some(failure) = report.failure else { return Command::Report { attempt, report } };
+                let report = Box::new(Report::lost(self.explained(task, failure).await));
+                Command::Report { attempt, report }
+            }
+            other => other,
+        }
+    }
+
+    async fn explained(&self, task: &Task, failure: Failure) -> Failure {
         let about_process = matches!(
             failure.code,
             FailureCode::SessionEndedWithoutResult
                 | FailureCode::SessionNeverStarted
                 | FailureCode::SessionLost
         );
-        let Some(session) = task.state.session().filter(|_| about_process) else {
-            return Command::Fail { failure, results };
-        };
-        let failure = match self.parts().compute.poll(session).await {
+        let Some(session) = task.state.session().filter(|_| about_process) else { return failure };
+        match self.parts().compute.poll(session).await {
             Ok(SessionStatus::Ended { code, tail }) => {
                 let code = code.map_or_else(|| "unknown".to_owned(), |c| c.to_string());
                 let mut detail = format!("{} (exit code {code})", failure.detail);
@@ -47,7 +59,6 @@ impl Orchestrator {
                 Failure::new(failure.code, detail)
             }
             Ok(SessionStatus::Running) | Err(_) => failure,
-        };
-        Command::Fail { failure, results }
+        }
     }
 }

@@ -100,7 +100,6 @@ impl Show<'_> {
             EventKind::TaskCancelled => {
                 self.mark(&paint.yellow("■"), &format!("Cancelled{}", self.word(" by ", "cancelled_by")))
             }
-            EventKind::SessionStopped => self.said("·", "Box stopped"),
             EventKind::HydrationComplete => {
                 let tokens =
                     self.number("token_estimate").map(|n| format!(", about {n} tokens")).unwrap_or_default();
