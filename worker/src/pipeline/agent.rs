@@ -11,7 +11,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::client::Gateway;
 use crate::harness::native::Native;
-use crate::harness::{AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Stop as HeardStop, Work};
+use crate::harness::{
+    AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Stop as HeardStop, Work,
+};
 use crate::repo::Checkout;
 use crate::spool::Spool;
 use crate::stop::{Reason, Stop};
