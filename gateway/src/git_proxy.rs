@@ -85,19 +85,12 @@ async fn task_with_mirror(gateway: &Gateway, caller: &Caller, repo: &str) -> Res
     let deadline = Instant::now() + MIRROR_WAIT;
     loop {
         let task = task_of(gateway, caller, repo).await?;
-        match &task.state {
-            State::Hydrating { step: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => (),
-            State::Hydrating { step: Hydration::Boot { .. }, .. }
-            | State::PendingUploads { .. }
-            | State::Queued { .. }
-            | State::Submitted { .. }
-            | State::Running { .. }
-            | State::AwaitingApproval { .. }
-            | State::Finalizing { .. }
-            | State::Completed { .. }
-            | State::Failed { .. }
-            | State::Cancelled { .. }
-            | State::TimedOut { .. } => return Ok(task),
+        let preparing = matches!(
+            task.state,
+            State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. }
+        );
+        if !preparing {
+            return Ok(task);
         }
         if Instant::now() > deadline {
             return Err(refuse(
