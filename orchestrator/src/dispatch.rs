@@ -15,6 +15,7 @@ use tracing::warn;
 
 use crate::change::{Done, With};
 use crate::engine::Onward;
+use crate::sweep::wanted;
 use crate::{Orchestrator, fault};
 
 /// Tries of a start that failed for a passing reason: one retry, as ABCA does, and only for those.
@@ -43,7 +44,7 @@ impl Orchestrator {
         fault::point("dispatch.committed");
         if let Done::Refused(..) | Done::Stale = &done
             && let Some(current) = self.store().task_get(task.id).await?
-            && (current.status().is_terminal() || current.attempt != task.attempt)
+            && !wanted(&session, Some(&current))
         {
             self.stop_at_once(task, session).await;
         }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use domain::transition::StopSession;
-use domain::{SessionHandle, Task};
+use domain::{SessionHandle, Status, Task};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,9 +13,23 @@ use crate::Orchestrator;
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Whether a box is still wanted by its task, as it stands.
+/// Whether a box is still wanted by its task, as it stands. A task that waits in the queue keeps the number of the
+/// attempt that was parked, and wants no box of it.
 pub fn wanted(session: &SessionHandle, task: Option<&Task>) -> bool {
-    task.is_some_and(|t| !t.status().is_terminal() && t.attempt == session.attempt())
+    task.is_some_and(|task| task.attempt == session.attempt() && has_box(task.status()))
+}
+
+fn has_box(status: Status) -> bool {
+    match status {
+        Status::Hydrating | Status::Running | Status::AwaitingApproval | Status::Finalizing => true,
+        Status::PendingUploads
+        | Status::Queued
+        | Status::Submitted
+        | Status::Completed
+        | Status::Failed
+        | Status::Cancelled
+        | Status::TimedOut => false,
+    }
 }
 
 impl Orchestrator {
@@ -63,5 +77,34 @@ impl Orchestrator {
             }
         }
         stopped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::state::{QueueReason, State};
+    use domain::{Attempt, TaskId, UserId};
+
+    use super::*;
+
+    #[test]
+    fn a_box_is_wanted_by_the_attempt_that_works_and_by_nobody_else() {
+        let spec = serde_json::json!({ "repo": "o/n", "workflow": "coding/new-task-v1", "description": "x" });
+        let spec = serde_json::from_value(spec).unwrap();
+        let (id, since) = (TaskId::from_bits(1), jiff::Timestamp::UNIX_EPOCH);
+        let new = Task::new(id, UserId::new("u"), "api", spec, since);
+        let of = |attempt| SessionHandle::Fake { task: id, attempt: Attempt(attempt) };
+        let in_state = |state| Task { attempt: Attempt(2), state, ..new.clone() };
+        let running = in_state(State::Running { since, session: of(2) });
+        let parked = in_state(State::Queued { since, why: QueueReason::ProviderLimit, not_before: None });
+        let ended = in_state(State::Completed { since });
+        let asked = [
+            ("the current attempt", wanted(&of(2), Some(&running))),
+            ("an older attempt", wanted(&of(1), Some(&running))),
+            ("a parked attempt", wanted(&of(2), Some(&parked))),
+            ("a task that has ended", wanted(&of(2), Some(&ended))),
+            ("an unknown task", wanted(&of(2), None)),
+        ];
+        assert_eq!(asked.map(|(_, wanted)| wanted), [true, false, false, false, false], "{asked:?}");
     }
 }

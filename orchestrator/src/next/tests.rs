@@ -185,6 +185,10 @@ fn told(step: &Step) -> String {
         Step::Apply(command) => match &**command {
             Command::Fail { failure, .. } => format!("fail: {failure}"),
             Command::TimeOut { failure } => format!("time out: {failure}"),
+            Command::Report { attempt, report } => {
+                let why = report.failure.as_ref().map(ToString::to_string).unwrap_or_default();
+                format!("report in the box's stead (attempt {attempt}): {why}")
+            }
             other => format!("apply {}", other.name()),
         },
         Step::Rest => "rest".into(),

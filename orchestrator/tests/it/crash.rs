@@ -40,11 +40,21 @@ async fn a_task_goes_its_way() {
     use EventKind::*;
     let (told, steps, operations) = undisturbed(&Ground::new().await).await;
     let way = [
-        TaskCreated, HydrationStarted, PreflightPassed, SessionStarted, SessionAttached, TaskRunning, ResultReceived,
-        PrCreated, TaskCompleted,
+        TaskCreated,
+        HydrationStarted,
+        PreflightPassed,
+        SessionStarted,
+        SessionAttached,
+        TaskRunning,
+        ResultReceived,
+        PrCreated,
+        TaskCompleted,
     ];
     assert_eq!(told, way);
-    assert!(steps > 40 && operations > 20, "{steps} steps, {operations} operations: the gates are not where they were");
+    assert!(
+        steps > 40 && operations > 20,
+        "{steps} steps, {operations} operations: the gates are not where they were"
+    );
 }
 
 #[tokio::test]

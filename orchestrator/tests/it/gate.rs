@@ -216,7 +216,11 @@ impl<F: Forge> Forge for GatedForge<F> {
         self.through(self.inner.push(request)).await
     }
 
-    async fn open_pull_request(&self, repo: &RepoRef, draft: &PullRequestDraft) -> Result<PullRequest, ForgeError> {
+    async fn open_pull_request(
+        &self,
+        repo: &RepoRef,
+        draft: &PullRequestDraft,
+    ) -> Result<PullRequest, ForgeError> {
         self.through(self.inner.open_pull_request(repo, draft)).await
     }
 }

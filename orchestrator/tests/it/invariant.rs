@@ -82,7 +82,11 @@ impl Watched {
         for (scope, holder) in truth.slot_list().await.unwrap() {
             *held.entry(scope).or_default() += 1;
             let status = truth.task_get(holder).await.unwrap().unwrap().status();
-            assert!(!status.is_terminal() && status != Status::Queued, "{} is {status} and holds a slot", self.name(holder));
+            assert!(
+                !status.is_terminal() && status != Status::Queued,
+                "{} is {status} and holds a slot",
+                self.name(holder)
+            );
         }
         for (scope, count) in held {
             let limit = match scope {
@@ -100,7 +104,12 @@ impl Watched {
         let events = events(truth, id).await;
         let Some(seen) = self.tasks.get_mut(&id) else { return };
         let (from, to) = (seen.status, task.status());
-        assert!(task.version >= seen.version, "{name}: version fell from {} to {}", seen.version, task.version);
+        assert!(
+            task.version >= seen.version,
+            "{name}: version fell from {} to {}",
+            seen.version,
+            task.version
+        );
         if task.version == seen.version + 1 {
             assert!(from == to || from.next().contains(&to), "{name}: {from} -> {to} is no edge");
         }
@@ -119,10 +128,15 @@ impl Watched {
             let count = events.iter().filter(|e| e.kind == once).count();
             assert!(count <= 1, "{name}: {} was told {count} times", once.as_str());
         }
-        for per_attempt in [EventKind::SessionStarted, EventKind::SessionAttached, EventKind::ResultReceived] {
+        for per_attempt in [EventKind::SessionStarted, EventKind::SessionAttached, EventKind::ResultReceived]
+        {
             let count = events.iter().filter(|e| e.kind == per_attempt).count();
             let attempts = task.attempt.0 as usize;
-            assert!(count <= attempts, "{name}: {} {count} times in {attempts} attempts", per_attempt.as_str());
+            assert!(
+                count <= attempts,
+                "{name}: {} {count} times in {attempts} attempts",
+                per_attempt.as_str()
+            );
         }
         *seen = Seen {
             status: to,
@@ -135,7 +149,13 @@ impl Watched {
     }
 
     /// Everything has ended and nothing is left; answers how each task ended.
-    pub async fn check_rest(&mut self, truth: &Store, backend: &FakeBackend, forge: &FakeForge, asked: usize) -> Vec<Status> {
+    pub async fn check_rest(
+        &mut self,
+        truth: &Store,
+        backend: &FakeBackend,
+        forge: &FakeForge,
+        asked: usize,
+    ) -> Vec<Status> {
         let tasks = truth.task_list(TaskFilter { limit: 1_000, ..TaskFilter::default() }).await.unwrap();
         assert_eq!(tasks.len(), asked, "tasks in the store, and tasks that were asked for");
         assert_eq!(truth.slot_list().await.unwrap(), [], "slots are held though all tasks have ended");
@@ -145,8 +165,12 @@ impl Watched {
         for task in &tasks {
             let name = self.name(task.id);
             assert!(task.status().is_terminal(), "{name} is {}", task.status());
-            assert!(task.completed_at.is_some() && task.wake_at.is_none(), "{name}: its books are not closed");
-            let pulls: Vec<_> = forge.pull_requests().into_iter().filter(|p| p.draft.branch == task.branch).collect();
+            assert!(
+                task.completed_at.is_some() && task.wake_at.is_none(),
+                "{name}: its books are not closed"
+            );
+            let pulls: Vec<_> =
+                forge.pull_requests().into_iter().filter(|p| p.draft.branch == task.branch).collect();
             assert!(pulls.len() <= 1, "{name} has {} pull requests", pulls.len());
             let record = truth.pull_request_get(task.id).await.unwrap();
             assert_eq!(record.as_ref().map(|r| &r.url), task.results.pr_url.as_ref(), "{name}");

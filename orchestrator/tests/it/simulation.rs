@@ -1,7 +1,8 @@
 //! Many lives of the control plane, each drawn from a seed: people submit and cancel, boxes work, hang and die, the
 //! store, the backend and the forge fail, the time jumps, and the control plane crashes between any two operations.
 //!
-//! A seed that fails is printed with what happened; `SIM_SEED=<n>` runs that one alone, `SIM_SEEDS=<n>` runs so many.
+//! A seed that fails is printed with what happened; `SIM_SEED=<n>` runs that one alone, `SIM_SEEDS=<n>` runs so many (a tenth
+//! of them in SQLite).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,7 +127,12 @@ async fn happen(world: &mut World<'_>, rng: &mut Rng) {
             use code_host::Operation::{Inspect, Open, Push, Remote};
             let operation = *rng.pick(&[Inspect, Remote, Push, Open]).unwrap();
             let down = |retry| code_host::Fault::Refused(FailureCode::GithubUnreachable, retry);
-            let faults = [code_host::Fault::LostAnswer, down(Retry::Backoff), down(Retry::After(40)), down(Retry::Never)];
+            let faults = [
+                code_host::Fault::LostAnswer,
+                down(Retry::Backoff),
+                down(Retry::After(40)),
+                down(Retry::Never),
+            ];
             let fault = *rng.pick(&faults).unwrap();
             world.forge.fail_next(operation, fault);
             world.note(format!("the next {operation:?} of the forge: {fault:?}"));
@@ -139,10 +145,11 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn seeds(default: u64) -> Vec<u64> {
+/// The one seed that was asked for, or so many.
+fn seeds(count: u64) -> Vec<u64> {
     match number("SIM_SEED") {
         Some(seed) => vec![seed],
-        None => (1..=number("SIM_SEEDS").unwrap_or(default)).collect(),
+        None => (1..=count).collect(),
     }
 }
 
@@ -157,7 +164,7 @@ fn assert_varied(ends: &[Status]) {
 async fn every_life_ends_as_it_must_in_memory() {
     let ground = Ground::new().await;
     let mut ends = Vec::new();
-    for seed in seeds(60) {
+    for seed in seeds(number("SIM_SEEDS").unwrap_or(60)) {
         ends.extend(live(seed, &ground, Arc::new(MemoryDriver::default())).await);
     }
     if number("SIM_SEED").is_none() {
@@ -169,7 +176,7 @@ async fn every_life_ends_as_it_must_in_memory() {
 async fn every_life_ends_as_it_must_in_sqlite() {
     let ground = Ground::new().await;
     let mut ends = Vec::new();
-    for seed in seeds(8) {
+    for seed in seeds(number("SIM_SEEDS").map_or(8, |n| n.div_ceil(10))) {
         let folder = tempfile::tempdir().unwrap();
         let driver = SqliteDriver::open(&folder.path().join("sim.db")).await.unwrap();
         ends.extend(live(seed, &ground, Arc::new(driver)).await);

@@ -135,15 +135,8 @@ impl<'g> World<'g> {
         self.boxes.values_mut().for_each(|b| b.busy = false);
         self.asked.iter_mut().for_each(|a| a.busy = false);
         self.nodes += 1;
-        self.orchestrator = node(
-            self.ground,
-            &self.gated,
-            &self.gate,
-            &self.backend,
-            &self.forge,
-            &self.clock,
-            self.nodes,
-        );
+        self.orchestrator =
+            node(self.ground, &self.gated, &self.gate, &self.backend, &self.forge, &self.clock, self.nodes);
     }
 
     /// Moves one piece of work to its next gate, and looks whether all is still as it must be.
@@ -184,7 +177,8 @@ impl<'g> World<'g> {
 
     /// Submits what was asked and not answered yet, under the same key as before.
     pub async fn submit(&mut self) -> usize {
-        let open: Vec<_> = (0..self.asked.len()).filter(|n| self.asked[*n].task.is_none() && !self.asked[*n].busy).collect();
+        let open: Vec<_> =
+            (0..self.asked.len()).filter(|n| self.asked[*n].task.is_none() && !self.asked[*n].busy).collect();
         for n in &open {
             // Ids begin with the millisecond: tasks of different milliseconds sort the same in every run of a seed.
             self.clock.advance(Duration::from_millis(2));
@@ -196,7 +190,9 @@ impl<'g> World<'g> {
                 idempotency_key: Some(format!("key-{n}")),
             };
             let (orchestrator, n) = (self.orchestrator.clone(), *n);
-            self.start(format!("submit {n}"), async move { Said::Submitted(n, orchestrator.submit(submission).await) });
+            self.start(format!("submit {n}"), async move {
+                Said::Submitted(n, orchestrator.submit(submission).await)
+            });
         }
         open.len()
     }
@@ -217,7 +213,8 @@ impl<'g> World<'g> {
     }
 
     pub async fn duties(&mut self) -> usize {
-        let due = self.truth.obligation_claim_due(self.clock.now(), Duration::from_secs(60), 10).await.unwrap();
+        let due =
+            self.truth.obligation_claim_due(self.clock.now(), Duration::from_secs(60), 10).await.unwrap();
         let count = due.len();
         for obligation in due {
             let orchestrator = self.orchestrator.clone();
@@ -336,11 +333,16 @@ impl<'g> World<'g> {
                 self.asked[n].busy = false;
                 match result {
                     Ok(Created::New(task) | Created::Replay(task)) => {
-                        assert!(self.asked[n].task.is_none_or(|known| known == task.id), "one key, two tasks");
+                        assert!(
+                            self.asked[n].task.is_none_or(|known| known == task.id),
+                            "one key, two tasks"
+                        );
                         self.asked[n].task = Some(task.id);
                         self.watched.add(task.id, &task.spec.description);
                     }
-                    Ok(Created::KeyConflict(other)) => panic!("the same request is told to differ from {other}"),
+                    Ok(Created::KeyConflict(other)) => {
+                        panic!("the same request is told to differ from {other}")
+                    }
                     Err(_) => (),
                 }
             }
