@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use domain::Status;
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
-use protocol::client::Client;
+use protocol::client::{Client, TaskFilter};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use server::paths::State;
@@ -41,6 +42,12 @@ pub struct Running {
     pub url: Url,
     /// Its process.
     pub pid: i32,
+    /// Whether a command started it, and may replace it.
+    #[serde(default)]
+    background: bool,
+    /// Keyed hash of the settings it was started with.
+    #[serde(default)]
+    settings: String,
 }
 
 /// A client of the server that this command is for.
@@ -55,15 +62,49 @@ pub async fn connect(cx: &Context) -> Result<Client, Failure> {
             let state = State(config.state_dir);
             let running = match find(&state).await {
                 Some(running) => running,
-                None => {
-                    cx.verbose(&format!("starting a server for {}", state.0.display()));
-                    start(&state, &Overrides::default()).await?
-                }
+                None => started(cx, &state).await?,
             };
             cx.verbose(&format!("using this machine's server at {}, process {}", running.url, running.pid));
             client(&state, &running)
         }
     }
+}
+
+/// The same for a command that gives a task: a server that an earlier command started, with a model key that has
+/// changed since, say, is replaced when it has nothing to do.
+pub async fn connect_to_submit(cx: &Context) -> Result<Client, Failure> {
+    let client = connect(cx).await?;
+    let config = cx.config()?;
+    if named(cx, &config.api.url)?.is_some() {
+        return Ok(client);
+    }
+    let state = State(config.state_dir);
+    let Some(running) = find(&state).await.filter(|r| r.background) else { return Ok(client) };
+    if running.settings == server::config::fingerprint(&cx.env, &owner_key(&state)?) {
+        return Ok(client);
+    }
+    if busy(&client).await? {
+        cx.note(
+            "! The server in the background has the settings it was started with: yours differ, and take effect when its tasks have ended.",
+        );
+        return Ok(client);
+    }
+    cx.verbose("the settings have changed; starting the server anew");
+    stop(running.pid).await;
+    let running = started(cx, &state).await?;
+    self::client(&state, &running)
+}
+
+async fn started(cx: &Context, state: &State) -> Result<Running, Failure> {
+    cx.verbose(&format!("starting a server for {}", state.0.display()));
+    start(state, &Overrides::default()).await
+}
+
+/// Whether a task has not ended.
+async fn busy(client: &Client) -> Result<bool, Failure> {
+    let open: Vec<_> = Status::ALL.iter().filter(|s| !s.is_terminal()).map(|s| s.as_str()).collect();
+    let filter = TaskFilter { status: Some(open.join(",")), limit: Some(1), ..TaskFilter::default() };
+    Ok(!client.list(&filter).await?.data.is_empty())
 }
 
 /// The server that was named by flag, environment or configuration.

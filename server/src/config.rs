@@ -10,9 +10,11 @@ use std::time::Duration;
 use domain::IsolationTier;
 use domain::money::Price;
 use gateway::model::{Kind, ModelConfig, ProviderConfig};
+use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use sha2::Sha256;
 use toml::{Table, Value};
 
 use crate::paths;
@@ -308,6 +310,32 @@ impl Config {
         lines.join("\n")
     }
 }
+
+/// A keyed hash of all settings that `env` gives: equal for equal settings, and telling nothing about them.
+pub fn fingerprint(env: &Env, key: &SecretString) -> String {
+    let ours = |name: &str| name.starts_with("BGAGENT__") || STANDARD.contains(&name);
+    let mut text = std::fs::read_to_string(paths::config_file(env)).unwrap_or_default();
+    for (name, value) in env.iter().filter(|(name, _)| ours(name)) {
+        text.push_str(&format!("\0{name}={value}"));
+    }
+    // HMAC takes a key of any length, so this cannot fail; an empty print is equal to no other.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key.expose_secret().as_bytes()) else {
+        return String::new();
+    };
+    mac.update(text.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// The standard variables that change what a server does.
+const STANDARD: [&str; 7] = [
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_BASE_URL",
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "GITHUB_TOKEN",
+    "GITHUB_API_URL",
+    "GITHUB_SERVER_URL",
+];
 
 /// The variables that every tool reads. They come before the file, so that a file can say otherwise.
 fn standard_variables(all: &mut Table, env: &Env) {

@@ -17,4 +17,4 @@ pub mod paths;
 pub mod serve;
 
 pub use config::Config;
-pub use serve::{Listening, ServeError, ServeOptions, serve};
+pub use serve::{Listening, ServeError, ServeOptions, Starter, serve};

@@ -29,7 +29,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::api::{self, App};
-use crate::config::{Config, ConfigError, Env};
+use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::{Keys, secret_file};
 use crate::paths;
@@ -46,6 +46,18 @@ pub struct ServeOptions {
     pub idle_exit_s: Option<u64>,
     /// The program that boxes run; this one when absent.
     pub program: Option<PathBuf>,
+    /// Who started it.
+    pub starter: Starter,
+}
+
+/// Who started a server. One that a command started may be replaced by a command when it has nothing to do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Starter {
+    /// A person, or a service manager.
+    #[default]
+    Person,
+    /// A command that needed one.
+    Command,
 }
 
 /// Where a server listens, told once it is ready.
@@ -113,6 +125,7 @@ pub async fn serve(
     };
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
+    let fingerprint = config::fingerprint(env, &owner);
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
@@ -143,7 +156,7 @@ pub async fn serve(
     let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
-    publish(&state, &listening)?;
+    publish(&state, &listening, options.starter, &fingerprint)?;
     info!(url = listening.url, state = %state.0.display(), "listening");
     ready(&listening);
     let stop = tasks.stopping();
@@ -290,10 +303,18 @@ fn node_id() -> NodeId {
 }
 
 /// Tells the command line where the server of this state folder is.
-fn publish(state: &paths::State, listening: &Listening) -> Result<(), ServeError> {
+fn publish(
+    state: &paths::State,
+    listening: &Listening,
+    starter: Starter,
+    fingerprint: &str,
+) -> Result<(), ServeError> {
     let path = state.server_json();
-    let text = json!({ "url": listening.url, "pid": std::process::id(), "started_at": Clock::System.now() })
-        .to_string();
+    let text = json!({
+        "url": listening.url, "pid": std::process::id(), "started_at": Clock::System.now(),
+        "background": starter == Starter::Command, "settings": fingerprint,
+    })
+    .to_string();
     let fresh = path.with_extension("new");
     std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).map_err(|source| {
         ServeError::State { doing: "cannot write", path: path.display().to_string(), source }

@@ -30,7 +30,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let (request, key) = args.task.request(cx)?;
-    let client = connect::connect(cx).await?;
+    let client = connect::connect_to_submit(cx).await?;
     let task = submit(cx, &client, &request, key.as_deref()).await?;
     let id = id_of(&task)?;
     match watch::follow(cx, &client, id).await? {

@@ -1,8 +1,8 @@
 //! `bgagent serve`: the control plane.
 
 use serde_json::json;
-use server::ServeOptions;
 use server::config::{Log, LogFormat};
+use server::{ServeOptions, Starter};
 use tracing_subscriber::EnvFilter;
 
 use super::number;
@@ -40,7 +40,9 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
     log_to_stderr(&config.log)?;
     let failed = |e: std::io::Error| Failure::new(format!("setting up the server: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    let options = ServeOptions { listen: args.listen.clone(), idle_exit_s: args.idle_exit, program: None };
+    let starter = if args.background { Starter::Command } else { Starter::Person };
+    let options =
+        ServeOptions { listen: args.listen.clone(), idle_exit_s: args.idle_exit, program: None, starter };
     runtime.block_on(async {
         let served = server::serve(config, &cx.env, options, |listening| {
             let line = json!({ "url": listening.url, "pid": std::process::id() });

@@ -28,7 +28,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn submit(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let (request, key) = args.task.request(cx)?;
-    let client = connect::connect(cx).await?;
+    let client = connect::connect_to_submit(cx).await?;
     let task = run::submit(cx, &client, &request, key.as_deref()).await?;
     let id = run::id_of(&task)?;
     if args.wait {

@@ -95,3 +95,35 @@ fn the_demo_opens_a_pull_request_and_leaves_nothing_behind() {
     assert!(kept.join("repo/.git").exists() && !kept.join("state/server.json").exists());
     assert!(err.contains(kept.to_str().unwrap()), "{err}");
 }
+
+#[tokio::test]
+async fn an_idle_server_of_a_command_is_replaced_when_the_settings_have_changed() {
+    let repo = testkit::TempRepo::new(&[("a.txt", "one\n")]).await.unwrap();
+    let person = Person::new();
+    let state = person.home.path().join(".local/state/bgagent");
+    let script = person.home.path().join("answer.json");
+    let turns = r#"{"version":1,"turns":[
+        {"content":[{"type":"tool_use","name":"Bash","input":{"command":"echo two > a.txt"}}]},
+        {"content":[{"type":"text","text":"Count on"}]}]}"#;
+    std::fs::write(&script, turns).unwrap();
+    let (path, repo) = (script.to_str().unwrap(), repo.path().to_str().unwrap());
+    let submit = ["submit", "--wait", "--repo", repo, "Count on"];
+
+    let (code, out, err) = person.types(&submit);
+    assert!(code == 1 && format!("{out}{err}").contains("MODEL_NOT_CONFIGURED"), "{out}{err}");
+    let first = pid_of_server(&state);
+    let model = [
+        ("BGAGENT__MODEL__PROVIDERS__DEMO__KIND", "script"),
+        ("BGAGENT__MODEL__PROVIDERS__DEMO__PATH", path),
+        ("BGAGENT__MODEL__DEFAULT", "demo/x"),
+    ];
+    let (code, out, err) = person.types_with(&submit, &model);
+    assert_eq!(code, 0, "{out}{err}");
+    let second = pid_of_server(&state);
+    assert_ne!(first, second, "the settings are the new ones");
+    let (code, out, err) = person.types_with(&submit, &model);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(pid_of_server(&state), second, "equal settings, the same server");
+    kill(Pid::from_raw(second), Signal::SIGTERM).unwrap();
+    gone_within_10_s("server.json", || !state.join("server.json").exists());
+}
