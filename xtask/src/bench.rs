@@ -3,8 +3,17 @@
 //! A bench is one file beside the others, with one row in [`BENCHES`]. It gets the release binary and nothing else:
 //! what it measures is what a user runs. Figures are printed, never asserted; a machine under load is not a bug.
 
+mod events;
+mod http;
+mod lifecycle;
 mod memory;
+mod model;
+mod process;
+mod server;
 mod size;
+mod spread;
+mod submit;
+mod turn;
 
 use std::{path::PathBuf, time::Instant};
 
@@ -61,7 +70,8 @@ pub struct Figure {
     pub command: String,
 }
 
-const BENCHES: &[Bench] = &[size::BENCH, memory::BENCH];
+const BENCHES: &[Bench] =
+    &[submit::BENCH, turn::BENCH, lifecycle::BENCH, events::BENCH, memory::BENCH, size::BENCH];
 
 /// Builds the binary and runs the benches asked for.
 pub fn run(args: &Args) -> Result<()> {
@@ -124,7 +134,12 @@ mod tests {
     #[test]
     fn an_unknown_bench_is_answered_with_those_there_are() {
         let error = choose(&["weight".into()]).err().map(|error| error.to_string());
-        assert_eq!(error.as_deref(), Some("there is no bench `weight`; there are size, memory"));
+        assert_eq!(
+            error.as_deref(),
+            Some(
+                "there is no bench `weight`; there are submit, worker_turn, lifecycle, events, memory, size"
+            )
+        );
         assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());
     }
 }
