@@ -52,6 +52,11 @@ impl Orchestrator {
     }
 
     async fn refresh_mirror(&self, task: &Task) -> Result<(), Failure> {
+        if !self.parts().mirrors.path(&task.spec.repo).exists() {
+            // The first fetch of a large repository takes a while: say what is going on.
+            let data = json!({ "milestone": "repository_first_fetch" });
+            self.tell(task, "first-fetch", EventKind::AgentMilestone, data).await;
+        }
         let forge = self.parts().forges.of(&task.spec.repo);
         let mut tries = 0;
         loop {
@@ -90,12 +95,8 @@ impl Orchestrator {
                 Err(failure @ ComputeError::Unavailable { .. }) if tries < START_TRIES => {
                     let reason = chain(&failure);
                     warn!(error = reason, "the box did not start; trying once more");
-                    let event = NewEvent {
-                        client_key: Some("start-retry".into()),
-                        ..NewEvent::new(EventKind::SessionStartRetry, json!({ "reason": reason }))
-                    };
-                    // Telemetry: the retry is made whether or not it can be told.
-                    let _ = self.box_event(task.id, task.attempt, event).await;
+                    let data = json!({ "reason": reason });
+                    self.tell(task, "start-retry", EventKind::SessionStartRetry, data).await;
                     tokio::time::sleep(parts.policy.retry_pause).await;
                 }
                 Err(failure) => {
@@ -104,6 +105,14 @@ impl Orchestrator {
                     return Err(Failure::new(FailureCode::SessionStartFailed, detail));
                 }
             }
+        }
+    }
+
+    /// Telemetry: the work goes on whether or not it can be told.
+    async fn tell(&self, task: &Task, key: &str, kind: EventKind, data: serde_json::Value) {
+        let event = NewEvent { client_key: Some(key.into()), ..NewEvent::new(kind, data) };
+        if let Err(failure) = self.box_event(task.id, task.attempt, event).await {
+            warn!(task.id = %task.id, error = %failure, "an event could not be stored");
         }
     }
 
