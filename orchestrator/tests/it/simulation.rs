@@ -47,10 +47,10 @@ async fn live(seed: u64, ground: &Ground, driver: Arc<dyn Driver>) -> Vec<Status
     let mut rng = Rng::new(seed);
     let mut life = Life { seed, world: World::new(ground, driver) };
     let world = &mut life.world;
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         world.watched.boxes = Boxes::OnePerAttempt;
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         world.gated.set_faults(Faults::Percent(3, Rng::new(seed ^ 0xfa)));
     }
     let mut draw = Rng::new(seed ^ 0xb0);

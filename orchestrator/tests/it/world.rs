@@ -27,7 +27,7 @@ pub type BoxId = (TaskId, Attempt);
 /// What a piece of work came to.
 enum Said {
     Submitted(usize, Result<Created, StoreError>),
-    Attached(BoxId, Result<Heard<Work>, StoreError>),
+    Attached(BoxId, Result<Heard<()>, StoreError>),
     Started(BoxId, Result<Heard<()>, StoreError>),
     Reported(BoxId, Result<Heard<()>, StoreError>),
     Nothing,
@@ -283,7 +283,10 @@ impl<'g> World<'g> {
         played.busy = true;
         match played.stage {
             Stage::Booting => self.start(format!("attach {name}"), async move {
-                Said::Attached(id, o.box_attached(task, attempt, "worker").await)
+                Said::Attached(
+                    id,
+                    o.box_attached(task, attempt, "worker").await.map(|heard| without_work(&heard)),
+                )
             }),
             Stage::Attached => self.start(format!("agent started {name}"), async move {
                 Said::Started(id, o.box_started(task, attempt).await)
@@ -346,7 +349,7 @@ impl<'g> World<'g> {
                     Err(_) => (),
                 }
             }
-            Said::Attached(id, result) => self.answered(id, Stage::Attached, result.map(|h| h.map_unit())),
+            Said::Attached(id, result) => self.answered(id, Stage::Attached, result),
             Said::Started(id, result) => self.answered(id, Stage::Working, result),
             Said::Reported(id, result) => self.answered(id, Stage::Reported, result),
             Said::Nothing => (),
@@ -432,16 +435,10 @@ fn node(
     })
 }
 
-trait MapUnit {
-    fn map_unit(self) -> Heard<()>;
-}
-
-impl<T> MapUnit for Heard<T> {
-    fn map_unit(self) -> Heard<()> {
-        match self {
-            Heard::Yes(_) => Heard::Yes(()),
-            Heard::TooEarly => Heard::TooEarly,
-            Heard::Superseded => Heard::Superseded,
-        }
+fn without_work(heard: &Heard<Work>) -> Heard<()> {
+    match heard {
+        Heard::Yes(_) => Heard::Yes(()),
+        Heard::TooEarly => Heard::TooEarly,
+        Heard::Superseded => Heard::Superseded,
     }
 }
