@@ -5,7 +5,10 @@
 mod background;
 mod crash;
 mod person;
+mod projects;
 mod usage;
+mod whole;
+mod worker_kill;
 
 /// The program under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_bgagent");

@@ -1,0 +1,155 @@
+//! The worker is killed with SIGKILL at every stage of its work: its task fails soon and says why, nothing of the box
+//! lives on, and what it had pushed is still on its branch.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use domain::TaskId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getsid};
+use protocol::rest::CreateTaskRequest;
+use serde_json::json;
+use testkit::platform::Platform;
+use testkit::poll;
+
+use crate::whole::*;
+
+/// Where in its work the worker dies.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// As soon as there is a process.
+    Boot,
+    /// While it waits for the model.
+    Agent,
+    /// While a command of the model runs.
+    Tool,
+    /// While the build runs before or beside the work.
+    Baseline,
+    /// While the build runs after the push.
+    Verify,
+}
+
+const SLOW_BUILD: &str = "touch \"$HOME/builds-$$\"; sleep 300";
+/// Quick at the first run, the baseline, and never ready at the next.
+const SLOW_VERIFY: &str = "test -e one.txt || exit 0; touch \"$HOME/verifies\"; sleep 300";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_when_it_boots() {
+    check(Stage::Boot).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_the_model_answers() {
+    check(Stage::Agent).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_while_a_command_runs() {
+    check(Stage::Tool).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_baseline() {
+    check(Stage::Baseline).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_the_push() {
+    check(Stage::Verify).await;
+}
+
+async fn check(stage: Stage) {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = sample().await;
+    let before = belongings(repo.path()).await;
+    let mut platform = platform(&script(dir.path(), stage), "kill");
+    platform.start().await.unwrap();
+    let id = submit(&platform, &task(repo.path(), stage)).await;
+    reached(&platform, id, stage).await;
+    let worker = worker(&platform).await;
+    kill(worker, Signal::SIGKILL).unwrap();
+
+    let task =
+        platform.ended(id, Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{stage:?}: {e:#}"));
+    let why = format!("{stage:?}: {task:#?}\n{}", platform.log());
+    assert_eq!((task.status.as_str(), code(&task)), ("FAILED", "SESSION_ENDED_WITHOUT_RESULT"), "{why}");
+    let classification = task.error_classification.as_ref().unwrap();
+    assert!(classification.retryable && !classification.remedy.is_empty(), "{why}");
+    platform.boxes_gone(Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{stage:?}: {e:#}"));
+    let last = events(&platform, id).await.pop().unwrap();
+    assert_eq!(last.event_type, "task_failed");
+    assert_eq!(belongings(repo.path()).await, before, "{stage:?}");
+
+    let pushed = matches!(stage, Stage::Verify);
+    let mirror = in_mirror(&platform, &task.branch_name).await;
+    assert_eq!(mirror.is_some(), pushed, "{why}");
+    if pushed {
+        assert_eq!(repo.head(&task.branch_name).await.ok(), mirror, "the branch is in the repository: {why}");
+        assert_eq!(repo.git(&["show", &format!("{}:one.txt", task.branch_name)]).await.unwrap(), "one");
+    } else {
+        assert!(branches(repo.path()).await.is_empty(), "{why}");
+    }
+    platform.end(END).await.unwrap();
+}
+
+fn script(dir: &Path, stage: Stage) -> PathBuf {
+    let mut first = match stage {
+        Stage::Tool => bash("touch \"$HOME/tools\"; sleep 300"),
+        Stage::Boot | Stage::Agent | Stage::Baseline | Stage::Verify => bash("echo one > one.txt"),
+    };
+    first["delay_ms"] = json!(match stage {
+        Stage::Agent | Stage::Baseline => 120_000,
+        Stage::Boot | Stage::Tool | Stage::Verify => 0,
+    });
+    transcript(dir, "kill", &[first, say("Add a file")])
+}
+
+fn task(repo: &Path, stage: Stage) -> CreateTaskRequest {
+    let build_command = match stage {
+        Stage::Baseline => Some(SLOW_BUILD.to_owned()),
+        Stage::Verify => Some(SLOW_VERIFY.to_owned()),
+        Stage::Boot | Stage::Agent | Stage::Tool => None,
+    };
+    CreateTaskRequest { build_command, ..request(repo, "Is killed on its way") }
+}
+
+/// Waits until the box is where it is to die.
+async fn reached(platform: &Platform, id: TaskId, stage: Stage) {
+    let home = platform.state_dir().parent().unwrap().join("home");
+    let marked = |prefix: &'static str| {
+        let home = home.clone();
+        move || {
+            let names = std::fs::read_dir(&home).into_iter().flatten().flatten().map(|e| e.file_name());
+            let found = names.into_iter().any(|name| name.to_string_lossy().starts_with(prefix));
+            async move { found.then_some(()) }
+        }
+    };
+    let what = format!("{stage:?}");
+    let there = match stage {
+        Stage::Boot => Ok(()),
+        Stage::Agent => {
+            let running = platform.wait_for(id, &["RUNNING"], END).await;
+            running.map(drop)
+        }
+        Stage::Tool => poll::until(what, END, marked("tools")).await,
+        Stage::Baseline => poll::until(what, END, marked("builds-")).await,
+        Stage::Verify => poll::until(what, END, marked("verifies")).await,
+    };
+    there.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+}
+
+/// The leader of the box's session.
+async fn worker(platform: &Platform) -> Pid {
+    let leader = async || {
+        let pids = platform.leftovers().into_iter().map(|left| Pid::from_raw(left.pid));
+        pids.into_iter().find(|pid| getsid(Some(*pid)) == Ok(*pid))
+    };
+    poll::until("the worker's process", END, leader).await.unwrap()
+}
+
+/// The commit of a branch in the one mirror there is.
+async fn in_mirror(platform: &Platform, branch: &str) -> Option<String> {
+    let mirrors = std::fs::read_dir(platform.state_dir().join("mirrors")).ok()?;
+    let mirror = mirrors.flatten().next()?.path();
+    git::branch_head(&mirror, branch).await.unwrap()
+}
