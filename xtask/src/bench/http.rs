@@ -45,6 +45,11 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream), host, key: key.into() })
     }
 
+    /// Another connection to the same server, with the same key.
+    pub fn again(&self) -> Result<Client> {
+        Client::connect(&format!("http://{}", self.host), &self.key)
+    }
+
     /// One request; anything but a 2xx is an error with the server's words.
     pub fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let head = self.send(method, path, body)?;

@@ -151,12 +151,17 @@ impl Person {
         self.give(&json!({ "repo": repository, "task_description": description, "max_turns": 500 }))
     }
 
-    /// Follows a task to its end, which must be a good one.
-    pub fn finish(self, id: &str) -> Result<()> {
-        let mut last = String::new();
-        self.watch(id, |event| last = event.name)?;
-        anyhow::ensure!(last == "task_completed", "task {id} ended with {last}");
-        Ok(())
+    /// Follows a task to its end: completed, or, which is the rule where nothing was committed, without a deliverable.
+    pub fn finish(mut self, id: &str) -> Result<()> {
+        let other = self.again()?;
+        other.watch(id, |_| ())?;
+        let task = self.0.call("GET", &format!("/v1/tasks/{id}"), None)?;
+        let code = task["data"]["error_classification"]["code"].as_str().unwrap_or_default();
+        match task["data"]["status"].as_str() {
+            Some("COMPLETED") => Ok(()),
+            Some("FAILED") if code == "DELIVERABLE_LOST" => Ok(()),
+            other => bail!("task {id} ended as {other:?}: {}", task["data"]["error_message"]),
+        }
     }
 
     /// Hands over the task's events as they come.
@@ -168,6 +173,21 @@ impl Person {
     pub fn events(&mut self, id: &str) -> Result<Vec<Value>> {
         let page = self.0.call("GET", &format!("/v1/tasks/{id}/events?limit=100"), None)?;
         Ok(page["data"].as_array().cloned().unwrap_or_default())
+    }
+
+    fn again(&self) -> Result<Person> {
+        Ok(Person(self.0.again()?))
+    }
+
+    /// What a task said last, for errors.
+    pub fn last_words(&mut self, id: &str) -> String {
+        match self.events(id) {
+            Ok(events) => match events.last() {
+                Some(last) => format!("task {id} last said {last}"),
+                None => format!("task {id} said nothing"),
+            },
+            Err(error) => format!("task {id} cannot be asked: {error:#}"),
+        }
     }
 
     fn give(&mut self, task: &Value) -> Result<String> {

@@ -38,7 +38,8 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
         let (began, began_at) = (Instant::now(), since_epoch());
         let id = person.submit(&repository, &format!("Say hello, number {number}."))?;
         let answered = began.elapsed();
-        let asked = model.asked.recv_timeout(TO_ASK).context("waiting for the first model request")?;
+        let asked = model.asked.recv_timeout(TO_ASK);
+        let asked = asked.with_context(|| format!("waiting for the model; {}", person.last_words(&id)))?;
         server.person()?.finish(&id)?;
         if number < WARM_UP {
             continue;

@@ -60,7 +60,8 @@ fn measure(bed: &Bed, tool: &'static str, input: &Value) -> Result<Spread> {
     let mut times = Vec::new();
     let mut last: Option<Instant> = None;
     for turn in 0..=TURNS {
-        let asked = model.asked.recv_timeout(TO_ASK).context("waiting for a model request")?;
+        let asked = model.asked.recv_timeout(TO_ASK);
+        let asked = asked.with_context(|| format!("waiting for turn {turn}; {}", person.last_words(&id)))?;
         anyhow::ensure!(asked.turn == turn, "the model was asked for turn {}, expected {turn}", asked.turn);
         if let Some(answered) = last {
             times.push(asked.at.saturating_duration_since(answered));
