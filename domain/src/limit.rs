@@ -21,6 +21,8 @@ pub const DESCRIPTION_MAX_CHARS: usize = 10_000;
 pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
 /// Characters of the slug in a branch name; *ABCA*.
 pub const SLUG_MAX_CHARS: usize = 50;
+/// Greatest issue number: the greatest integer that every JSON client reads exactly.
+pub const ISSUE_NUMBER_MAX: u64 = (1 << 53) - 1;
 /// Characters of a base branch name or a model name in a request.
 pub const NAME_MAX_CHARS: usize = 200;
 /// Characters of a build or lint command.

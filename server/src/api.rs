@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
@@ -108,6 +108,19 @@ impl FromRequestParts<App> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
         app.0.keys.user(&parts.headers).map(Caller).ok_or_else(ApiError::unauthorized)
+    }
+}
+
+/// The `{task_id}` of a path. What is no text is no task.
+#[derive(Debug, Clone)]
+pub struct TaskPath(pub String);
+
+impl FromRequestParts<App> for TaskPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<TaskPath, ApiError> {
+        let id = Path::<String>::from_request_parts(parts, app).await;
+        id.map(|Path(id)| TaskPath(id)).map_err(|_| ApiError::no_task("of that id"))
     }
 }
 

@@ -52,7 +52,12 @@ impl Keys {
         let text = |v: &axum::http::HeaderValue| v.to_str().ok().map(|s| s.trim().to_owned());
         let key = headers.get("x-api-key").and_then(text).or_else(|| {
             let value = headers.get(header::AUTHORIZATION).and_then(text)?;
-            Some(value.strip_prefix("Bearer ").map_or(value.clone(), |k| k.trim().to_owned()))
+            // The scheme's name has no case.
+            let key = match value.split_once(' ') {
+                Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => key.trim().to_owned(),
+                Some(_) | None => value,
+            };
+            Some(key)
         })?;
         let same = bool::from(key.as_bytes().ct_eq(self.owner.expose_secret().as_bytes()));
         same.then(|| UserId::new(LOCAL_OWNER))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use domain::event::Event;
 use domain::{EventId, TaskId, limit};
 use protocol::rest::*;
@@ -13,7 +13,7 @@ use store::{EventCursor, EventQuery};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::{ApiError, App, Caller, task, wire};
+use super::{ApiError, App, Caller, TaskPath, task, wire};
 
 /// Which events.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -36,11 +36,11 @@ pub struct EventsQuery {
 #[utoipa::path(get, path = "/v1/tasks/{task_id}/events", params(("task_id" = String, Path), EventsQuery),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Page<EventRecord>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody)))]
+        (status = 404, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    TaskPath(id): TaskPath,
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Json<Page<EventRecord>>, ApiError> {
     let query = query?.0;

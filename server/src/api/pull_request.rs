@@ -1,21 +1,22 @@
 //! `/v1/tasks/{id}/pull-request`: our record of it, with its diff from the mirror.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use forge::mirror::BranchWork;
 use protocol::rest::*;
 use tracing::warn;
 
-use super::{ApiError, App, Caller, task, wire};
+use super::{ApiError, App, Caller, TaskPath, task, wire};
 
 /// The pull request of a task.
 #[utoipa::path(get, path = "/v1/tasks/{task_id}/pull-request", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = Data<PullRequestDetail>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, body = Data<PullRequestDetail>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn detail(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    TaskPath(id): TaskPath,
 ) -> Result<Json<Data<PullRequestDetail>>, ApiError> {
     let task = task::owned(&app, &caller, &id).await?;
     let Some(record) = app.orchestrator().store().pull_request_get(task.id).await? else {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use domain::event::Event;
@@ -17,7 +17,7 @@ use store::{EventCursor, EventQuery};
 use tracing::warn;
 use utoipa::IntoParams;
 
-use super::{ApiError, App, Caller, event, task, wire};
+use super::{ApiError, App, Caller, TaskPath, event, task, wire};
 
 /// A watcher looks at least this often, in case another process wrote.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -38,17 +38,19 @@ pub struct StreamQuery {
     params(("task_id" = String, Path), StreamQuery, ("Last-Event-ID" = Option<String>, Header)),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = ErrorBody),
-        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+        (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody),
+        (status = 503, body = ErrorBody)))]
 pub async fn stream(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    TaskPath(id): TaskPath,
     query: Result<Query<StreamQuery>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Frame, Infallible>>>, ApiError> {
     let task = task::owned(&app, &caller, &id).await?;
-    let last = headers.get("last-event-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let after = last.or(query?.0.after).filter(|a| !a.is_empty());
+    let last = headers.get("last-event-id").map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    let given = |after: &String| !after.is_empty();
+    let after = last.filter(given).or(query?.0.after.filter(given));
     let from = match after {
         Some(after) => EventCursor::AfterId(event::known_event(&app, task.id, &after).await?),
         None => EventCursor::Start,

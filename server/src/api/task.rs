@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::transition::Refused;
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use store::{Created, TaskFilter};
 use utoipa::IntoParams;
 
-use super::{ApiError, App, Caller, validate, wire};
+use super::{ApiError, App, Caller, TaskPath, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -23,16 +23,18 @@ use super::{ApiError, App, Caller, validate, wire};
     responses(
         (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     Caller(user): Caller,
     headers: HeaderMap,
     body: Result<Json<CreateTaskRequest>, JsonRejection>,
 ) -> Result<Response, ApiError> {
-    let key = match headers.get("idempotency-key") {
-        Some(value) => Some(validate::idempotency_key(value.to_str().unwrap_or_default())?),
-        None => None,
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let key = match (keys.next(), keys.next()) {
+        (None, _) => None,
+        (Some(value), None) => Some(validate::idempotency_key(value.to_str().unwrap_or_default())?),
+        (Some(_), Some(_)) => return Err(ApiError::invalid("Idempotency-Key may be given once")),
     };
     let spec = validate::task_spec(body?.0)?;
     let submission = Submission { user, channel: "api".into(), spec, idempotency_key: key };
@@ -80,7 +82,8 @@ pub(super) fn rows(given: Option<&str>, default: u32, max: u32) -> u32 {
 /// The caller's tasks, newest first.
 #[utoipa::path(get, path = "/v1/tasks", params(ListQuery),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = Page<TaskSummary>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody)))]
+    responses((status = 200, body = Page<TaskSummary>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn list(
     State(app): State<App>,
     Caller(user): Caller,
@@ -143,11 +146,12 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
 /// One task.
 #[utoipa::path(get, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = Data<TaskDetail>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+    responses((status = 200, body = Data<TaskDetail>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
+        (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn detail(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    TaskPath(id): TaskPath,
 ) -> Result<Json<Data<TaskDetail>>, ApiError> {
     let task = owned(&app, &caller, &id).await?;
     Ok(Json(Data { data: full(&app, &task).await? }))
@@ -157,11 +161,11 @@ pub async fn detail(
 #[utoipa::path(delete, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Data<CancelledTask>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody)))]
+        (status = 409, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn cancel(
     State(app): State<App>,
     caller: Caller,
-    Path(id): Path<String>,
+    TaskPath(id): TaskPath,
 ) -> Result<Json<Data<CancelledTask>>, ApiError> {
     let task = owned(&app, &caller, &id).await?;
     let command = Command::Cancel { by: caller.0.to_string() };

@@ -38,8 +38,9 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
     if description.contains('\0') {
         return Err(ApiError::invalid("task_description contains a NUL character"));
     }
-    if request.issue_number == Some(0) {
-        return Err(ApiError::invalid("issue_number must be 1 or more"));
+    if request.issue_number.is_some_and(|n| !(1..=limit::ISSUE_NUMBER_MAX).contains(&n)) {
+        let max = limit::ISSUE_NUMBER_MAX;
+        return Err(ApiError::invalid(format!("issue_number must be 1 to {max}")));
     }
     Ok(TaskSpec {
         repo,

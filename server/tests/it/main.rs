@@ -1,0 +1,15 @@
+//! The people's API from outside: one file for each endpoint, against the contract shared with ABCA, and what holds for
+//! all of them. Tests named `defect_N` show that a defect of ABCA is not ours.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod cancel;
+mod create;
+mod detail;
+mod envelope;
+mod events;
+mod list;
+mod pull_request;
+mod stream;
+mod support;
+mod system;

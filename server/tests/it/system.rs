@@ -1,0 +1,81 @@
+//! Health, readiness, metrics, and the API's own description.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::Value;
+
+use crate::support::*;
+
+fn open(path: &str) -> Request<Body> {
+    Request::get(path).body(Body::empty()).unwrap()
+}
+
+#[tokio::test]
+async fn what_holds_nothing_of_a_task_needs_no_key() {
+    let world = World::new();
+    for path in ["/v1/health", "/v1/ready"] {
+        let data = world.send(open(path)).await.data(200);
+        assert_eq!(data["status"], "ok", "{path}");
+        assert_eq!(data["version"], env!("CARGO_PKG_VERSION"));
+    }
+    assert_eq!(world.send(open("/v1/ready")).await.data(200)["checks"]["store"], "ok");
+    let metrics = world.send(open("/metrics")).await;
+    assert_eq!(metrics.status, 200);
+    assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain"));
+}
+
+/// After a change of the API: `BGAGENT_REGENERATE_GUIDE=1 cargo test -p server openapi`.
+#[test]
+fn the_checked_in_openapi_document_is_current() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/openapi.json");
+    let made = server::api::openapi() + "\n";
+    #[expect(clippy::disallowed_methods, reason = "how a person asks for the file to be written anew")]
+    if std::env::var_os("BGAGENT_REGENERATE_GUIDE").is_some() {
+        std::fs::write(&path, made).unwrap();
+        return;
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        kept == made,
+        "docs/openapi.json is old; BGAGENT_REGENERATE_GUIDE=1 cargo test -p server openapi"
+    );
+}
+
+#[tokio::test]
+async fn the_openapi_document_is_served_and_describes_every_route() {
+    let world = World::new();
+    let document = world.send(open("/v1/openapi.json")).await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let operations: BTreeSet<String> = paths
+        .iter()
+        .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |m| format!("{m} {path}")))
+        .collect();
+    assert_eq!(
+        operations.iter().map(String::as_str).collect::<Vec<_>>(),
+        [
+            "delete /v1/tasks/{task_id}",
+            "get /v1/health",
+            "get /v1/ready",
+            "get /v1/tasks",
+            "get /v1/tasks/{task_id}",
+            "get /v1/tasks/{task_id}/events",
+            "get /v1/tasks/{task_id}/pull-request",
+            "get /v1/tasks/{task_id}/stream",
+            "post /v1/tasks",
+        ]
+    );
+    for (path, item) in paths {
+        for (method, operation) in item.as_object().unwrap() {
+            let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
+            let store = !path.ends_with("health");
+            assert_eq!(statuses.iter().any(|s| *s == "503"), store, "{method} {path}: {statuses:?}");
+            let keyed = path.contains("tasks");
+            assert_eq!(statuses.iter().any(|s| *s == "401"), keyed, "{method} {path}: {statuses:?}");
+        }
+    }
+    let request = &document["components"]["schemas"]["CreateTaskRequest"];
+    assert_eq!(request["additionalProperties"], Value::Bool(false), "{request}");
+}
