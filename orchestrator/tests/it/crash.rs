@@ -9,7 +9,7 @@ use store::memory::MemoryDriver;
 use crate::gate::Faults;
 use crate::invariant::events;
 use crate::support::{Ground, policy};
-use crate::world::World;
+use crate::world::{Manners, World};
 
 fn world(ground: &Ground) -> World<'_> {
     let mut world = World::new(ground, Arc::new(MemoryDriver::default()));
@@ -134,6 +134,28 @@ async fn cancelled_at_every_step_it_is_cancelled_or_was_done_and_nothing_is_left
         }
     }
     assert!(cancelled > 20 && completed > 0, "{cancelled} cancelled, {completed} completed");
+}
+
+/// The box is told to stop before it was there: it comes to be after the stop was done, and its starter dies.
+#[tokio::test]
+async fn a_box_that_is_started_after_its_stop_is_found() {
+    let ground = Ground::new().await;
+    let (_, steps, _) = undisturbed(&ground).await;
+    for n in 0..steps {
+        for later in [1, 2, 3, 4] {
+            let mut world = world(&ground);
+            world.manners = Manners::Deaf;
+            world.settle(Some(n)).await;
+            let Some(task) = world.asked[0].task else { continue };
+            world.cancel_now(task).await;
+            world.duties_now().await;
+            world.settle(Some(world.steps + later)).await;
+            world.crash();
+            world.settle(None).await;
+            let (told, end) = ended(&mut world).await;
+            assert!(matches!(end, Status::Cancelled | Status::Completed), "step {n}: {end} after {told:?}");
+        }
+    }
 }
 
 #[tokio::test]

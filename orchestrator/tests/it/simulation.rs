@@ -21,7 +21,7 @@ use testkit::{Rng, forge as code_host};
 use crate::gate::Faults;
 use crate::invariant::Boxes;
 use crate::support::Ground;
-use crate::world::World;
+use crate::world::{Manners, World};
 
 /// Things that happen in one life, before it may come to rest.
 const HAPPENINGS: usize = 400;
@@ -52,6 +52,9 @@ async fn live(seed: u64, ground: &Ground, driver: Arc<dyn Driver>) -> Vec<Status
     }
     if seed.is_multiple_of(2) {
         world.gated.set_faults(Faults::Percent(3, Rng::new(seed ^ 0xfa)));
+    }
+    if seed % 4 < 2 {
+        world.manners = Manners::Deaf;
     }
     let mut draw = Rng::new(seed ^ 0xb0);
     world.next_box = Box::new(move || {

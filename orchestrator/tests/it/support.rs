@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use domain::report::{AgentStatus, GateResult, Report};
 use domain::task::Workflow;
 use domain::{Failure, MicroUsd, RepoRef, TaskSpec};
+use forge::Remote;
+use forge::mirror::Mirrors;
 use orchestrator::model::{ModelCatalog, ModelChoice};
 use orchestrator::{Clock, Policy};
 use tempfile::TempDir;
@@ -46,7 +48,11 @@ impl Ground {
         source.branch("donor").await.unwrap();
         let donor = source.commit("the work", &[("README.md", "two\n")]).await.unwrap();
         source.checkout("main").await.unwrap();
-        Ground { source, donor, mirrors: tempfile::tempdir().unwrap() }
+        let mirrors = tempfile::tempdir().unwrap();
+        // The first fetch is told on the task: do it here, so that every task goes the same way.
+        let remote = Remote { url: source.path().display().to_string(), basic_auth: None };
+        Mirrors::new(mirrors.path().to_owned()).refresh(&repo(), &remote).await.unwrap();
+        Ground { source, donor, mirrors }
     }
 
     pub fn mirrors(&self) -> PathBuf {

@@ -84,8 +84,18 @@ pub struct World<'g> {
     /// What a new box will do.
     pub next_box: Box<dyn FnMut() -> (AgentStatus, bool)>,
     pub trace: Vec<String>,
+    pub manners: Manners,
     /// A box was told to ask again later.
     put_off: bool,
+}
+
+/// What a box does that is told that nobody wants it any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manners {
+    /// It ends by itself.
+    Polite,
+    /// It lives on: the control plane must end it.
+    Deaf,
 }
 
 impl<'g> World<'g> {
@@ -112,6 +122,7 @@ impl<'g> World<'g> {
             steps: 0,
             next_box: Box::new(|| (AgentStatus::Success, true)),
             trace: Vec::new(),
+            manners: Manners::Polite,
             put_off: false,
         }
     }
@@ -243,6 +254,15 @@ impl<'g> World<'g> {
         });
     }
 
+    /// What is due to be stopped is stopped between two steps of whatever is in flight.
+    pub async fn duties_now(&mut self) {
+        let others = self.jobs.len();
+        self.duties().await;
+        while self.jobs.len() > others {
+            self.step(others).await;
+        }
+    }
+
     /// A person cancels between two steps of whatever is in flight.
     pub async fn cancel_now(&mut self, task: TaskId) {
         self.person(task, Command::Cancel { by: "ann".into() });
@@ -362,9 +382,12 @@ impl<'g> World<'g> {
         played.busy = false;
         match answer {
             Ok(Heard::Yes(())) if played.stage != Stage::Hung => played.stage = then,
-            Ok(Heard::Superseded) if played.stage != Stage::Hung => self.die(id, 0),
+            Ok(Heard::Superseded) => match self.manners {
+                Manners::Polite => self.die(id, 0),
+                Manners::Deaf => played.stage = Stage::Hung,
+            },
             Ok(Heard::TooEarly) | Err(_) => self.put_off = true,
-            Ok(Heard::Yes(()) | Heard::Superseded) => (),
+            Ok(Heard::Yes(())) => (),
         }
     }
 
@@ -407,7 +430,13 @@ impl<'g> World<'g> {
             let wait = due.map_or(0, |at| at.as_millisecond() - self.clock.now().as_millisecond());
             self.advance(Duration::from_millis(u64::try_from(wait).unwrap_or(0).max(1_000))).await;
         }
-        panic!("it does not come to rest");
+        let last = self.trace.len().saturating_sub(12);
+        panic!(
+            "it does not come to rest: {:?}; {:?}; {:?}",
+            self.backend.sessions(),
+            self.truth.obligation_list().await,
+            &self.trace[last..]
+        );
     }
 }
 
