@@ -6,6 +6,8 @@ mod background;
 mod crash;
 mod person;
 mod projects;
+mod providers;
+mod upstream;
 mod usage;
 mod whole;
 mod worker_kill;
