@@ -336,7 +336,6 @@ mod tests {
                 json!({ "title": "Exceeded max turns", "error_message": "MAX_TURNS: 100", "remedy": "Give it more turns." }),
             ),
             ("task_cancelled", json!({ "cancelled_by": "local-owner", "from": "RUNNING" })),
-            ("session_stopped", json!({ "attempt": 1 })),
             ("a_kind_of_tomorrow", json!({ "x": "\u{202e}" })),
         ];
         let lines: Vec<_> = record
