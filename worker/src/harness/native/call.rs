@@ -61,8 +61,8 @@ pub enum CallError {
 enum Trouble {
     /// Nobody is there: wait.
     Away(String),
-    /// It broke on the way: try again, but not for ever.
-    Flaky(String),
+    /// It broke on the way: try again, but not for ever. The code is for when that did not help.
+    Flaky(FailureCode, String),
     /// No use in trying again.
     Final(CallError),
 }
@@ -92,12 +92,12 @@ impl Run<'_> {
             let why = match self.attempt(body.clone(), purpose).await {
                 Ok(reply) => return Ok(reply),
                 Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Flaky(why)) => {
+                Err(Trouble::Flaky(code, why)) => {
                     flaky += 1;
                     away_since = None;
                     if flaky >= FLAKY_TRIES {
-                        let detail = format!("the model's reply broke off {flaky} times: {why}");
-                        return Err(CallError::Failed(Failure::new(FailureCode::AgentStreamEnded, detail)));
+                        let detail = format!("the model gave no whole reply in {flaky} tries: {why}");
+                        return Err(CallError::Failed(Failure::new(code, detail)));
                     }
                     why
                 }
@@ -155,10 +155,10 @@ impl Run<'_> {
         let mut events = SseStream::from_bytes_stream(response.bytes_stream());
         loop {
             let next = timeout(self.native.idle, events.next()).await;
-            let next = next.map_err(|_| Trouble::Flaky("the stream fell silent".into()))?;
+            let next = next.map_err(|_| cut("the stream fell silent"))?;
             let event = match next {
-                None => return Err(Trouble::Flaky("the stream ended early".into())),
-                Some(Err(error)) => return Err(Trouble::Flaky(chain(&error))),
+                None => return Err(cut("the stream ended early")),
+                Some(Err(error)) => return Err(cut(chain(&error))),
                 Some(Ok(event)) => event,
             };
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
@@ -168,7 +168,7 @@ impl Run<'_> {
                 return Err(failed(FailureCode::AgentCommunicationFailed, detail));
             }
             let data: Value = serde_json::from_str(&data)
-                .map_err(|error| Trouble::Flaky(format!("an event of the stream is not JSON: {error}")))?;
+                .map_err(|error| cut(format!("an event of the stream is not JSON: {error}")))?;
             match assembly.take(&data) {
                 Step::More => (),
                 Step::Done => return Ok(assembly.finish()),
@@ -197,7 +197,7 @@ async fn refused(status: StatusCode, response: reqwest::Response) -> Trouble {
         408 | 425 | 429 => Trouble::Away(detail),
         413 => Trouble::Final(CallError::TooLong(detail)),
         400 if too_long(&message) => Trouble::Final(CallError::TooLong(detail)),
-        500 => Trouble::Flaky(detail),
+        500 => Trouble::Flaky(FailureCode::ModelUnreachable, detail),
         501..=599 => Trouble::Away(detail),
         _ => failed(FailureCode::ModelRequestRejected, detail),
     }
@@ -217,7 +217,7 @@ fn named(code: Option<&str>, message: &str) -> Option<Trouble> {
     } else if code == FailureCode::ModelRequestRejected && too_long(message) {
         Trouble::Final(CallError::TooLong(message.to_owned()))
     } else if code == FailureCode::ModelUnreachable || code == FailureCode::AgentStreamEnded {
-        Trouble::Flaky(message.to_owned())
+        Trouble::Flaky(code, message.to_owned())
     } else {
         failed(code, message)
     })
@@ -231,8 +231,13 @@ fn streamed(kind: &str, message: &str) -> Trouble {
         "invalid_request_error" => failed(FailureCode::ModelRequestRejected, detail),
         "authentication_error" | "permission_error" => failed(FailureCode::ModelAuthFailed, detail),
         "not_found_error" => failed(FailureCode::ModelUnknown, detail),
-        _ => Trouble::Flaky(detail),
+        _ => Trouble::Flaky(FailureCode::ModelUnreachable, detail),
     }
+}
+
+/// A reply that broke off.
+fn cut(why: impl Into<String>) -> Trouble {
+    Trouble::Flaky(FailureCode::AgentStreamEnded, why.into())
 }
 
 fn failed(code: FailureCode, detail: impl Into<String>) -> Trouble {
