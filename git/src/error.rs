@@ -77,6 +77,8 @@ impl GitErrorKind {
             "access denied",
         ]) {
             GitErrorKind::Auth
+        } else if refused_by_http(&text) {
+            GitErrorKind::Rejected
         } else if has(&[
             "could not resolve",
             "failed to connect",
@@ -140,6 +142,15 @@ impl GitErrorKind {
             | GitErrorKind::Other => false,
         }
     }
+}
+
+/// Whether the other side answered with a 4xx that stays: git words these as "RPC failed; HTTP 413 ...", like a broken
+/// connection. 401 and 403 are about the credential, 404 about the repository, 408 and 429 pass.
+fn refused_by_http(text: &str) -> bool {
+    text.split("http ")
+        .skip(1)
+        .filter_map(|rest| rest.get(..3))
+        .any(|code| matches!(code, "400" | "405" | "409" | "410" | "411" | "413" | "414" | "415" | "422"))
 }
 
 impl GitError {
@@ -248,6 +259,8 @@ mod tests {
                 GitErrorKind::NotARepository,
             ),
             (" ! [rejected]        main -> main (non-fast-forward)", GitErrorKind::Rejected),
+            ("error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413", GitErrorKind::Rejected),
+            ("error: RPC failed; HTTP 429 curl 22 The requested URL returned error: 429", GitErrorKind::Network),
             (" ! [remote rejected] main -> main (protected branch hook declined)", GitErrorKind::Rejected),
             ("error: unable to write file x: No space left on device", GitErrorKind::DiskFull),
             (

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use domain::report::Report;
-use domain::state::Hydration;
+use domain::state::{Hydration, QueueReason};
 use domain::transition::after;
 use domain::{Command, Failure, FailureCode, State, Task, limit};
 use jiff::Timestamp;
@@ -62,18 +62,27 @@ pub fn next_step(
                 Step::Wait(*until)
             }
         }
-        State::Queued { since, not_before, .. } => {
-            let backstop = after(task.queued_at.unwrap_or(*since), policy.queue_backstop);
+        State::Queued { since, why, not_before } => {
             if let Some(at) = not_before
                 && *at > now
             {
                 return Step::Wait(*at);
             }
-            if backstop <= now {
-                let waited = policy.queue_backstop.as_secs();
-                return fail(FailureCode::QueueTimeout, format!("no slot became free within {waited} s"));
+            match why {
+                QueueReason::ConcurrencyLimit => {
+                    if after(task.queued_at.unwrap_or(*since), policy.queue_backstop) <= now {
+                        let waited = policy.queue_backstop.as_secs();
+                        return fail(
+                            FailureCode::QueueTimeout,
+                            format!("no slot became free within {waited} s"),
+                        );
+                    }
+                    Step::PickUp
+                }
+                // Only a person's `resume` ends this.
+                QueueReason::Paused => Step::Wait(after(now, policy.queue_backstop)),
+                QueueReason::ProviderLimit => Step::PickUp,
             }
-            Step::PickUp
         }
         State::Submitted { .. } => Step::Admit,
         State::Hydrating { since, phase } => match phase {

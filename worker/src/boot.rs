@@ -114,7 +114,7 @@ async fn attend(claim: Arc<Claim>) -> u8 {
 }
 
 async fn report_crash(gateway: &Gateway, what: &str) {
-    let report = pipeline::report_of(Failure::new(FailureCode::WorkerCrashed, what));
+    let report = domain::report::Report::lost(Failure::new(FailureCode::WorkerCrashed, what));
     if let Err(error) = gateway.result(&report, Patience::within(CRASH_REPORT)).await {
         tracing::error!(%error, "the crash could not be reported");
     }

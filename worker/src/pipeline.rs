@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::event::preview;
-use domain::report::{AgentStatus, GateResult, Report};
+use domain::report::{GateResult, Report};
 use domain::{Failure, FailureCode, limit};
 use protocol::box_api::{AttachRequest, BoxErrorCode, WorkSpec};
 use serde_json::json;
@@ -46,23 +46,6 @@ pub enum Ended {
     Undelivered(String),
 }
 
-/// A report of a failure before there was any work.
-pub fn report_of(failure: Failure) -> Report {
-    Report {
-        agent: AgentStatus::Unknown,
-        build: GateResult::Inert,
-        lint: GateResult::Inert,
-        turns_attempted: 0,
-        turns_completed: 0,
-        head_sha: None,
-        commits: 0,
-        pr_title: String::new(),
-        pr_body: String::new(),
-        answer: String::new(),
-        failure: Some(failure),
-    }
-}
-
 /// Runs everything. `attached` gets the gateway as soon as it may be reported to.
 pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> Ended {
     let spool = match Spool::open(&claim.dir) {
@@ -93,7 +76,7 @@ pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>
     let pipeline = Pipeline { dir: claim.dir.clone(), repo_dir, gateway, spec, spool, stop, runner };
     let done = match made {
         Ok(()) => pipeline.work().await,
-        Err(failure) => Ok(report_of(failure)),
+        Err(failure) => Ok(Report::lost(failure)),
     };
     match done {
         Ok(report) => pipeline.hand_over(report).await,
@@ -156,7 +139,7 @@ impl Pipeline {
                 Ok(forwarder) => Some(forwarder),
                 Err(error) => {
                     let why = format!("listening on the loopback interface for git: {error}");
-                    return Ok(report_of(Failure::new(FailureCode::RepoSetupFailed, why)));
+                    return Ok(Report::lost(Failure::new(FailureCode::RepoSetupFailed, why)));
                 }
             },
             Address::Http(_) => None,
@@ -169,7 +152,7 @@ impl Pipeline {
         let cloned = self.runner.run(Stage::Repo, repo::check_out(&self.repo_dir, &remote, &self.spec)).await;
         let checkout = match cloned {
             Ok(checkout) => checkout,
-            Err(Broken::Failed(failure)) => return Ok(report_of(failure)),
+            Err(Broken::Failed(failure)) => return Ok(Report::lost(failure)),
             Err(Broken::Stopped(reason)) => return Err(reason),
         };
         let resumed = checkout.is_resumed();
@@ -183,7 +166,7 @@ impl Pipeline {
         );
         let measuring = self.measure_base(&checkout, &commands);
         if let Some(failure) = self.say_started().await? {
-            return Ok(report_of(failure));
+            return Ok(Report::lost(failure));
         }
         let agent = match self
             .runner

@@ -25,6 +25,7 @@ queued not_before=60 now=59
 queued not_before=60 now=60
 queued not_before=90000 now=89999
 queued not_before=90000 now=90000
+queued paused=1 now=90000
 
 submitted now=0
 submitted now=999999
@@ -118,8 +119,11 @@ fn state(word: &str, times: &BTreeMap<&str, i64>) -> State {
         "uploads" => State::PendingUploads { since, until },
         "queued" => {
             let not_before = times.get("not_before").map(|s| at(*s));
-            let why =
-                if not_before.is_some() { QueueReason::ProviderLimit } else { QueueReason::ConcurrencyLimit };
+            let why = match (times.contains_key("paused"), not_before) {
+                (true, _) => QueueReason::Paused,
+                (false, Some(_)) => QueueReason::ProviderLimit,
+                (false, None) => QueueReason::ConcurrencyLimit,
+            };
             State::Queued { since, why, not_before }
         }
         "submitted" => State::Submitted { since },
