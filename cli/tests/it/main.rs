@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod background;
+mod bad_input;
 mod crash;
 mod person;
 mod projects;

@@ -122,7 +122,6 @@ async fn look_at(platform: &Platform, task: &Value, expected: &Expected) {
 }
 
 /// A platform whose boxes find the person's Rust toolchain: its home is an empty one.
-#[expect(clippy::disallowed_methods, reason = "where the toolchain of whoever runs the tests is")]
 fn platform_with_tools() -> Platform {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testkit/projects");
     let mut platform = platform(&scripts, "rust");
@@ -137,7 +136,6 @@ fn platform_with_tools() -> Platform {
 }
 
 fn project(name: &str) -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the switch of a test that needs something from outside")]
     let peers = std::env::var_os("BGAGENT_PEERS").map(PathBuf::from);
     let project = peers.map(|peers| peers.join("projects").join(name)).filter(|p| p.join(".git").exists());
     if project.is_none() {

@@ -195,7 +195,6 @@ async fn litellm(venv: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child) {
 }
 
 fn venv() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the switch of a test that needs a program from outside")]
     let peers = std::env::var_os("BGAGENT_PEERS").map(PathBuf::from);
     let venv = peers.map(|peers| peers.join("litellm")).filter(|venv| venv.join("bin/litellm").exists());
     if venv.is_none() {
