@@ -191,8 +191,11 @@ fn quoted(text: &str) -> String {
 /// The commit of a branch as it was fetched; read from its file where it has one.
 async fn tracked(dir: &Path, branch: &str) -> Result<Option<String>, Failure> {
     let name = format!("refs/remotes/origin/{branch}");
-    match std::fs::read_to_string(dir.join(".git").join(&name)) {
+    let git_dir = dir.join(".git");
+    match std::fs::read_to_string(git_dir.join(&name)) {
         Ok(sha) => Ok(Some(sha.trim().to_owned())),
+        // Where refs are files and none is packed, a branch without a file is not there: git need not be asked.
+        Err(_) if !git_dir.join("packed-refs").exists() && !git_dir.join("reftable").exists() => Ok(None),
         Err(_) => git::rev_parse(dir, &name).await.map_err(|e| setup_failure(&e)),
     }
 }
