@@ -26,6 +26,7 @@ Examples:
   cargo xtask bench                       every bench
   cargo xtask bench size memory           these two
   cargo xtask bench --profile dist size   with the profile that releases are built with
+  cargo xtask bench --binary /usr/bin/bgagent submit   what is installed
   cargo xtask bench --list                what there is";
 
 /// What to measure.
@@ -37,6 +38,9 @@ pub struct Args {
     /// The cargo profile that the binary is built with
     #[arg(long, default_value = "release")]
     profile: String,
+    /// Measure this binary and build nothing
+    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
+    binary: Option<PathBuf>,
     /// Say what there is, and measure nothing
     #[arg(long)]
     list: bool,
@@ -82,8 +86,17 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&args.names)?;
-    let bed = Bed { binary: build(&args.profile)? };
-    println!("{} cores, profile {}, {}", cores(), args.profile, revision()?);
+    let bed = match &args.binary {
+        Some(file) => {
+            Bed { binary: file.canonicalize().with_context(|| format!("finding {}", file.display()))? }
+        }
+        None => Bed { binary: build(&args.profile)? },
+    };
+    let what = match &args.binary {
+        Some(file) => file.display().to_string(),
+        None => format!("profile {}, {}", args.profile, revision()?),
+    };
+    println!("{} cores, load {}, {what}", cores(), load());
     for bench in chosen {
         let started = Instant::now();
         let figures = (bench.run)(&bed).with_context(|| format!("bench {}", bench.name))?;
@@ -117,6 +130,12 @@ fn build(profile: &str) -> Result<PathBuf> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How busy the machine was in the last minute: figures of a shared machine are read with it.
+fn load() -> String {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().filter(|first| !first.is_empty()).unwrap_or("unknown").to_owned()
 }
 
 /// What was measured: the commit, and whether the tree has changes on top of it.

@@ -1,4 +1,6 @@
 //! Whole tasks per second: accepted, dispatched, a worker each, cloned, one model turn of text, reported, ended.
+//!
+//! Beside the task that does nothing stands one that writes a file: committed, pushed, and given a pull request.
 
 use std::{
     fs,
@@ -17,19 +19,24 @@ use super::{Bed, Bench, Figure, process, server::Server, spread::Spread};
 pub const BENCH: Bench =
     Bench { name: "lifecycle", about: "whole tasks with a no-op transcript, by tasks in flight", run };
 
-/// Tasks in flight, and how many are run so.
-const ROUNDS: [(usize, usize); 3] = [(1, 30), (8, 120), (32, 200)];
+/// The transcript, tasks in flight, and how many are run so.
+const ROUNDS: [(&str, usize, usize); 4] =
+    [("no-op", 1, 30), ("no-op", 8, 120), ("no-op", 32, 200), ("change", 8, 60)];
 const COMMAND: &str = "cargo xtask bench lifecycle";
 
 fn run(bed: &Bed) -> Result<Vec<Figure>> {
     let folder = tempfile::tempdir().context("making a folder for the transcript")?;
-    let transcript = folder.path().join("no-op.json");
-    let turns =
-        json!({ "version": 1, "turns": [{ "content": [{ "type": "text", "text": "Nothing to do." }] }] });
-    fs::write(&transcript, turns.to_string()).context("writing the transcript")?;
+    let done = json!({ "content": [{ "type": "text", "text": "Nothing is left to do." }] });
+    let write =
+        json!({ "type": "tool_use", "name": "Write", "input": { "file_path": "new.txt", "content": "new" } });
+    for (name, turns) in [("no-op", json!([done])), ("change", json!([{ "content": [write] }, done]))] {
+        let transcript = json!({ "version": 1, "turns": turns });
+        let file = folder.path().join(format!("{name}.json"));
+        fs::write(file, transcript.to_string()).context("writing a transcript")?;
+    }
     let mut settings: Vec<(String, String)> = [
         ("BGAGENT__MODEL__PROVIDERS__BENCH__KIND", "script"),
-        ("BGAGENT__MODEL__PROVIDERS__BENCH__PATH", &transcript.to_string_lossy()),
+        ("BGAGENT__MODEL__PROVIDERS__BENCH__PATH", &folder.path().to_string_lossy()),
         ("BGAGENT__MODEL__DEFAULT", "bench/no-op"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -39,25 +46,31 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
     }
     let server = Server::start(bed, &settings)?;
     let repository = server.repository()?;
-    one(&server, &repository, 0)?;
+    one(&server, &repository, "no-op", 0)?;
     let mut figures = Vec::new();
-    for (in_flight, tasks) in ROUNDS {
+    for (transcript, in_flight, tasks) in ROUNDS {
         let (began, cpu) = (Instant::now(), process::cpu_seconds(server.pid())?);
-        let times = many(&server, &repository, in_flight, tasks)?;
+        let times = many(&server, &repository, transcript, in_flight, tasks)?;
         let wall = began.elapsed().as_secs_f64();
         let cpu = process::cpu_seconds(server.pid())? - cpu;
         let mut figure = |what: &str, value, unit| {
-            let what = format!("{in_flight} in flight: {what}");
+            let what = format!("{transcript}, {in_flight} in flight: {what}");
             figures.push(Figure { what, value, unit, command: COMMAND.into() });
         };
         figure("tasks per second", tasks as f64 / wall, "1/s");
         figure("submit to end, p50", times.at(0.5), "ms");
-        figure("CPU per task, server, worker, git", cpu / tasks as f64 * 1e3, "ms");
+        figure("CPU per task", cpu / tasks as f64 * 1e3, "ms");
     }
     Ok(figures)
 }
 
-fn many(server: &Server, repository: &Path, in_flight: usize, tasks: usize) -> Result<Spread> {
+fn many(
+    server: &Server,
+    repository: &Path,
+    transcript: &str,
+    in_flight: usize,
+    tasks: usize,
+) -> Result<Spread> {
     let next = AtomicUsize::new(0);
     let work = || {
         let mut times = Vec::new();
@@ -67,7 +80,7 @@ fn many(server: &Server, repository: &Path, in_flight: usize, tasks: usize) -> R
                 return Ok(times);
             }
             let began = Instant::now();
-            one(server, repository, number)?;
+            one(server, repository, transcript, number)?;
             times.push(began.elapsed());
         }
     };
@@ -78,8 +91,12 @@ fn many(server: &Server, repository: &Path, in_flight: usize, tasks: usize) -> R
     Ok(Spread::of(all?.concat()))
 }
 
-fn one(server: &Server, repository: &Path, number: usize) -> Result<()> {
+fn one(server: &Server, repository: &Path, transcript: &str, number: usize) -> Result<()> {
     let mut person = server.person()?;
-    let id = person.submit(repository, &format!("Do nothing, number {number}."))?;
+    let task = json!({
+        "repo": repository, "task_description": format!("Play {transcript}, number {number}."),
+        "model": format!("bench/{transcript}"),
+    });
+    let id = person.give(&task)?;
     person.finish(&id)
 }

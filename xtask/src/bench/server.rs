@@ -141,14 +141,9 @@ impl Drop for Server {
 }
 
 impl Person {
-    /// Gives a task and returns its id.
+    /// Gives a task of a repository and a description, and returns its id.
     pub fn submit(&mut self, repository: &Path, description: &str) -> Result<String> {
         self.give(&json!({ "repo": repository, "task_description": description }))
-    }
-
-    /// Gives a task that may take as many turns as any.
-    pub fn submit_long(&mut self, repository: &Path, description: &str) -> Result<String> {
-        self.give(&json!({ "repo": repository, "task_description": description, "max_turns": 500 }))
     }
 
     /// Follows a task to its end: completed, or, which is the rule where nothing was committed, without a deliverable.
@@ -190,7 +185,8 @@ impl Person {
         }
     }
 
-    fn give(&mut self, task: &Value) -> Result<String> {
+    /// Gives a task as it is written, and returns its id.
+    pub fn give(&mut self, task: &Value) -> Result<String> {
         let answer = self.0.call("POST", "/v1/tasks", Some(task))?;
         let id = answer["data"]["task_id"].as_str().context("a task without an id")?;
         Ok(id.to_owned())

@@ -33,7 +33,7 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
     let repository = server.repository()?;
     let mut person = server.person()?;
     let (mut whole, mut accepted) = (Vec::new(), Vec::new());
-    let mut steps = BTreeMap::<(usize, String), Vec<Duration>>::new();
+    let mut steps = BTreeMap::<String, Vec<Duration>>::new();
     for number in 0..WARM_UP + TASKS {
         let (began, began_at) = (Instant::now(), since_epoch());
         let id = person.submit(&repository, &format!("Say hello, number {number}."))?;
@@ -47,19 +47,15 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
         let took = asked.at - began;
         whole.push(took);
         accepted.push(answered);
-        let mut last = began_at;
-        for (order, event) in person.events(&id)?.into_iter().enumerate() {
+        for event in person.events(&id)? {
             let at =
                 milliseconds(event["event_id"].as_str().unwrap_or_default()).context("an odd event id")?;
-            // Events of the box are stamped when they arrive; those behind the first request are another matter.
-            if at > began_at + took || name(&event).starts_with("agent_turn") {
+            // Events of the box are stamped when they arrive; from the first answer on it is another matter.
+            if at > began_at + took || event["event_type"] == "agent_cost_update" {
                 break;
             }
-            steps.entry((order, name(&event))).or_default().push(at.saturating_sub(last));
-            last = last.max(at);
+            steps.entry(name(&event)).or_default().push(at.saturating_sub(began_at));
         }
-        let rest = (began_at + took).saturating_sub(last);
-        steps.entry((usize::MAX, "the model's request".into())).or_default().push(rest);
     }
     let ms = |what: String, value: f64| Figure { what, value, unit: "ms", command: COMMAND.into() };
     let (whole, accepted) = (Spread::of(whole), Spread::of(accepted));
@@ -69,15 +65,14 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
         ms("submit to the API's answer, p50".into(), accepted.at(0.5)),
         ms("submit to the API's answer, p99".into(), accepted.at(0.99)),
     ];
-    for ((_, name), times) in steps {
-        // Some orders are rare: two steps that run beside each other.
-        if times.len() * 4 >= TASKS {
-            figures.push(ms(format!("  step to {name} (n={}), mean", times.len()), Spread::of(times).mean()));
-        }
-    }
+    let mut steps: Vec<_> =
+        steps.into_iter().map(|(name, times)| (name, Spread::of(times).at(0.5))).collect();
+    steps.sort_by(|a, b| a.1.total_cmp(&b.1));
+    figures.extend(steps.into_iter().map(|(name, at)| ms(format!("  of that, until {name}, p50"), at)));
     Ok(figures)
 }
 
+/// Its kind, or the milestone's name.
 fn name(event: &Value) -> String {
     let milestone = event["metadata"]["milestone"].as_str();
     milestone.or(event["event_type"].as_str()).unwrap_or_default().to_owned()

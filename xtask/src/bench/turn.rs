@@ -56,7 +56,8 @@ fn measure(bed: &Bed, tool: &'static str, input: &Value) -> Result<Spread> {
     let server = Server::start(bed, &model.settings())?;
     let repository = server.repository()?;
     let mut person = server.person()?;
-    let id = person.submit_long(&repository, "Take many turns.")?;
+    let id = person
+        .give(&json!({ "repo": repository, "task_description": "Take many turns.", "max_turns": 500 }))?;
     let mut times = Vec::new();
     let mut last: Option<Instant> = None;
     for turn in 0..=TURNS {
