@@ -30,6 +30,33 @@ impl Refusal {
         Refusal { code, message: message.into() }
     }
 
+    /// The HTTP status it goes with.
+    pub fn status(&self) -> StatusCode {
+        match self.code {
+            BoxErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            BoxErrorCode::SessionSuperseded => StatusCode::CONFLICT,
+            BoxErrorCode::TooEarly => StatusCode::TOO_EARLY,
+            BoxErrorCode::BadRequest => StatusCode::BAD_REQUEST,
+            BoxErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BoxErrorCode::EventLimit => StatusCode::TOO_MANY_REQUESTS,
+            BoxErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// The sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What axum could not read of a request.
+    pub fn unread(status: StatusCode, why: &str) -> Refusal {
+        let code = match status {
+            StatusCode::PAYLOAD_TOO_LARGE => BoxErrorCode::TooLarge,
+            _ => BoxErrorCode::BadRequest,
+        };
+        Refusal::new(code, domain::event::preview(why, 500))
+    }
+
     /// The attempt is over.
     pub fn superseded() -> Refusal {
         Refusal::new(BoxErrorCode::SessionSuperseded, "this attempt is over; the box must stop")
@@ -45,16 +72,7 @@ impl From<StoreError> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = match self.code {
-            BoxErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
-            BoxErrorCode::SessionSuperseded => StatusCode::CONFLICT,
-            BoxErrorCode::TooEarly => StatusCode::TOO_EARLY,
-            BoxErrorCode::BadRequest => StatusCode::BAD_REQUEST,
-            BoxErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            BoxErrorCode::EventLimit => StatusCode::TOO_MANY_REQUESTS,
-            BoxErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        (status, Json(BoxError { code: self.code, message: self.message })).into_response()
+        (self.status(), Json(BoxError { code: self.code, message: self.message })).into_response()
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -15,6 +16,7 @@ use orchestrator::token::BoxIdentity;
 use protocol::box_api::*;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use store::{Appended, EventAppend};
 
 use crate::Gateway;
@@ -37,6 +39,18 @@ pub fn routes() -> Router<Gateway> {
         .route("/box/v1/artifacts/{name}", put(artifact).layer(DefaultBodyLimit::max(ARTIFACT_MAX_BYTES)))
 }
 
+/// A JSON body; what is none is told in the shape of this API.
+struct Sent<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Sent<T>, Refusal> {
+        let read = Json::<T>::from_request(request, state).await;
+        read.map(|Json(body)| Sent(body)).map_err(|e| Refusal::unread(e.status(), &e.body_text()))
+    }
+}
+
 fn heard<T>(heard: Heard<T>) -> Result<T, Refusal> {
     match heard {
         Heard::Yes(value) => Ok(value),
@@ -51,7 +65,7 @@ fn heard<T>(heard: Heard<T>) -> Result<T, Refusal> {
 async fn attach(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
-    Json(request): Json<AttachRequest>,
+    Sent(request): Sent<AttachRequest>,
 ) -> Result<Json<AttachResponse>, Refusal> {
     let orchestrator = gateway.orchestrator();
     let parts = orchestrator.parts();
@@ -114,7 +128,7 @@ async fn started(State(gateway): State<Gateway>, Caller(me): Caller) -> Result<S
 async fn events(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
-    Json(batch): Json<EventBatch>,
+    Sent(batch): Sent<EventBatch>,
 ) -> Result<Json<EventsAccepted>, Refusal> {
     if batch.events.len() > limit::EVENT_BATCH_MAX {
         let message =
@@ -124,7 +138,7 @@ async fn events(
     let mut accepted = EventsAccepted::default();
     let mut good = Vec::with_capacity(batch.events.len());
     for event in batch.events {
-        let key = event.key.clone();
+        let key = domain::event::preview(&event.key, 64);
         match admissible(event) {
             Ok(event) => good.push(event),
             Err(reason) => accepted.refused.push(RefusedEvent { key, reason }),
@@ -151,8 +165,9 @@ async fn events(
 
 /// Whether a box may append this, as it is.
 fn admissible(event: BoxEvent) -> Result<NewEvent, String> {
-    let kind = EventKind::from_wire(&event.event_type)
-        .ok_or_else(|| format!("there is no event type {:?}", event.event_type))?;
+    let kind = EventKind::from_wire(&event.event_type).ok_or_else(|| {
+        format!("there is no event type {:?}", domain::event::preview(&event.event_type, 64))
+    })?;
     if !kind.from_box() {
         return Err(format!("{} is not a box's to say", event.event_type));
     }
@@ -182,8 +197,9 @@ struct Wait {
 async fn directives(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
-    Query(query): Query<Wait>,
+    query: Result<Query<Wait>, QueryRejection>,
 ) -> Result<Json<Directives>, Refusal> {
+    let Query(query) = query.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
     let wait = Duration::from_secs(query.wait.unwrap_or(0)).min(DIRECTIVES_WAIT_MAX);
     let orchestrator = gateway.orchestrator();
     let deadline = tokio::time::Instant::now() + wait;
@@ -203,7 +219,7 @@ async fn directives(
 async fn heartbeat(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
-    Json(beat): Json<Heartbeat>,
+    Sent(beat): Sent<Heartbeat>,
 ) -> Result<Json<Directives>, Refusal> {
     let orchestrator = gateway.orchestrator();
     let stage = domain::event::preview(&beat.stage, 64);
@@ -215,7 +231,7 @@ async fn heartbeat(
 async fn result(
     State(gateway): State<Gateway>,
     headers: HeaderMap,
-    Json(report): Json<Report>,
+    Sent(report): Sent<Report>,
 ) -> Result<StatusCode, Refusal> {
     let orchestrator = gateway.orchestrator();
     let me =
@@ -237,9 +253,10 @@ async fn result(
 async fn artifact(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
-    Path(name): Path<String>,
-    body: Bytes,
+    name: Result<Path<String>, PathRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<StatusCode, Refusal> {
+    let Path(name) = name.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
     let plain = !name.is_empty()
         && name.len() <= 100
         && !name.starts_with('.')
@@ -250,10 +267,12 @@ async fn artifact(
             "an artifact's name has 1 to 100 letters, digits, dots, dashes",
         ));
     }
+    let body = body.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
     let dir = gateway.artifacts().join(format!("{}-{}", me.task, me.attempt));
     let write = async {
         tokio::fs::create_dir_all(&dir).await?;
-        let part = dir.join(format!("{name}.part"));
+        // No artifact's name begins with a dot.
+        let part = dir.join(format!(".{name}.part"));
         tokio::fs::write(&part, &body).await?;
         tokio::fs::rename(&part, dir.join(&name)).await
     };

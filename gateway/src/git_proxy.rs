@@ -21,12 +21,13 @@ use futures_util::StreamExt as _;
 use git::Git;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::ChildStderr;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
 use tracing::{info, warn};
 
 use crate::Gateway;
-use crate::auth::Caller;
+use crate::auth::{Caller, Refusal};
 use pkt::Commands;
 
 /// Bytes of a fetch request: only wants and haves.
@@ -51,6 +52,12 @@ struct Refused(StatusCode, String);
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         (self.0, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], self.1 + "\n").into_response()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused(refusal.status(), refusal.message().to_owned())
     }
 }
 
@@ -133,12 +140,12 @@ fn answer(service: &str, kind: &str, body: Body) -> Response {
 
 async fn advertise(
     extract::State(gateway): extract::State<Gateway>,
-    caller: Caller,
+    caller: Result<Caller, Refusal>,
     Path(repo): Path<String>,
     Query(query): Query<Service>,
     headers: HeaderMap,
 ) -> Result<Response, Refused> {
-    let task = task_with_mirror(&gateway, &caller, &repo).await?;
+    let task = task_with_mirror(&gateway, &caller?, &repo).await?;
     let service = match query.service.as_deref() {
         Some(service @ ("git-upload-pack" | "git-receive-pack")) => service,
         _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served")),
@@ -163,12 +170,12 @@ fn unavailable(failure: &git::GitError) -> Refused {
 
 async fn upload_pack(
     extract::State(gateway): extract::State<Gateway>,
-    caller: Caller,
+    caller: Result<Caller, Refusal>,
     Path(repo): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refused> {
-    let task = task_of(&gateway, &caller, &repo).await?;
+    let task = task_of(&gateway, &caller?, &repo).await?;
     let zipped = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "gzip" || v == "x-gzip");
     let request = if zipped { gunzip(&body)? } else { body.to_vec() };
     let git = serve(&gateway, &task, &headers).args(["upload-pack", "--stateless-rpc", "."]);
@@ -176,17 +183,19 @@ async fn upload_pack(
     let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
     };
+    let complaints = complaints(process.stderr.take());
     // The stream owns the process: when the box goes away, git is ended.
     let stream = async_stream::stream! {
         let feed = async move {
             let _ = stdin.write_all(&request).await;
         };
         let mut chunks = ReaderStream::with_capacity(stdout, 64 * 1024);
-        tokio::pin!(feed);
-        let mut fed = false;
+        tokio::pin!(feed, complaints);
+        let (mut fed, mut complained) = (false, false);
         loop {
             tokio::select! {
                 () = &mut feed, if !fed => fed = true,
+                () = &mut complaints, if !complained => complained = true,
                 chunk = chunks.next() => match chunk {
                     Some(chunk) => yield chunk,
                     None => break,
@@ -196,6 +205,13 @@ async fn upload_pack(
         let _ = process.wait().await;
     };
     Ok(answer("git-upload-pack", "result", Body::from_stream(stream)))
+}
+
+/// Reads what git says besides, so that it never waits to be heard; the box is told by the protocol.
+async fn complaints(stderr: Option<ChildStderr>) {
+    if let Some(mut stderr) = stderr {
+        let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+    }
 }
 
 fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refused> {
@@ -210,12 +226,12 @@ fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refused> {
 
 async fn receive_pack(
     extract::State(gateway): extract::State<Gateway>,
-    caller: Caller,
+    caller: Result<Caller, Refusal>,
     Path(repo): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refused> {
-    let task = task_of(&gateway, &caller, &repo).await?;
+    let task = task_of(&gateway, &caller?, &repo).await?;
     let mut chunks = body.into_data_stream();
     let mut head = Vec::new();
     let commands = loop {
@@ -233,13 +249,25 @@ async fn receive_pack(
     };
     if let Err(why) = allowed(&commands, &task) {
         info!(task.id = %task.id, reason = why, "a push was refused");
-        return Err(refuse(StatusCode::FORBIDDEN, why));
+        let Some(said) = pkt::refusal(&commands, &why) else {
+            return Err(refuse(StatusCode::FORBIDDEN, why));
+        };
+        // A client that is still sending would take an early answer for a broken connection.
+        let mut total = 0;
+        while let Some(Ok(chunk)) = chunks.next().await {
+            total += chunk.len() as u64;
+            if total > limit::PUSH_MAX_BYTES {
+                return Err(refuse(StatusCode::FORBIDDEN, why));
+            }
+        }
+        return Ok(answer("git-receive-pack", "result", Body::from(said)));
     }
     let git = serve(&gateway, &task, &headers).args(["receive-pack", "--stateless-rpc", "."]);
     let mut process = git.spawn().map_err(|e| unavailable(&e))?;
     let (Some(mut stdin), Some(mut stdout)) = (process.stdin.take(), process.stdout.take()) else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
     };
+    let complaints = complaints(process.stderr.take());
     let mut total = head.len() as u64;
     let feed = async {
         if stdin.write_all(&head).await.is_err() {
@@ -258,7 +286,7 @@ async fn receive_pack(
         Ok(())
     };
     let mut said = Vec::new();
-    let (fed, read) = tokio::join!(feed, stdout.read_to_end(&mut said));
+    let (fed, read, ()) = tokio::join!(feed, stdout.read_to_end(&mut said), complaints);
     if let Err(why) = fed {
         return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
     }

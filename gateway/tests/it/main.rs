@@ -2,4 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod box_api;
+mod git_proxy;
 mod model;
+mod world;
