@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::claim::{Claim, ClaimError, claim_session};
 use crate::client::{Gateway, Patience};
 use crate::pipeline::{self, Ended};
+use crate::reap;
 use crate::stop::{Reason, Stop};
 
 /// Tools end with the pipeline that is dropped; this is for their last breath.
@@ -66,6 +67,7 @@ pub fn run(args: WorkerArgs) -> ExitCode {
             1
         }
     };
+    reap::end_all();
     if let Err(error) = claim.write_exit(code) {
         tracing::warn!(error = &error as &dyn std::error::Error, "the exit code is not left behind");
     }

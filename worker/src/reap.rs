@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
@@ -16,6 +17,24 @@ pub async fn reap() {
     loop {
         tokio::time::sleep(INTERVAL).await;
         dead_before = look(&dead_before);
+    }
+}
+
+/// Ends every process that is still below this one, when the work is over: also a daemon that left the session and took
+/// its mark off, which nobody else would find. What an ended process leaves is adopted, and ended in turn.
+pub fn end_all() {
+    loop {
+        let children = children();
+        if children.is_empty() {
+            return;
+        }
+        for pid in children {
+            // One that has ended meanwhile is buried below like the others.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        if waitpid(None, None).is_err() {
+            return;
+        }
     }
 }
 

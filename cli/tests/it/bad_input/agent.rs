@@ -158,3 +158,23 @@ async fn an_agent_that_destroys_its_own_repository_fails_alone() {
     assert!(branches(repo.path()).await.is_empty());
     platform.end(END).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_agent_leaves_running_ends_with_its_task_also_without_its_mark() {
+    let leave = "left() { \"$@\" setsid sh -c 'echo $$ >> pids.txt; exec sleep 600' </dev/null >/dev/null 2>&1 & }; \
+                 left env; left env -i PATH=\"$PATH\"; sleep 600 & \
+                 until [ \"$(wc -l < pids.txt)\" = 2 ]; do sleep 0.02; done";
+    let (task, _, repo, platform) = play(turns(&[bash(leave), say("Leave daemons")]), any()).await;
+    completed(&task, &platform);
+    let pids = file(&repo, &task, "pids.txt").await;
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    let gone = async || {
+        let lives = |pid: &str| {
+            let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            command.is_ok_and(|command| command.contains("sleep"))
+        };
+        (!pids.lines().any(lives)).then_some(())
+    };
+    testkit::poll::until("the daemons to be gone", END, gone).await.unwrap();
+    platform.end(END).await.unwrap();
+}
