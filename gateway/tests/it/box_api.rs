@@ -378,6 +378,9 @@ async fn no_token_is_in_a_log_or_an_error() {
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
         .with_writer(move || writer.clone())
         .finish();
+    // With one subscriber alone, tracing asks only the thread that comes first to a log line, which may be another
+    // test's, whether anybody listens.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new().await;
     let me = world.boxed().await;
