@@ -106,36 +106,45 @@ impl ErrorCode {
 pub struct CreateTaskRequest {
     /// `OWNER/NAME`, or (*ours*, local mode) an absolute path of a git repository on the server's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required, nullable = false, min_length = 2)]
     pub repo: Option<String>,
     /// Workflow, `coding/new-task-v1` when absent and a repo is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workflow_ref: Option<String>,
     /// Issue to resolve, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 9007199254740991_u64)]
     pub issue_number: Option<u64>,
     /// What to do; at most 10,000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required, nullable = false, min_length = 1, max_length = 10_000)]
     pub task_description: Option<String>,
     /// Turn limit, 1..500; 100 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 500)]
     pub max_turns: Option<i64>,
     /// Budget in US dollars, 0.01..100; unlimited when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0.01, maximum = 100)]
     pub max_budget_usd: Option<f64>,
     /// Keep the full trajectory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<bool>,
     /// *Ours.* Model: `provider/model` or `model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub model: Option<String>,
     /// *Ours.* Branch to start from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     pub base_branch: Option<String>,
     /// *Ours.* Build and test command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2_000)]
     pub build_command: Option<String>,
     /// *Ours.* Lint command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2_000)]
     pub lint_command: Option<String>,
 }
 

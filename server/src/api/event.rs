@@ -64,9 +64,11 @@ pub async fn list(
         }
         (false, None, None) => EventCursor::Start,
     };
-    let wait = Duration::from_secs(query.wait.as_deref().map_or(Ok(0), str::parse).map_err(|_| {
-        ApiError::invalid(format!("wait must be seconds, 0 to {}", limit::LONG_POLL_MAX.as_secs()))
-    })?);
+    let wait = Duration::from_secs(
+        query.wait.as_deref().filter(|w| !w.is_empty()).map_or(Ok(0), str::parse).map_err(|_| {
+            ApiError::invalid(format!("wait must be seconds, 0 to {}", limit::LONG_POLL_MAX.as_secs()))
+        })?,
+    );
     let wait = if newest_first || task.status().is_terminal() {
         Duration::ZERO
     } else {

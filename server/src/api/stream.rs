@@ -15,7 +15,7 @@ use protocol::rest::ErrorBody;
 use serde::Deserialize;
 use store::{EventCursor, EventQuery};
 use tracing::warn;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{ApiError, App, Caller, TaskPath, event, task, wire};
 
@@ -33,11 +33,23 @@ pub struct StreamQuery {
     after: Option<String>,
 }
 
+/// The fields of one server-sent event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only describes what `frame` writes")]
+struct StreamFrame {
+    /// The event's id, to come back with as `Last-Event-ID`.
+    id: String,
+    /// Its type.
+    event: String,
+    /// The event as `/events` serves it: JSON.
+    data: String,
+}
+
 /// Events as they happen.
 #[utoipa::path(get, path = "/v1/tasks/{task_id}/stream",
     params(("task_id" = String, Path), StreamQuery, ("Last-Event-ID" = Option<String>, Header)),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 400, body = ErrorBody),
+    responses((status = 200, content_type = "text/event-stream", body = StreamFrame), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody), (status = 500, body = ErrorBody),
         (status = 503, body = ErrorBody)))]
 pub async fn stream(

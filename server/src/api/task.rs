@@ -18,7 +18,8 @@ use super::{ApiError, App, Caller, TaskPath, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
-    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 of [A-Za-z0-9_-]")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 128 of [A-Za-z0-9_-]",
+        min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")),
     security(("api_key" = []), ("bearer" = [])),
     responses(
         (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),

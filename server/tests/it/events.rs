@@ -92,6 +92,7 @@ async fn cursors_of_another_task_and_nonsense_are_told() {
         format!("desc=1&after={mine}"),
         format!("desc=true&after={mine}"),
         "wait=x".into(),
+        "wait=99999999999999999999999".into(),
         "wait=-1".into(),
         "wait=1.5".into(),
         "since=1".into(),

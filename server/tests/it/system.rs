@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use axum::body::Body;
 use axum::http::Request;
+use domain::limit;
 use serde_json::Value;
 
 use crate::support::*;
@@ -77,4 +78,24 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
     }
     let request = &document["components"]["schemas"]["CreateTaskRequest"];
     assert_eq!(request["additionalProperties"], Value::Bool(false), "{request}");
+}
+
+#[test]
+fn the_openapi_document_tells_the_bounds_that_are_enforced() {
+    let document: Value = serde_json::from_str(&server::api::openapi()).unwrap();
+    let fields = &document["components"]["schemas"]["CreateTaskRequest"]["properties"];
+    for (field, bound, value) in [
+        ("max_turns", "minimum", f64::from(limit::TURNS_MIN)),
+        ("max_turns", "maximum", f64::from(limit::TURNS_MAX)),
+        ("max_budget_usd", "minimum", limit::BUDGET_MIN_USD),
+        ("max_budget_usd", "maximum", limit::BUDGET_MAX_USD),
+        ("issue_number", "maximum", limit::ISSUE_NUMBER_MAX as f64),
+        ("task_description", "maxLength", limit::DESCRIPTION_MAX_CHARS as f64),
+        ("model", "maxLength", limit::NAME_MAX_CHARS as f64),
+        ("base_branch", "maxLength", limit::NAME_MAX_CHARS as f64),
+        ("build_command", "maxLength", limit::COMMAND_MAX_CHARS as f64),
+        ("lint_command", "maxLength", limit::COMMAND_MAX_CHARS as f64),
+    ] {
+        assert_eq!(fields[field][bound].as_f64(), Some(value), "{field} {bound}");
+    }
 }
