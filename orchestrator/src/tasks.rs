@@ -40,11 +40,11 @@ impl Tasks {
             if let Err(failure) = work.await
                 && failure.is_panic()
             {
-                error!(task.name = name, "background work panicked");
                 match on_panic {
                     OnPanic::Log => (),
                     OnPanic::Stop => stop.cancel(),
                 }
+                error!(task.name = name, "background work panicked");
             }
         });
     }

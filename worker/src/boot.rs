@@ -143,8 +143,10 @@ fn log_to_stderr() {
     let filter = wanted.unwrap_or_else(|| {
         Targets::new().with_default(LevelFilter::WARN).with_target("worker", LevelFilter::INFO)
     });
+    // A line that cannot be written (full disk) is lost; telling of it on the same stderr would panic.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false);
     // Somebody else may have set one up already: then that one is used.

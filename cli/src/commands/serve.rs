@@ -75,7 +75,11 @@ fn log_to_stderr(log: &Log) -> Result<(), Failure> {
         Failure::new(format!("log.level {:?} is no filter: {e}", log.level))
             .hint("Say error, warn, info, debug or trace, or `info,orchestrator=debug`.")
     })?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written (full disk) is lost; telling of it on the same stderr would panic.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let set = match log.format {
         LogFormat::Text => lines.with_ansi(console::colors_enabled_stderr()).try_init(),
         LogFormat::Json => lines.json().try_init(),

@@ -151,6 +151,32 @@ async fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_space()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_that_fills_the_disk_of_the_server_fails_its_task_once_there_is_space_to_write_it_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let fill = "head -c 100000000 /dev/zero > big.bin; touch \"$HOME/full\"";
+    let mut platform = platform(&transcript(dir.path(), "fill", &[bash(fill), say("Fill the disk")]), "fill")
+        .with("BGAGENT__LIMITS__LEASE_S", 1);
+    let Some(_mount) = Mount::new(&platform.state_dir(), "size=24m") else { return };
+    platform.start().await.unwrap();
+    let repo = sample().await;
+    let task = submit(&platform, &request(repo.path(), "Fill the disk")).await;
+    let full = platform.state_dir().parent().unwrap().join("home/full");
+    testkit::poll::until("the disk to be full", END, async || full.exists().then_some(())).await.unwrap();
+    let big = platform.state_dir().join(format!("sessions/{task}-1/repo/big.bin"));
+    // The worker keeps what it has to say until the server can write again.
+    let refused = async || platform.log().contains("disk is full").then_some(());
+    testkit::poll::until("the server to find the disk full", END, refused).await.unwrap();
+    std::fs::remove_file(&big).unwrap();
+    let task = platform.ended(task, END).await.unwrap_or_else(|e| panic!("{e:#}"));
+    let why = format!("{task:#?}\n{}", platform.log());
+    // Whether the commit still met a full disk is a race; what must not be is a task that hangs, or one that is lost.
+    let known = ["DISK_FULL", "DELIVERABLE_LOST"].contains(&code(&task));
+    assert!(task.status == "COMPLETED" || task.status == "FAILED" && known, "{why}");
+    platform.boxes_gone(END).await.unwrap();
+    platform.stop(END).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_folder_that_cannot_be_written_is_told() {
     let (_dir, mut platform) = fresh();
     let Some(mount) = Mount::new(&platform.state_dir(), "size=24m") else { return };
@@ -161,4 +187,19 @@ async fn a_state_folder_that_cannot_be_written_is_told() {
     mount.remount("rw");
     platform.start().await.unwrap();
     platform.stop(END).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_whose_log_cannot_be_written_works_on() {
+    let (_dir, platform) = fresh();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut server = platform.command(&["serve"]);
+    let mut server = server.stdout(std::process::Stdio::null()).stderr(full).spawn().unwrap();
+    let address = platform.state_dir().join("server.json");
+    testkit::poll::until("the server", END, async || address.exists().then_some(())).await.unwrap();
+    let repo = sample().await;
+    let said = types(&platform, &["run", "--repo", repo.path().to_str().unwrap(), "Add a file"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    platform.boxes_gone(END).await.unwrap();
+    server.kill().await.unwrap();
 }
