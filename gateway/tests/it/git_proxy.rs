@@ -327,7 +327,7 @@ async fn a_hostile_mirror_runs_nothing() {
     let mut config = std::fs::read_to_string(mirror.join("config")).unwrap();
     config += &format!(
         "[core]\n\tfsmonitor = {script}\n\thooksPath = {hooks}\n\talternateRefsCommand = {script}\n\
-         [uploadpack]\n\tpackObjectsHook = {script}\n[receive]\n\tprocReceiveRefs = refs/heads\n\
+         [uploadpack]\n\tpackObjectsHook = {script}\n\
          [filter \"x\"]\n\tclean = {script}\n[gc]\n\tauto = 1\n",
         hooks = mirror.join("evil").display()
     );
@@ -345,9 +345,8 @@ async fn a_hostile_mirror_runs_nothing() {
     }
     let dir = served.clone(&me, "hostile", &[]).await;
     served.commit(&me, &dir, "a", b"a").await;
-    let pushed = served.push(&me, &dir, &[&branch]).await;
+    served.push(&me, &dir, &[&branch]).await.unwrap();
     assert!(!proof.exists(), "a program of the mirror's configuration ran");
-    drop(pushed);
 }
 
 #[tokio::test]
