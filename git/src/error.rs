@@ -259,8 +259,14 @@ mod tests {
                 GitErrorKind::NotARepository,
             ),
             (" ! [rejected]        main -> main (non-fast-forward)", GitErrorKind::Rejected),
-            ("error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413", GitErrorKind::Rejected),
-            ("error: RPC failed; HTTP 429 curl 22 The requested URL returned error: 429", GitErrorKind::Network),
+            (
+                "error: RPC failed; HTTP 413 curl 22 The requested URL returned error: 413",
+                GitErrorKind::Rejected,
+            ),
+            (
+                "error: RPC failed; HTTP 429 curl 22 The requested URL returned error: 429",
+                GitErrorKind::Network,
+            ),
             (" ! [remote rejected] main -> main (protected branch hook declined)", GitErrorKind::Rejected),
             ("error: unable to write file x: No space left on device", GitErrorKind::DiskFull),
             (
