@@ -206,7 +206,7 @@ mod tests {
         use GateResult::{Failed, FailedAsBefore, Inert, Infra, Passed, TimedOut};
         let infra = || Measured::Infra("x".into());
         let inert = || Measured::Inert("x".into());
-        let befores = [
+        let earlier = [
             None,
             Some(Measured::Green),
             Some(red()),
@@ -223,7 +223,7 @@ mod tests {
             (Some(inert()), [Inert, Failed, Inert, Inert, Inert, Inert]),
         ];
         for (after, expected) in rows {
-            for (before, expected) in befores.iter().zip(expected) {
+            for (before, expected) in earlier.iter().zip(expected) {
                 assert_eq!(compare(before.as_ref(), after.as_ref()), expected, "{before:?} -> {after:?}");
             }
         }
