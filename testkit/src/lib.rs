@@ -6,12 +6,14 @@
 //! | [`rng`] | a generator that gives the same numbers for the same seed |
 //! | [`repo`] | git repositories in temporary folders |
 //! | [`forge`](mod@forge) | a code host in memory that records what it was told, and fails as told |
+//! | [`peers`] | programs nobody here wrote, where they are installed |
 //! | [`poll`] | waiting for something with a deadline |
 //! | [`platform`] | `bgagent serve` in its own folders: start, kill, start again, look for what is left |
 //!
 //! Compute has its double in `compute::fake`, the store in `store::memory`.
 
 pub mod forge;
+pub mod peers;
 pub mod platform;
 pub mod poll;
 pub mod repo;

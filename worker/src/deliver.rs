@@ -30,6 +30,8 @@ pub struct Committed {
     pub commits: u32,
     /// What was left out, in sentences.
     pub notes: Vec<String>,
+    /// What is wrong with what was committed, when something is.
+    pub trouble: Option<Failure>,
 }
 
 /// Brings the task's branch to where the work is and commits what is not committed.
@@ -47,6 +49,8 @@ pub async fn commit(
     let mut notes = Vec::new();
     take_in_embedded(dir, put_aside, &mut notes).await.map_err(lost)?;
     let leave_out = too_large(dir, &mut notes).await.map_err(lost)?;
+    let trouble = unresolved(dir).await.map_err(lost)?;
+    notes.extend(trouble.iter().map(|failure| failure.detail.clone()));
     stage(dir, &leave_out, &mut notes).await.map_err(lost)?;
     let clean =
         Git::new().dir(dir).args(["diff", "--cached", "--quiet", "--ignore-submodules=none"]).exits(&[0, 1]);
@@ -64,7 +68,7 @@ pub async fn commit(
         commit.doing("committing the work").run().await.map_err(lost)?;
     }
     let (head, commits) = count(checkout).await?;
-    Ok(Committed { head, commits, notes })
+    Ok(Committed { head, commits, notes, trouble })
 }
 
 /// Where the task's branch is now, and how many commits it has beyond the base.
@@ -215,6 +219,21 @@ async fn stage(dir: &Path, leave_out: &[String], notes: &mut Vec<String>) -> Res
         .stdin(paths.join("\0"))
         .config("core.safecrlf", "false");
     add.doing("staging the work").run().await.map(drop)
+}
+
+/// A merge that the agent left half done: its files are committed as they are, conflict markers included, and that is
+/// said wherever the work is shown.
+async fn unresolved(dir: &Path) -> Result<Option<Failure>, GitError> {
+    let list = Git::new().dir(dir).args(["diff", "--name-only", "--diff-filter=U", "-z"]);
+    let out = list.doing("looking for unresolved conflicts").run().await?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let files: Vec<&str> = text.split('\0').filter(|p| !p.is_empty()).collect();
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let shown = files.iter().take(5).map(|f| format!("`{f}`")).collect::<Vec<_>>().join(", ");
+    let detail = format!("a merge was left with unresolved conflicts in {} files: {shown}", files.len());
+    Ok(Some(Failure::new(FailureCode::TaskNotSucceeded, detail)))
 }
 
 /// Paths git does not know and does not ignore; a folder that is a repository ends with `/`.

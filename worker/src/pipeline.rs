@@ -253,10 +253,11 @@ impl Pipeline {
         if committed.is_none() {
             // What the agent committed itself is there all the same.
             let (head, commits) = deliver::count(checkout).await.unwrap_or_default();
-            committed = Some(deliver::Committed { head, commits, notes: Vec::new() });
+            committed = Some(deliver::Committed { head, commits, ..deliver::Committed::default() });
         }
         let committed = committed.unwrap_or_default();
         notes.extend(committed.notes);
+        failures.extend(committed.trouble);
         let mut pushed = None;
         if committed.commits > 0 {
             let push = deliver::push(checkout, remote);

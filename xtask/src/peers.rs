@@ -4,6 +4,7 @@
 //! do, so every command may ask for its peers every time. A stamp is taken away before work starts and written after
 //! it ended: an interrupted installation is carried on by the next run.
 
+mod npm;
 mod projects;
 mod venv;
 
@@ -45,6 +46,8 @@ enum Name {
     Litellm,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
     Myworld,
+    /// A mock server for API descriptions, and GitHub's own description
+    Prism,
     /// Three real projects (Rust, Python, Node) as git repositories
     Projects,
     /// The spelling checker of `cargo xtask lint`
@@ -58,6 +61,8 @@ pub enum Peer {
     Litellm,
     /// See [`Name::Myworld`].
     Myworld,
+    /// See [`Name::Prism`].
+    Prism,
     /// See [`Name::Projects`].
     Projects,
     /// See [`Name::Typos`].
@@ -87,6 +92,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::All => continue,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
+            Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
             Name::Typos => Peer::Typos,
         };
@@ -107,15 +113,16 @@ pub fn set_up(peers: &[Peer]) -> Result<()> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 4] = [Peer::Litellm, Peer::Myworld, Peer::Projects, Peer::Typos];
+    pub const ALL: [Peer; 5] = [Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects, Peer::Typos];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 3] = [Peer::Litellm, Peer::Myworld, Peer::Projects];
+    pub const OF_TESTS: [Peer; 4] = [Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects];
 
     /// The name of its folder.
     pub fn name(self) -> &'static str {
         match self {
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
+            Peer::Prism => "prism",
             Peer::Projects => "projects",
             Peer::Typos => "typos",
         }
@@ -126,6 +133,7 @@ impl Peer {
         match self {
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
+            Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
             Peer::Typos => venv::TYPOS.recipe(),
         }
@@ -135,6 +143,7 @@ impl Peer {
         match self {
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
+            Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),
             Peer::Typos => venv::TYPOS.make(folder),
         }

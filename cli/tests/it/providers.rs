@@ -1,7 +1,7 @@
 //! The whole path with model providers that are not a script: servers that nobody of ours wrote, and servers that are
 //! busy, broken, away, or do not know the key. And the stops of money and turns.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -56,10 +56,10 @@ async fn check_done(platform: &Platform, task: &TaskDetail, answers: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_not_ours_in_between_on_both_wires() {
-    let Some(venv) = venv() else { return };
+    let Some(program) = testkit::peers::program("litellm", "litellm") else { return };
     let dir = tempfile::tempdir().unwrap();
     let upstream = Upstream::start(&WORK, Mood::Well).await;
-    let (port, _litellm) = litellm(&venv, dir.path(), &upstream).await;
+    let (port, _litellm) = litellm(&program, dir.path(), &upstream).await;
     for (kind, path) in [("openai", "/v1"), ("anthropic", "")] {
         let repo = sample().await;
         let mut platform = with_provider(kind, &format!("http://127.0.0.1:{port}{path}"), MASTER_KEY);
@@ -165,7 +165,7 @@ fn merge(limits: CreateTaskRequest, repo: &Path) -> CreateTaskRequest {
 }
 
 /// The proxy that nobody of ours wrote, in front of the fake model.
-async fn litellm(venv: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child) {
+async fn litellm(program: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child) {
     // `hosted_vllm` is litellm's name for a Chat Completions server that it must not take for OpenAI's.
     let params = json!({ "model": "hosted_vllm/x", "api_key": KEY, "api_base": upstream.url() });
     let config = json!({ "model_list": [{ "model_name": "scripted", "litellm_params": params }] });
@@ -173,7 +173,7 @@ async fn litellm(venv: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child) {
     std::fs::write(dir.join("litellm.yaml"), config.to_string()).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let log = std::fs::File::create(dir.join("litellm.log")).unwrap();
-    let child = Command::new(venv.join("bin/litellm"))
+    let child = Command::new(program)
         .args(["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", &port.to_string()])
         .current_dir(dir)
         .env("LITELLM_MASTER_KEY", MASTER_KEY)
@@ -192,16 +192,4 @@ async fn litellm(venv: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child) {
     let ready = poll::until("litellm to be ready", Duration::from_secs(120), alive).await;
     ready.unwrap_or_else(|e| panic!("{e}: {}", std::fs::read_to_string(dir.join("litellm.log")).unwrap()));
     (port, child)
-}
-
-fn venv() -> Option<PathBuf> {
-    let peers = std::env::var_os("BGAGENT_PEERS").map(PathBuf::from);
-    let venv = peers.map(|peers| peers.join("litellm")).filter(|venv| venv.join("bin/litellm").exists());
-    if venv.is_none() {
-        eprintln!(
-            "skipped: BGAGENT_PEERS names no folder with a Python venv `litellm`; `cargo xtask peers` makes it and \
-             `cargo xtask test` sets BGAGENT_PEERS"
-        );
-    }
-    venv
 }

@@ -97,7 +97,7 @@ failures! {
     RepoNotFoundOrNoAccess "REPO_NOT_FOUND_OR_NO_ACCESS" Auth Service fix
         "Repository not found or no access"
         "The repository does not exist, or the token cannot see it."
-        "Check the spelling of {the repository}, and that the server's token has access to it.";
+        "Check the spelling of {the repository}, and that the server's token (for a path: its user) has access to it.";
     PrNotFoundOrClosed "PR_NOT_FOUND_OR_CLOSED" Auth User fix
         "Pull request not found or closed"
         "The pull request does not exist or is no longer open."

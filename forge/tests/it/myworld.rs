@@ -1,7 +1,7 @@
 //! GitHub's API as somebody else simulates it: `myworld`, from PyPI. It has no git, so the branches are in its seed.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use forge::conformance::{self, GitSide, Pulls, Subject};
@@ -36,19 +36,6 @@ impl Drop for MyWorld {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The simulator, when it is installed where `BGAGENT_PEERS` says.
-fn program() -> Option<PathBuf> {
-    let program = std::env::var_os("BGAGENT_PEERS").map(|dir| Path::new(&dir).join("myworld/bin/myworld"));
-    let there = program.filter(|p| p.is_file());
-    if there.is_none() {
-        eprintln!(
-            "skipped: needs myworld in the folder that BGAGENT_PEERS names:\n  \
-             python3.12 -m venv $BGAGENT_PEERS/myworld && $BGAGENT_PEERS/myworld/bin/pip install 'myworld[gateway]==0.2.1'"
-        );
-    }
-    there
 }
 
 fn start(program: &Path, dir: &Path) -> MyWorld {
@@ -105,7 +92,7 @@ fn forge(host: &MyWorld) -> GitHub {
 
 #[tokio::test]
 async fn github_conforms_on_a_simulator_that_is_not_ours() {
-    let Some(program) = program() else { return };
+    let Some(program) = testkit::peers::program("myworld", "myworld") else { return };
     let dir = tempfile::tempdir().unwrap();
     let host = start(&program, dir.path());
     let subject = Subject {

@@ -2,7 +2,7 @@
 //! the examples of the documentation, which are thus read by our parsers.
 
 use std::io::BufRead;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -23,20 +23,6 @@ impl Drop for Prism {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// The folder of the npm packages, when they are installed where `BGAGENT_PEERS` says.
-fn packages() -> Option<PathBuf> {
-    let folder = std::env::var_os("BGAGENT_PEERS").map(|dir| Path::new(&dir).join("prism/node_modules"));
-    let there =
-        folder.filter(|p| p.join("@stoplight/prism-cli").is_dir() && p.join("@octokit/openapi").is_dir());
-    if there.is_none() {
-        eprintln!(
-            "skipped: needs prism in the folder that BGAGENT_PEERS names:\n  mkdir -p $BGAGENT_PEERS/prism && \
-             cd $BGAGENT_PEERS/prism && npm i @stoplight/prism-cli@5.14.2 @octokit/openapi@23.0.2"
-        );
-    }
-    there
 }
 
 fn start(packages: &Path) -> Prism {
@@ -81,7 +67,7 @@ async fn pass_on(State(tap): State<Arc<Tap>>, request: Request) -> Response<Body
 
 #[tokio::test]
 async fn our_requests_fit_githubs_description_and_its_examples_are_understood() {
-    let Some(packages) = packages() else { return };
+    let Some(packages) = testkit::peers::node_modules("prism") else { return };
     let prism = start(&packages);
     let tap =
         Arc::new(Tap { upstream: prism.url.clone(), http: reqwest::Client::new(), seen: Mutex::default() });

@@ -87,6 +87,28 @@ async fn nothing_changed_is_no_commit_and_doing_it_twice_is_one() {
 }
 
 #[tokio::test]
+async fn a_merge_left_half_done_is_committed_and_told() {
+    let p = Place::new();
+    p.write("same", "base\n");
+    git(p.dir(), &["add", "-A"]);
+    git(p.dir(), &["commit", "-qm", "base"]);
+    git(p.dir(), &["checkout", "-qb", "other"]);
+    p.write("same", "theirs\n");
+    git(p.dir(), &["commit", "-qam", "theirs"]);
+    git(p.dir(), &["checkout", "-q", "work"]);
+    p.write("same", "ours\n");
+    git(p.dir(), &["commit", "-qam", "ours"]);
+    let merge =
+        std::process::Command::new("git").current_dir(p.dir()).args(["merge", "-q", "other"]).output();
+    assert!(!merge.unwrap().status.success(), "the merge conflicts");
+    let done = p.commit().await;
+    let trouble = done.trouble.unwrap();
+    assert!(trouble.detail.contains("`same`"), "{trouble}");
+    assert!(done.notes.contains(&trouble.detail));
+    assert_eq!(p.commit().await.trouble, None, "it is told once");
+}
+
+#[tokio::test]
 async fn work_on_another_branch_or_on_none_comes_to_the_tasks_branch() {
     for away in
         [&["checkout", "-qb", "mine"][..], &["checkout", "-q", "--detach"], &["branch", "-m", "renamed"]]

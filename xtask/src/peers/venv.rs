@@ -1,19 +1,20 @@
 //! Peers that are Python packages: one virtual environment each, in `<peer>/venv`, its programs also in `<peer>/bin`.
 
 use std::{
-    io::ErrorKind,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Made;
 use crate::{place, step};
 
 /// A model gateway, and the official clients of both wires that test it.
-pub const LITELLM: Venv =
-    Venv { python: Python::Any, packages: &["litellm[proxy]==1.106.2", "anthropic", "openai"] };
+pub const LITELLM: Venv = Venv {
+    python: Python::Any,
+    packages: &["litellm[proxy]==1.106.2", "anthropic==2.11.0", "openai==2.54.0"],
+};
 /// A scripted world behind a gateway.
 pub const MYWORLD: Venv = Venv { python: Python::Minor("3.12"), packages: &["myworld[gateway]==0.2.1"] };
 /// The spelling checker; its package ships the program itself.
@@ -50,7 +51,6 @@ impl Venv {
             step::run(Command::new(base).args(["-m", "venv", "--clear"]).arg(&venv))?;
         }
         step::run(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(self.packages))?;
-        lead(&folder.join("bin"))?;
         Ok(Made::Done)
     }
 }
@@ -73,15 +73,6 @@ impl Python {
                 format!("no Python {minor} here; put python{minor} on PATH or install one with pyenv")
             }
         }
-    }
-}
-
-/// Lets `<peer>/bin/<program>` find the programs of the environment, whichever way a peer is installed.
-fn lead(link: &Path) -> Result<()> {
-    match std::os::unix::fs::symlink("venv/bin", link) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("linking {} to venv/bin", link.display())),
     }
 }
 

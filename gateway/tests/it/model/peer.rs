@@ -1,10 +1,9 @@
 //! The proxy between programs that are not ours: the `anthropic` SDK in front of it, a litellm proxy behind it, and the
 //! litellm proxy in front of it again, as a client of our own surface.
 //!
-//! Runs when `BGAGENT_PEERS` names a folder in which `litellm` is a Python venv made by
-//! `python3 -m venv litellm && litellm/bin/pip install 'litellm[proxy]' anthropic openai`.
+//! Runs when litellm is there (see `testkit::peers`).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,8 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use testkit::peers;
+
 use super::fake::*;
 
 /// litellm wants one that is not weak.
@@ -25,16 +26,20 @@ const MASTER_KEY: &str = "sk-0f9c1a7b3d5e4f60a1b2c3d4e5f60718";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_anthropic_sdk_and_litellm_on_both_sides() {
-    let Some(venv) = venv() else { return };
+    let (Some(python), Some(program)) =
+        (peers::program("litellm", "python"), peers::program("litellm", "litellm"))
+    else {
+        return;
+    };
     let dir = tempfile::tempdir().unwrap();
     let (surface, litellm) = (free_port().await, free_port().await);
     write_transcripts(dir.path());
     let meter = FakeMeter::new();
     let _surface = serve(surface, Arc::new(router(dir.path(), litellm)), meter.clone()).await;
-    let _litellm = start(&venv, dir.path(), litellm, surface).await;
+    let _litellm = start(&program, dir.path(), litellm, surface).await;
 
     let models = ["s/m-1", "s/slow", "a/said", "o/said", "a/scripted", "o/scripted"];
-    let mut client = Command::new(venv.join("bin/python"));
+    let mut client = Command::new(python);
     client.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/model/peer/client.py"));
     client.arg(format!("http://127.0.0.1:{surface}")).args(models).kill_on_drop(true);
     let output = tokio::time::timeout(Duration::from_secs(120), client.output()).await.unwrap().unwrap();
@@ -61,18 +66,6 @@ async fn the_anthropic_sdk_and_litellm_on_both_sides() {
     }
     // The script's calls through litellm are calls too: 6 conversations twice, 3 of them of two turns, 2 met twice.
     assert_eq!(meter.record_ids().len(), 2 * (3 + 3 * 2 + 2 * 2));
-}
-
-fn venv() -> Option<PathBuf> {
-    #[expect(clippy::disallowed_methods, reason = "the switch of a test that needs a program from outside")]
-    let venv = std::env::var("BGAGENT_PEERS").ok().map(|peers| PathBuf::from(peers).join("litellm"));
-    let venv = venv.filter(|v| v.join("bin/litellm").exists());
-    if venv.is_none() {
-        eprintln!(
-            "skipped: set BGAGENT_PEERS to a folder that holds a venv `litellm` (see the head of this file)"
-        );
-    }
-    venv
 }
 
 fn write_transcripts(dir: &Path) {
@@ -123,7 +116,7 @@ async fn serve(port: u16, router: Arc<ModelRouter>, meter: Arc<FakeMeter>) -> to
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() })
 }
 
-async fn start(venv: &Path, dir: &Path, port: u16, surface: u16) -> Child {
+async fn start(program: &Path, dir: &Path, port: u16, surface: u16) -> Child {
     let config = json!({ "model_list": [
         { "model_name": "said", "litellm_params": { "model": "openai/x", "api_key": "k", "mock_response": "Hello from litellm" } },
         { "model_name": "scripted", "litellm_params": { "model": "anthropic/m-1", "api_key": "k", "api_base": format!("http://127.0.0.1:{surface}") } },
@@ -131,7 +124,7 @@ async fn start(venv: &Path, dir: &Path, port: u16, surface: u16) -> Child {
     // JSON is YAML.
     std::fs::write(dir.join("litellm.yaml"), config.to_string()).unwrap();
     let log = std::fs::File::create(dir.join("litellm.log")).unwrap();
-    let child = Command::new(venv.join("bin/litellm"))
+    let child = Command::new(program)
         .args(["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", &port.to_string()])
         .current_dir(dir)
         .env("LITELLM_MASTER_KEY", MASTER_KEY)

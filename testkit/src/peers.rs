@@ -1,0 +1,30 @@
+//! Programs nobody here wrote that tests meet: installed by `cargo xtask peers`, found through `BGAGENT_PEERS`, which
+//! `cargo xtask test` sets. A test whose peer is not there says so and is skipped.
+
+use std::path::PathBuf;
+
+/// A program of a peer's Python environment, `litellm` and `python` say.
+pub fn program(peer: &str, program: &str) -> Option<PathBuf> {
+    // Not through a link to the folder: an interpreter finds its packages by the path it is started with.
+    there(peer, format!("venv/bin/{program}"))
+}
+
+/// The folder with a peer's Node packages.
+pub fn node_modules(peer: &str) -> Option<PathBuf> {
+    there(peer, "node_modules".into())
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the switch of tests that need a program from outside, in one place"
+)]
+fn there(peer: &str, path: String) -> Option<PathBuf> {
+    let peers = std::env::var("BGAGENT_PEERS").ok().map(PathBuf::from);
+    let found = peers.map(|peers| peers.join(peer).join(path)).filter(|path| path.exists());
+    if found.is_none() {
+        eprintln!(
+            "skipped: needs {peer}; `cargo xtask test` installs it and says where it is (BGAGENT_PEERS)"
+        );
+    }
+    found
+}

@@ -1,0 +1,22 @@
+//! Peers from the npm registry, each with its packages in a folder of its own.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Made;
+use crate::{place, step};
+
+/// A mock server that checks requests against an API description, and GitHub's official description.
+pub const PRISM: [&str; 2] = ["@stoplight/prism-cli@5.14.2", "@octokit/openapi@23.0.2"];
+
+/// Installs `packages` into `folder/node_modules`.
+pub fn make(packages: &[&str], folder: &Path) -> Result<Made> {
+    let Some(npm) = place::program("npm") else {
+        return Ok(Made::Impossible("no npm on PATH; install Node.js with npm".into()));
+    };
+    let quiet = ["install", "--no-audit", "--no-fund", "--no-save", "--loglevel=error", "--prefix"];
+    step::run(Command::new(npm).args(quiet).arg(folder).args(packages))?;
+    Ok(Made::Done)
+}
