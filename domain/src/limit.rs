@@ -103,3 +103,76 @@ pub const PUSH_MAX_BYTES: u64 = 512 * 1024 * 1024;
 pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).
 pub const PR_BODY_MAX_CHARS: usize = 60_000;
+
+// Bounds of the contract whose capability is still to come: named here once, so that it takes no second number.
+
+/// Characters of a nudge; *ABCA*.
+pub const NUDGE_MAX_CHARS: usize = 2_000;
+/// Nudges to one task in a minute; *ABCA*.
+pub const NUDGES_PER_MINUTE: u32 = 10;
+/// Least time an approval is waited for; *ABCA*.
+pub const APPROVAL_TIMEOUT_MIN: Duration = Duration::from_secs(30);
+/// Longest time an approval is waited for; *ABCA*.
+pub const APPROVAL_TIMEOUT_MAX: Duration = Duration::from_secs(3_600);
+/// Time an approval is waited for when nobody says; *ABCA*.
+pub const APPROVAL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
+/// Approvals one task may ask for, at least; *ABCA*.
+pub const GATES_MIN: u32 = 1;
+/// Approvals one task may ask for, at most; *ABCA*.
+pub const GATES_MAX: u32 = 500;
+/// Approvals one task may ask for when nobody says; *ABCA*.
+pub const GATES_DEFAULT: u32 = 50;
+/// Approvals one task may ask for in a minute; *ABCA*.
+pub const GATES_PER_MINUTE: u32 = 20;
+/// Decisions of one user in a minute, approvals and denials together; *ABCA*.
+pub const DECISIONS_PER_MINUTE: u32 = 30;
+/// Looks of one user at what is pending, in a minute; *ABCA*.
+pub const PENDING_PER_MINUTE: u32 = 10;
+/// Approvals given beforehand with one task; *ABCA*.
+pub const INITIAL_APPROVALS_MAX: usize = 20;
+/// Characters of an approval's scope; *ABCA*.
+pub const APPROVAL_SCOPE_MAX_CHARS: usize = 128;
+/// Characters of the reason of a denial; *ABCA*.
+pub const DENY_REASON_MAX_CHARS: usize = 2_000;
+/// Bytes of a repository's policies; *ABCA*.
+pub const POLICY_MAX_BYTES: usize = 64 * 1024;
+/// How long a decision is remembered for the same input; *ABCA*.
+pub const DECISION_CACHE: Duration = Duration::from_secs(60);
+/// Decisions remembered; *ABCA*.
+pub const DECISION_CACHE_ENTRIES: usize = 50;
+/// Attachments of one task; *ABCA*.
+pub const ATTACHMENTS_MAX: usize = 10;
+/// Bytes of one attachment sent within the request, decoded; *ABCA*.
+pub const ATTACHMENT_INLINE_MAX_BYTES: usize = 500 * 1024;
+/// Bytes of all attachments sent within one request, decoded; *ABCA*.
+pub const ATTACHMENTS_INLINE_TOTAL_MAX_BYTES: usize = 3 * 1024 * 1024;
+/// Bytes of one attachment that is uploaded or fetched; *ABCA*.
+pub const ATTACHMENT_MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// Bytes of all attachments of one task; *ABCA*.
+pub const ATTACHMENTS_TOTAL_MAX_BYTES: u64 = 50 * 1024 * 1024;
+/// Characters of an attachment's file name; *ABCA*.
+pub const ATTACHMENT_NAME_MAX_CHARS: usize = 255;
+/// Pixels of an image's longer side; *ABCA*.
+pub const ATTACHMENT_IMAGE_MAX_SIDE: u32 = 8_000;
+/// Pages of a PDF; *ABCA*.
+pub const ATTACHMENT_PDF_MAX_PAGES: u32 = 50;
+/// Bytes of text taken from a PDF; *ABCA*.
+pub const ATTACHMENT_PDF_MAX_TEXT_BYTES: usize = 1024 * 1024;
+/// How long an upload address is good; *ABCA*.
+pub const UPLOAD_ADDRESS: Duration = Duration::from_secs(600);
+/// Tokens of an assembled prompt; *ABCA*.
+pub const PROMPT_MAX_TOKENS: u64 = 100_000;
+/// Tokens of memory in a prompt; *ABCA*.
+pub const MEMORY_MAX_TOKENS: u64 = 2_000;
+/// Events in a replay bundle; *ABCA*.
+pub const REPLAY_MAX_EVENTS: u32 = 5_000;
+/// Bytes of the events in a replay bundle; *ABCA*.
+pub const REPLAY_MAX_BYTES: usize = 5 * 1024 * 1024;
+/// Bytes of a trace, packed; *ABCA*.
+pub const TRACE_MAX_BYTES: u64 = 50 * 1024 * 1024;
+/// How long a trace is kept; *ABCA*.
+pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
+/// How long tasks, events and attachments are kept after a task ended; *ABCA*.
+pub const RECORD_RETENTION: Duration = Duration::from_secs(90 * 86_400);
+/// How long nudges, revoked keys and revoked webhooks are kept; *ABCA*.
+pub const REVOKED_RETENTION: Duration = Duration::from_secs(30 * 86_400);
