@@ -141,6 +141,23 @@ pub fn owner_key(state: &State) -> Result<SecretString, Failure> {
     Ok(SecretString::from(text.trim().to_owned()))
 }
 
+/// The same, made when there is none yet: the server that starts later takes it over.
+pub fn owner_key_made(state: &State) -> Result<SecretString, Failure> {
+    make_state_folder(state)?;
+    let path = state.owner_key();
+    server::identity::secret_file(&path, "bgak_").map_err(|e| unusable("making the owner's key", &path, &e))
+}
+
+fn unusable(what: &str, path: &Path, e: &std::io::Error) -> Failure {
+    Failure::new(format!("{what} {}: {e}", path.display()))
+        .hint("Make it writable, or name another state folder with BGAGENT__STATE_DIR.")
+}
+
+fn make_state_folder(state: &State) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&state.0);
+    made.map_err(|e| unusable("making the state folder", &state.0, &e))
+}
+
 /// The running server of a state folder, if there is one. A file that a killed server left is not believed.
 pub async fn find(state: &State) -> Option<Running> {
     let text = std::fs::read_to_string(state.server_json()).ok()?;
@@ -165,18 +182,9 @@ pub struct Overrides {
 /// Starts a server for a state folder and waits until it is ready. When another process does the same at the same
 /// time, one of the two servers wins, and both find that one.
 pub async fn start(state: &State, overrides: &Overrides) -> Result<Running, Failure> {
-    let dir = &state.0;
-    let unusable = |what: &str, path: &Path, e: std::io::Error| {
-        Failure::new(format!("{what} {}: {e}", path.display()))
-            .hint("Make it writable, or name another state folder with BGAGENT__STATE_DIR.")
-    };
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|e| unusable("making the state folder", dir, e))?;
+    make_state_folder(state)?;
     let log_path = state.server_log();
-    let log = open_log(&log_path).map_err(|e| unusable("opening the server's log", &log_path, e))?;
+    let log = open_log(&log_path).map_err(|e| unusable("opening the server's log", &log_path, &e))?;
     let mut child = spawn(log, overrides)?;
     let deadline = Instant::now() + READY;
     let mut ended = None;
@@ -244,7 +252,7 @@ fn spawn(log: File, overrides: &Overrides) -> Result<Child, Failure> {
     let program: PathBuf = std::env::current_exe().map_err(failed)?;
     let mut command = Command::new(program);
     command
-        .args(["serve", "--listen", "127.0.0.1:0", "--background", "--idle-exit", &IDLE_EXIT_S.to_string()])
+        .args(["serve", "--background", "--idle-exit", &IDLE_EXIT_S.to_string()])
         .stdin(Stdio::null())
         .stdout(log.try_clone().map_err(failed)?)
         .stderr(log)

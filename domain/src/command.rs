@@ -24,6 +24,8 @@ pub enum Command {
     PreflightPassed {
         /// Branch the work starts from.
         base_branch: String,
+        /// Model that will be used, `provider/model`.
+        model: String,
         /// What the owner should know.
         warnings: Vec<String>,
     },

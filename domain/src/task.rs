@@ -85,6 +85,8 @@ pub struct Results {
     pub pr_url: Option<String>,
     /// Branch the pull request targets.
     pub base_branch: Option<String>,
+    /// Model that is used, `provider/model`; known after preflight.
+    pub model: Option<String>,
     /// What preflight found worth knowing of the repository and the model; the agent is told too.
     pub notes: Vec<String>,
     /// Build against its baseline.

@@ -103,8 +103,8 @@ impl Task {
             Command::Enqueue => self.enqueue(now),
             Command::PickUp => self.pick_up(now),
             Command::Admit => self.admit(now),
-            Command::PreflightPassed { base_branch, warnings } => {
-                self.preflight_passed(base_branch, &warnings, now)
+            Command::PreflightPassed { base_branch, model, warnings } => {
+                self.preflight_passed(base_branch, model, &warnings, now)
             }
             Command::SessionStarted { session } => self.session_started(session, now),
             Command::AgentStarted { .. } => self.agent_started(now),
@@ -288,18 +288,28 @@ impl Task {
         }
     }
 
-    fn preflight_passed(&self, base_branch: String, warnings: &[String], now: Timestamp) -> Change {
+    fn preflight_passed(
+        &self,
+        base_branch: String,
+        model: String,
+        warnings: &[String],
+        now: Timestamp,
+    ) -> Change {
         match self.state {
             State::Hydrating { since, phase: Hydration::Preflight } => {
                 let mut events: Vec<NewEvent> = warnings
                     .iter()
                     .map(|w| NewEvent::new(EventKind::PreflightWarning, json!({ "detail": w })))
                     .collect();
-                events.push(NewEvent::new(EventKind::PreflightPassed, json!({ "base_branch": base_branch })));
+                events.push(NewEvent::new(
+                    EventKind::PreflightPassed,
+                    json!({ "base_branch": base_branch, "model": model }),
+                ));
                 let phase = Hydration::Dispatch { base_branch: base_branch.clone() };
                 match self.to(State::Hydrating { since, phase }, events, Slots::Keep, now) {
                     Change::Applied(mut applied) => {
                         applied.task.results.base_branch = Some(base_branch);
+                        applied.task.results.model = Some(model);
                         applied.task.results.notes = warnings.to_vec();
                         Change::Applied(applied)
                     }
@@ -424,7 +434,8 @@ impl Task {
             EventKind::TaskCompleted,
             json!({
                 "final_status": Status::Completed, "pr_url": results.pr_url, "warning": results.warning,
-                "cost_usd": self.spent.cost.usd(), "turns": results.turns_attempted,
+                "cost_usd": (self.spent.calls > self.spent.unpriced_calls).then(|| self.spent.cost.usd()),
+                "turns": results.turns_attempted,
             }),
         ));
         match self.end(State::Completed { since: now }, events, now) {

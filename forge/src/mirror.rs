@@ -67,7 +67,10 @@ impl Mirrors {
     }
 
     /// Brings the mirror up to date with the forge. Two callers of one repository wait for each other.
-    pub async fn refresh(&self, repo: &RepoRef, remote: &Remote) -> Result<(), ForgeError> {
+    ///
+    /// `base` is the branch that is needed; when it is a branch of an earlier task, it is fetched too (never forced: what a
+    /// box pushed and nobody has delivered yet is not overwritten).
+    pub async fn refresh(&self, repo: &RepoRef, remote: &Remote, base: &str) -> Result<(), ForgeError> {
         let path = self.path(repo);
         let lock = self.lock(&path);
         let _one_at_a_time = lock.lock().await;
@@ -89,7 +92,13 @@ impl Mirrors {
         if let Some(basic) = &remote.basic_auth {
             fetch = fetch.auth(&remote.url, basic);
         }
-        fetch.run().await.map(drop).map_err(|e| failed(repo, e))
+        fetch.run().await.map(drop).map_err(|e| failed(repo, e))?;
+        if !base.starts_with("bgagent/") {
+            return Ok(());
+        }
+        let auth = remote.basic_auth.as_ref().map(git::BasicAuth);
+        let refspec = format!("refs/heads/{base}:refs/heads/{base}");
+        git::fetch(&path, &remote.url, auth.as_ref(), &[&refspec]).await.map_err(|e| failed(repo, e))
     }
 
     async fn init(&self, path: &Path) -> Result<(), GitError> {
@@ -127,7 +136,13 @@ impl Mirrors {
         let of = |rev: &str| format!("refs/heads/{rev}");
         let work = async {
             let Some(head_sha) = git::rev_parse(&path, &of(branch)).await? else { return Ok(None) };
-            let Some(tip) = git::rev_parse(&path, &of(base)).await? else { return Ok(None) };
+            let Some(tip) = git::rev_parse(&path, &of(base)).await? else {
+                let doing = format!("finding where {branch} left {base}");
+                let stderr = format!(
+                    "{base} is not on the forge any more; the work is kept on {branch} in the mirror"
+                );
+                return Err(GitError { doing, code: None, stderr, kind: GitErrorKind::NotFound });
+            };
             let merge_base = Git::new()
                 .dir(&path)
                 .args(["merge-base", &tip, &head_sha])
@@ -200,7 +215,9 @@ fn failed(repo: &RepoRef, error: GitError) -> ForgeError {
         | GitErrorKind::NotInstalled
         | GitErrorKind::Other => FailureCode::RepoSetupFailed,
     };
-    let retry = if error.kind.is_transient() { Retry::Backoff } else { Retry::Never };
+    // Another git that is about to end (of a control plane that was killed, say) holds the ref.
+    let held = ["cannot lock ref", ".lock"].iter().any(|words| error.stderr.contains(words));
+    let retry = if error.kind.is_transient() || held { Retry::Backoff } else { Retry::Never };
     let failure = Failure::new(code, error.to_string()).resource(repo.to_string());
     ForgeError { failure, retry, source: Some(Box::new(error)) }
 }

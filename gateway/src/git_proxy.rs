@@ -116,6 +116,11 @@ fn serve(gateway: &Gateway, task: &Task, headers: &HeaderMap) -> Git {
         .dir(mirror)
         .config("transfer.hideRefs", "refs/heads/bgagent")
         .config("transfer.hideRefs", format!("!refs/heads/bgagent/{}", task.id))
+        // Work may go on from an earlier task's branch.
+        .config(
+            "transfer.hideRefs",
+            format!("!refs/heads/{}", task.results.base_branch.as_deref().unwrap_or("-")),
+        )
         .config("receive.denyDeletes", "true")
         .config("receive.denyNonFastForwards", "true")
         .config("receive.fsckObjects", "true")

@@ -11,7 +11,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use domain::event::{EventKind, NewEvent};
-use domain::{Attempt, TaskId, limit};
+use domain::{Attempt, Status, TaskId, limit};
 use orchestrator::Orchestrator;
 use serde_json::json;
 use store::UsageRecord;
@@ -58,7 +58,7 @@ impl Meter for StoreMeter {
         if found.attempt != attempt {
             return Err(Refusal::Superseded);
         }
-        if found.status().is_terminal() {
+        if found.status().is_terminal() || found.status() == Status::Finalizing {
             return Err(Refusal::Ended { reason: format!("the task is {}", found.status()) });
         }
         let Some(budget) = found.spec.max_budget else { return Ok(()) };

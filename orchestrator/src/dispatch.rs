@@ -58,12 +58,13 @@ impl Orchestrator {
             self.tell(task, "first-fetch", EventKind::AgentMilestone, data).await;
         }
         let forge = self.parts().forges.of(&task.spec.repo);
+        let base = task.results.base_branch.as_deref().unwrap_or_default();
         let mut tries = 0;
         loop {
             tries += 1;
             let remote = forge.remote(&task.spec.repo).await;
             let refreshed = match remote {
-                Ok(remote) => self.parts().mirrors.refresh(&task.spec.repo, &remote).await,
+                Ok(remote) => self.parts().mirrors.refresh(&task.spec.repo, &remote, base).await,
                 Err(failure) => Err(failure),
             };
             match refreshed {

@@ -1,11 +1,11 @@
 //! The engine: claims what is due, drives each claimed task step by step, sleeps until something is due again.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use domain::{Command, Task, TaskId};
 use jiff::Timestamp;
-use store::{Claimed, Epoch, LeaseRelease, StoreError};
+use store::{Claimed, Epoch, LeaseRelease, SessionRecord, StoreError};
 use tokio::sync::Semaphore;
 use tracing::{Instrument, debug, error, info_span, warn};
 
@@ -15,9 +15,11 @@ use crate::tasks::{OnPanic, Tasks};
 use crate::{Orchestrator, fault};
 
 /// Tasks driven at once. Driving is mostly waiting for forges and processes.
-const DRIVERS: usize = 32;
+const DRIVERS: usize = 64;
 /// The engine looks at least this often, in case a wake was for another process's write.
 const IDLE_LOOK: Duration = Duration::from_secs(10);
+/// More than this over [`IDLE_LOOK`] between two looks is a sleep of the machine.
+const SLEEP_SLACK: Duration = Duration::from_secs(20);
 /// After an error of the store, before the next try.
 const STORE_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -45,7 +47,10 @@ impl Orchestrator {
     async fn engine(&self, tasks: Tasks) {
         let stop = tasks.stopping();
         let drivers = Arc::new(Semaphore::new(DRIVERS));
+        let mut last_look = self.now();
+        *self.awake_since.lock().unwrap_or_else(PoisonError::into_inner) = last_look;
         while !stop.is_cancelled() {
+            last_look = self.notice_sleep(last_look);
             let free = u32::try_from(drivers.available_permits()).unwrap_or(1);
             let claimed = match free {
                 0 => Ok(Vec::new()),
@@ -67,6 +72,8 @@ impl Orchestrator {
                     }
                     continue;
                 }
+                // Every driver is at work; the first to end rings.
+                Ok(_) if free == 0 => IDLE_LOOK,
                 Ok(_) => self.idle_for().await,
                 Err(failure) => {
                     error!(error = %failure, "the store did not answer");
@@ -141,6 +148,7 @@ impl Orchestrator {
         loop {
             *version = task.version;
             let session = self.store().session_get(task.id, task.attempt).await?;
+            let session = session.map(|s| self.as_heard(s));
             let step = next_step(&task, session.as_ref(), polled, self.now(), &self.parts().policy);
             debug!(?step, "next step");
             let onward = match step {
@@ -167,6 +175,31 @@ impl Orchestrator {
                 Onward::Over => return Ok(None),
             }
         }
+    }
+
+    /// A box's silence counts only while somebody could have heard it: not while no control plane ran, nor while the
+    /// machine slept.
+    fn as_heard(&self, session: SessionRecord) -> SessionRecord {
+        let awake_since = *self.awake_since.lock().unwrap_or_else(PoisonError::into_inner);
+        SessionRecord {
+            opened_at: session.opened_at.max(awake_since),
+            heartbeat_at: session
+                .attached_at
+                .map(|attached| session.heartbeat_at.unwrap_or(attached).max(awake_since)),
+            ..session
+        }
+    }
+
+    /// Notices that the machine slept: the engine looks every [`IDLE_LOOK`] at the latest.
+    fn notice_sleep(&self, last_look: Timestamp) -> Timestamp {
+        let now = self.now();
+        if now > domain::transition::after(last_look, IDLE_LOOK + SLEEP_SLACK) {
+            warn!(
+                "nothing was looked at for a while (the machine slept?); boxes get time to show that they live"
+            );
+            *self.awake_since.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        }
+        now
     }
 
     /// Commits a command under the lease and says where the drive goes on.

@@ -10,7 +10,7 @@ use domain::report::Report;
 use domain::state::State;
 use domain::task::Results;
 use domain::transition::after;
-use domain::{Command, Task, limit};
+use domain::{Command, Failure, FailureCode, Task, limit};
 use forge::mirror::BranchWork;
 use forge::{ForgeError, PullRequest, PullRequestDraft, PushRequest, Retry};
 use jiff::Timestamp;
@@ -37,8 +37,13 @@ impl Orchestrator {
         let delivered = match self.deliver(task, report).await {
             Ok(delivered) => delivered,
             Err(later) => {
+                let deadline = after(*since, self.parts().policy.finalize_deadline);
+                if deadline <= self.now() {
+                    return self.follow(task, Command::TimeOut { failure: too_late(&later) }, epoch).await;
+                }
                 warn!(task.id = %task.id, error = %later, "the work could not be delivered yet; trying again");
-                return Ok(Onward::At(self.next_try(*since, later.retry)));
+                // One more try at the deadline, also when the host asked for a longer wait.
+                return Ok(Onward::At(self.next_try(*since, later.retry).min(deadline)));
             }
         };
         let commits = delivered.work.as_ref().map_or(0, |w| w.commits);
@@ -117,6 +122,11 @@ impl Orchestrator {
     }
 }
 
+fn too_late(last: &ForgeError) -> Failure {
+    let detail = format!("the work could not be delivered in time; the last try said: {}", last.failure);
+    Failure::new(FailureCode::FinalizeTimedOut, detail)
+}
+
 /// A failure nobody will mend is evidence; another is tried again.
 fn settle(error: ForgeError) -> Result<domain::Failure, ForgeError> {
     match error.retry {
@@ -163,6 +173,7 @@ fn body(task: &Task, report: &Report) -> String {
     let words = domain::event::preview(report.pr_body.trim(), limit::PR_BODY_MAX_CHARS - 1_000);
     let cost = match (task.spent.calls, task.spent.unpriced_calls) {
         (0, _) => "no model calls".to_owned(),
+        (calls, unpriced) if calls == unpriced => "cost unknown (the model has no price)".to_owned(),
         (_, 0) => format!("cost {}", task.spent.cost),
         (calls, unpriced) => {
             format!("cost {} ({unpriced} of {calls} model calls have no price)", task.spent.cost)

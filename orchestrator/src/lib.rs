@@ -29,12 +29,13 @@ pub mod tasks;
 pub mod token;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use compute::ComputeBackend;
 use domain::{NodeId, RepoRef};
 use forge::Forge;
 use forge::mirror::Mirrors;
+use jiff::Timestamp;
 use store::Store;
 use tokio::sync::Notify;
 
@@ -94,6 +95,7 @@ pub struct Orchestrator {
     parts: Arc<Parts>,
     bell: Arc<Notify>,
     duty_bell: Arc<Notify>,
+    awake_since: Arc<Mutex<Timestamp>>,
 }
 
 impl fmt::Debug for Orchestrator {
@@ -105,7 +107,12 @@ impl fmt::Debug for Orchestrator {
 impl Orchestrator {
     /// Puts one together. Nothing runs until [`Orchestrator::run`].
     pub fn new(parts: Parts) -> Orchestrator {
-        Orchestrator { parts: Arc::new(parts), bell: Arc::default(), duty_bell: Arc::default() }
+        Orchestrator {
+            parts: Arc::new(parts),
+            bell: Arc::default(),
+            duty_bell: Arc::default(),
+            awake_since: Arc::default(),
+        }
     }
 
     /// What it is made of.

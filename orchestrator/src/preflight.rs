@@ -11,7 +11,7 @@ use crate::{Orchestrator, fault};
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
         let command = match self.checks(task).await {
-            Ok((base_branch, warnings)) => Command::PreflightPassed { base_branch, warnings },
+            Ok(passed) => passed,
             Err(failure) => Command::Fail { failure, results: None },
         };
         let onward = self.follow(task, command, epoch).await?;
@@ -19,8 +19,8 @@ impl Orchestrator {
         Ok(onward)
     }
 
-    /// All checks; the first failure in this order counts: backend, model, repository, provider.
-    async fn checks(&self, task: &Task) -> Result<(String, Vec<String>), Failure> {
+    /// All checks, and what they say when all pass; the first failure in this order counts: backend, model, repository, provider.
+    async fn checks(&self, task: &Task) -> Result<Command, Failure> {
         let parts = self.parts();
         parts.compute.supports(parts.policy.tier).map_err(|why| {
             Failure::new(FailureCode::IsolationUnavailable, why).resource(parts.policy.tier.as_str())
@@ -45,8 +45,8 @@ impl Orchestrator {
         provider?;
         let mut warnings = repository.warnings;
         warnings.extend(choice.warnings);
-        let base = task.spec.base_branch.clone().unwrap_or(repository.default_branch);
-        Ok((base, warnings))
+        let base_branch = task.spec.base_branch.clone().unwrap_or(repository.default_branch);
+        Ok(Command::PreflightPassed { base_branch, model: choice.name, warnings })
     }
 
     async fn in_time<T>(

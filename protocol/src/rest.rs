@@ -215,7 +215,7 @@ pub struct TaskDetail {
     pub unpriced_calls: u64,
     pub input_tokens: u64,
     pub output_tokens: u64,
-    /// *Ours.* The model asked for.
+    /// *Ours.* The model that is used; before preflight, the one asked for.
     pub model: Option<String>,
     pub build_passed: Option<bool>,
     pub lint_passed: Option<bool>,

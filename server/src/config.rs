@@ -13,7 +13,7 @@ use gateway::model::{Kind, ModelConfig, ProviderConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use toml::{Table, Value};
 
@@ -146,7 +146,7 @@ pub struct GitSettings {
 }
 
 /// `[limits]`
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "described in defaults.toml")]
 pub struct Limits {
@@ -306,7 +306,8 @@ impl Config {
         lines.push(format!("compute.isolation = {:?}", self.compute.isolation.as_str()));
         lines.push(format!("compute.keep_sessions = {}", self.compute.keep_sessions));
         lines.push(format!("git.identity = {:?}", self.git.identity));
-        lines.push(format!("limits = {:?}", self.limits));
+        let limits = toml::to_string(&self.limits).unwrap_or_default();
+        lines.extend(limits.lines().map(|line| format!("limits.{line}")));
         lines.join("\n")
     }
 }
@@ -346,7 +347,10 @@ fn standard_variables(all: &mut Table, env: &Env) {
         }
         let mut table = Table::new();
         table.insert("kind".into(), kind.into());
-        table.insert("default_model".into(), model.into());
+        // A server of its own has models of its own: there the person must say which.
+        if kind == "anthropic" || url.is_none() {
+            table.insert("default_model".into(), model.into());
+        }
         if let Some(key) = key {
             table.insert("api_key".into(), key.into());
         }

@@ -112,7 +112,11 @@ pub async fn serve(
     let state = paths::State(config.state_dir.clone());
     private_dir(&state.0)?;
     let lock = lock(&state)?;
-    let listener = bind(options.listen.as_deref().unwrap_or(&config.server.listen)).await?;
+    let listener = match bind(options.listen.as_deref().unwrap_or(&config.server.listen)).await {
+        // Whoever needed a server finds it by its file: another port is as good.
+        Err(ServeError::Listen { .. }) if options.starter == Starter::Command => bind("127.0.0.1:0").await?,
+        bound => bound?,
+    };
     let address =
         listener.local_addr().map_err(|source| ServeError::Listen { address: "?".into(), source })?;
     let metrics = recorder()?;
@@ -247,7 +251,12 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
         }
         text => match text.strip_prefix("unix:") {
             Some(path) => Ok(Address::Unix(PathBuf::from(path))),
-            None => Ok(Address::Tcp(text.to_owned())),
+            None => match text.parse::<SocketAddr>() {
+                Ok(address) if address.ip().is_loopback() => Ok(Address::Tcp(text.to_owned())),
+                Ok(_) | Err(_) => {
+                    Err(ServeError::NotLoopback { address: format!("server.gateway_listen = {text:?}") })
+                }
+            },
         },
     }
 }

@@ -260,7 +260,8 @@ async fn running(store: &Store, n: u32, of: &str) -> Task {
     let task = accept(store, task(n, of)).await;
     let task = apply(store, &task, Command::Admit, now).await;
     store.session_open(task.id, task.attempt, now).await.unwrap();
-    let passed = Command::PreflightPassed { base_branch: "main".into(), warnings: Vec::new() };
+    let passed =
+        Command::PreflightPassed { base_branch: "main".into(), model: "p/m".into(), warnings: Vec::new() };
     let task = apply(store, &task, passed, now).await;
     let session = SessionHandle::Fake { task: task.id, attempt: task.attempt };
     let task = apply(store, &task, Command::SessionStarted { session }, now).await;

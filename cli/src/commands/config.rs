@@ -24,10 +24,19 @@ pub struct Args {
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum What {
     /// The file that is read, whether it exists or not
+    #[command(after_help = "Examples:
+  bgagent config path
+  $EDITOR \"$(bgagent config path)\"")]
     Path,
     /// All settings; of secrets only whether they are set
+    #[command(after_help = "Examples:
+  bgagent config show
+  BGAGENT__LIMITS__PER_USER=3 bgagent config show")]
     Show,
-    /// The key of this machine's server
+    /// The key of this machine's server; made when there is none yet
+    #[command(after_help = "Examples:
+  KEY=$(bgagent config owner-key)
+  curl -H \"X-API-Key: $(bgagent config owner-key)\" http://127.0.0.1:7878/v1/tasks")]
     OwnerKey,
 }
 
@@ -44,7 +53,7 @@ pub fn config(cx: &Context, args: Args) -> Result<Exit, Failure> {
             cx.result(&json!({ "settings": shown.lines().collect::<Vec<_>>() }), |_| clean::block(&shown))?;
         }
         What::OwnerKey => {
-            let key = connect::owner_key(&State(cx.config()?.state_dir))?;
+            let key = connect::owner_key_made(&State(cx.config()?.state_dir))?;
             cx.result(&json!({ "owner_key": key.expose_secret() }), |_| clean::line(key.expose_secret()))?;
         }
     }

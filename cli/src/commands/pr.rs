@@ -21,6 +21,10 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Show title, place, body, changed files and diff
+    #[command(after_help = "Examples:
+  bgagent pr show 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  bgagent pr show 01ARZ3NDEKTSV4RRFFQ69G5FAV --stat
+  bgagent pr show 01ARZ3NDEKTSV4RRFFQ69G5FAV --output json")]
     Show {
         /// The task
         task: TaskId,

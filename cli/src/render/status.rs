@@ -45,6 +45,9 @@ pub fn status(
     }
     if let Some(reason) = reason(task) {
         page.row("Reason", &reason);
+        if let Some(class) = &task.error_classification {
+            page.row("What to do", &class.remedy);
+        }
     }
     if let Some(warning) = &task.warning {
         page.row("Warning", warning);

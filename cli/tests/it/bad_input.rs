@@ -1,7 +1,7 @@
 //! What goes wrong because of what is put in: each gets a text that names it and says what to do, the right exit code,
 //! and loses nothing. The texts themselves are in `snapshots/`.
 //!
-//! A clock that is moved back is tested where time is an argument, in `store` and `orchestrator`.
+//! A clock that is moved back is tested where time is an argument, in the conformance suite of `store`.
 
 mod agent;
 mod machine;

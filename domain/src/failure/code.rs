@@ -130,7 +130,7 @@ failures! {
     RepoNotGit "REPO_NOT_GIT" Config User fix
         "Not a git repository"
         "The directory is not the top of a git repository."
-        "Give the path of a git repository, or run `git init` and commit in {the directory}.";
+        "Give the path of the top of a git repository; the message says what {the directory} is.";
     RepoEmpty "REPO_EMPTY" Config User fix
         "Repository has no commits"
         "There is nothing to start from: the repository has no commit."

@@ -90,7 +90,11 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
     let old = Attempt(a.0.saturating_sub(1));
     let results = Box::new(Results { pr_url: Some("https://pr/1".into()), ..Results::default() });
     let failed = |results| Command::Fail { failure: failure(), results };
-    let passed = Command::PreflightPassed { base_branch: "main".into(), warnings: vec!["shallow".into()] };
+    let passed = Command::PreflightPassed {
+        base_branch: "main".into(),
+        model: "p/m".into(),
+        warnings: vec!["shallow".into()],
+    };
     let park = Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(3_600)) };
     let open = |id: &str, attempt| Command::OpenGate { attempt, request_id: id.into(), until: at(900) };
     let named = |suffix: &str, command: Command| (format!("{}{suffix}", command.name()), command);

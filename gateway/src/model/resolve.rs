@@ -95,8 +95,7 @@ impl ModelRouter {
         {
             return self.at(only, model);
         }
-        let detail =
-            "the task names no model and no default is configured: set model.default to provider/model";
+        let detail = "the task names no model and no default is configured: give one as PROVIDER/NAME (`--model openai/NAME`), or set model.default";
         Err(Failure::new(FailureCode::ModelNotConfigured, detail))
     }
 

@@ -51,7 +51,7 @@ impl Ground {
         let mirrors = tempfile::tempdir().unwrap();
         // The first fetch is told on the task: do it here, so that every task goes the same way.
         let remote = Remote { url: source.path().display().to_string(), basic_auth: None };
-        Mirrors::new(mirrors.path().to_owned()).refresh(&repo(), &remote).await.unwrap();
+        Mirrors::new(mirrors.path().to_owned()).refresh(&repo(), &remote, "main").await.unwrap();
         Ground { source, donor, mirrors }
     }
 

@@ -50,7 +50,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         unpriced_calls: spent.unpriced_calls,
         input_tokens: spent.tokens.context(),
         output_tokens: spent.tokens.output,
-        model: task.spec.model.clone(),
+        model: r.model.clone().or_else(|| task.spec.model.clone()),
         build_passed: r.build.and_then(|b| b.passed()),
         lint_passed: r.lint.and_then(|l| l.passed()),
         max_turns: task.spec.max_turns,

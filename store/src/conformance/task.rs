@@ -30,7 +30,11 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
         Command::Enqueue,
         Command::PickUp,
         Command::Admit,
-        Command::PreflightPassed { base_branch: "main".into(), warnings: vec!["slow".into()] },
+        Command::PreflightPassed {
+            base_branch: "main".into(),
+            model: "p/m".into(),
+            warnings: vec!["slow".into()],
+        },
         Command::SessionStarted { session },
         Command::AgentStarted { attempt: A1 },
         Command::OpenGate { attempt: A1, request_id: "r".into(), until: at(99) },

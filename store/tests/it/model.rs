@@ -342,7 +342,11 @@ impl Run {
             Act::Next | Act::Enqueue => Command::Enqueue,
             Act::PickUp => Command::PickUp,
             Act::Admit => Command::Admit,
-            Act::Pass => Command::PreflightPassed { base_branch: "main".into(), warnings: vec!["w".into()] },
+            Act::Pass => Command::PreflightPassed {
+                base_branch: "main".into(),
+                model: "p/m".into(),
+                warnings: vec!["w".into()],
+            },
             Act::Start => Command::SessionStarted { session: SessionHandle::Fake { task: task.id, attempt } },
             Act::Run => Command::AgentStarted { attempt },
             Act::Ask => Command::OpenGate { attempt, request_id: "r".into(), until: self.now },
