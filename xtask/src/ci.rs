@@ -34,7 +34,7 @@ pub struct Args {
 enum Part {
     /// `cargo xtask lint`, with its tools installed
     Lint,
-    /// `cargo run -- demo` in a clean clone
+    /// `cargo run --release -- demo` on what is committed
     Demo,
     /// `cargo xtask test`
     Test,
@@ -94,5 +94,5 @@ fn demo() -> Result<()> {
     for key in ["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GITHUB_TOKEN", "BGAGENT_API_URL", "BGAGENT_API_KEY"] {
         cargo.env_remove(key);
     }
-    step::run(cargo.args(["run", "--quiet", "--", "demo"]))
+    step::run(cargo.args(["run", "--quiet", "--release", "--", "demo"]))
 }
