@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use domain::{Attempt, IsolationTier, SessionHandle, TaskId};
 use secrecy::SecretString;
 
-use crate::{ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
+use crate::{BoxSpec, ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
 
 /// How long a change may take to be seen.
 const SEEN: Duration = Duration::from_secs(20);
@@ -55,6 +55,7 @@ pub fn spec() -> SessionSpec {
         gateway: "unix:/nonexistent/gateway.sock".into(),
         bootstrap_token: SecretString::from("the-bootstrap-token"),
         tier: IsolationTier::Process,
+        plan: BoxSpec::default(),
     }
 }
 
@@ -220,7 +221,9 @@ async fn a_session_of_another_backend_is_refused(world: &impl Harness) {
         SessionHandle::Fake { .. } => {
             SessionHandle::Local { task, attempt, dir: "/nonexistent".into(), pid: 1, start_ticks: 1, tier }
         }
-        SessionHandle::Local { .. } => SessionHandle::Fake { task, attempt },
+        SessionHandle::Local { .. } | SessionHandle::Container { .. } => {
+            SessionHandle::Fake { task, attempt }
+        }
     };
     let refused = |error: &ComputeError| matches!(error, ComputeError::Unsupported { .. });
     assert!(refused(&backend.poll(&foreign).await.expect_err("poll")));

@@ -172,6 +172,9 @@ impl ComputeBackend for FakeBackend {
     fn supports(&self, tier: IsolationTier) -> Result<(), String> {
         match tier {
             IsolationTier::Process => Ok(()),
+            IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => {
+                Err(format!("the fake backend has no tier `{}`", tier.as_str()))
+            }
         }
     }
 
@@ -249,13 +252,15 @@ impl Call {
 fn fake(handle: &SessionHandle, verb: &str) -> Result<(TaskId, Attempt), ComputeError> {
     match handle {
         SessionHandle::Fake { task, attempt } => Ok((*task, *attempt)),
-        SessionHandle::Local { task, attempt, .. } => Err(ComputeError::Unsupported {
-            doing: doing(verb, *task, *attempt),
-            reason: format!(
-                "it is a session of backend `{}`, not of `fake`: ask that backend",
-                handle.backend()
-            ),
-        }),
+        SessionHandle::Local { task, attempt, .. } | SessionHandle::Container { task, attempt, .. } => {
+            Err(ComputeError::Unsupported {
+                doing: doing(verb, *task, *attempt),
+                reason: format!(
+                    "it is a session of backend `{}`, not of `fake`: ask that backend",
+                    handle.backend()
+                ),
+            })
+        }
     }
 }
 

@@ -9,11 +9,13 @@ pub mod fake;
 pub mod local;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::{Attempt, IsolationTier, SessionHandle, TaskId};
+use domain::{Attempt, BoxLimits, IsolationTier, SessionHandle, TaskId};
 use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
 
 /// What a box is started with: where the gateway is, whose box it is, and the one-time token it attaches with.
 #[derive(Debug, Clone)]
@@ -28,6 +30,26 @@ pub struct SessionSpec {
     pub bootstrap_token: SecretString,
     /// The tier asked for.
     pub tier: IsolationTier,
+    /// What the box is made of.
+    pub plan: BoxSpec,
+}
+
+/// What a box is made of and may use, beside what every box gets. Holds no secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BoxSpec {
+    /// Bounds.
+    pub limits: BoxLimits,
+    /// Folders of the host that tools may read, beside the system's and the toolchains'.
+    pub read: Vec<PathBuf>,
+    /// Objects of the repository's mirror, lent to the work tree read-only instead of being copied.
+    pub objects: Option<PathBuf>,
+    /// The repository's dependency cache: the lower, read-only layer.
+    pub cache: Option<PathBuf>,
+    /// Image of the tools' container; the backend's own when absent.
+    pub image: Option<String>,
+    /// Environment of the tools: where package managers find this site's registries. Never a secret.
+    pub env: Vec<(String, String)>,
 }
 
 /// What a backend sees of a session, in words that fit every backend.

@@ -148,6 +148,10 @@ impl ComputeBackend for LocalBackend {
             IsolationTier::Process => {
                 Err("the local backend finds processes through Linux' /proc: run the server on Linux".into())
             }
+            IsolationTier::Sandbox => sandbox::probe::sandbox(),
+            IsolationTier::Container | IsolationTier::Microvm => {
+                Err(format!("the local backend has no tier `{}`", tier.as_str()))
+            }
         }
     }
 
@@ -287,7 +291,7 @@ fn local(handle: &SessionHandle, verb: &str) -> Result<(Folder, Identity, String
             Identity { pid: *pid, start_ticks: *start_ticks },
             doing,
         )),
-        SessionHandle::Fake { .. } => Err(error::unsupported(
+        SessionHandle::Container { .. } | SessionHandle::Fake { .. } => Err(error::unsupported(
             &doing,
             format!("it is a session of backend `{}`, not of `local`: ask that backend", handle.backend()),
         )),

@@ -15,10 +15,13 @@
 //! | [`transition`] | `Task::on`: the only function that changes a task |
 //! | [`event`] | the record that people and clients read |
 //! | [`session`] | one box for one attempt, as compute backends describe it |
+//! | [`box_limits`] | what one box may use |
+//! | [`per_repo`] | a setting with a value of its own for some repositories |
 //! | [`report`] | what a box says of its work |
 //! | [`failure`] | why a task failed, who must act, and how |
 //! | [`outcome`] | success or failure, inferred from evidence |
 
+pub mod box_limits;
 pub mod command;
 pub mod event;
 pub mod failure;
@@ -26,6 +29,7 @@ pub mod id;
 pub mod limit;
 pub mod money;
 pub mod outcome;
+pub mod per_repo;
 pub mod repo;
 pub mod report;
 pub mod session;
@@ -33,11 +37,13 @@ pub mod state;
 pub mod task;
 pub mod transition;
 
+pub use box_limits::BoxLimits;
 pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
 pub use id::{Attempt, EventId, NodeId, ObligationId, RequestId, TaskId, UserId};
 pub use money::{MicroUsd, TokenCount};
+pub use per_repo::PerRepo;
 pub use repo::RepoRef;
 pub use session::{IsolationTier, SessionHandle};
 pub use state::{State, Status};

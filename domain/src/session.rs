@@ -12,13 +12,36 @@ use crate::id::{Attempt, TaskId};
 pub enum IsolationTier {
     /// An ordinary process of the same user: isolates NOTHING. The agent can read what the server's user can read.
     Process,
+    /// Linux namespaces, Landlock and seccomp; two layers; no network but the gateway.
+    Sandbox,
+    /// Containers of Docker or Podman; two layers; no network but the gateway.
+    Container,
+    /// A virtual machine of its own for each box. Named, not built: no backend offers it.
+    Microvm,
+}
+
+impl std::str::FromStr for IsolationTier {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = IsolationTier::ALL.map(IsolationTier::as_str).join(", ");
+        let tier = IsolationTier::ALL.into_iter().find(|tier| tier.as_str() == text);
+        tier.ok_or_else(|| format!("isolation must be one of {names}; got {text:?}"))
+    }
 }
 
 impl IsolationTier {
+    /// Every tier, the weakest first.
+    pub const ALL: [IsolationTier; 4] =
+        [IsolationTier::Process, IsolationTier::Sandbox, IsolationTier::Container, IsolationTier::Microvm];
+
     /// The name used in configuration, events and output.
     pub fn as_str(self) -> &'static str {
         match self {
             IsolationTier::Process => "process",
+            IsolationTier::Sandbox => "sandbox",
+            IsolationTier::Container => "container",
+            IsolationTier::Microvm => "microvm",
         }
     }
 
@@ -28,6 +51,14 @@ impl IsolationTier {
             IsolationTier::Process => {
                 "no isolation: the agent runs as an ordinary process of this user and can reach its files and network"
             }
+            IsolationTier::Sandbox => {
+                "namespaces, Landlock and seccomp: the agent sees the work tree, the system's programs read-only, and no network \
+                 but what the gateway allows"
+            }
+            IsolationTier::Container => {
+                "containers without network: the agent sees the work tree and its image, and no network but what the gateway allows"
+            }
+            IsolationTier::Microvm => "a virtual machine of its own",
         }
     }
 }
@@ -52,6 +83,19 @@ pub enum SessionHandle {
         /// The tier it was started in.
         tier: IsolationTier,
     },
+    /// Two containers of a Docker-compatible engine: the worker's and the tools'.
+    Container {
+        /// The task it works at.
+        task: TaskId,
+        /// The attempt it is for.
+        attempt: Attempt,
+        /// The session's own folder on the host.
+        dir: PathBuf,
+        /// The engine's id of the worker's container.
+        worker: String,
+        /// The engine's id of the tools' container.
+        tools: String,
+    },
     /// A session of the test double.
     Fake {
         /// The task it works at.
@@ -65,14 +109,18 @@ impl SessionHandle {
     /// The task this session works at.
     pub fn task(&self) -> TaskId {
         match self {
-            SessionHandle::Local { task, .. } | SessionHandle::Fake { task, .. } => *task,
+            SessionHandle::Local { task, .. }
+            | SessionHandle::Container { task, .. }
+            | SessionHandle::Fake { task, .. } => *task,
         }
     }
 
     /// The attempt this session is for.
     pub fn attempt(&self) -> Attempt {
         match self {
-            SessionHandle::Local { attempt, .. } | SessionHandle::Fake { attempt, .. } => *attempt,
+            SessionHandle::Local { attempt, .. }
+            | SessionHandle::Container { attempt, .. }
+            | SessionHandle::Fake { attempt, .. } => *attempt,
         }
     }
 
@@ -80,6 +128,7 @@ impl SessionHandle {
     pub fn tier(&self) -> IsolationTier {
         match self {
             SessionHandle::Local { tier, .. } => *tier,
+            SessionHandle::Container { .. } => IsolationTier::Container,
             SessionHandle::Fake { .. } => IsolationTier::Process,
         }
     }
@@ -88,6 +137,7 @@ impl SessionHandle {
     pub fn backend(&self) -> &'static str {
         match self {
             SessionHandle::Local { .. } => "local",
+            SessionHandle::Container { .. } => "container",
             SessionHandle::Fake { .. } => "fake",
         }
     }

@@ -64,6 +64,9 @@ pub struct TaskSpec {
     /// Lint command; found in the repository when absent.
     #[serde(default)]
     pub lint_command: Option<String>,
+    /// The tier asked for; the server's own when absent.
+    #[serde(default)]
+    pub isolation: Option<IsolationTier>,
 }
 
 impl TaskSpec {

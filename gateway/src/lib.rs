@@ -15,10 +15,12 @@
 pub mod auth;
 pub mod box_api;
 pub mod catalog;
+pub mod egress;
 pub mod git_proxy;
 pub mod listen;
 pub mod meter;
 pub mod model;
+pub mod push;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use domain::{IsolationTier, RepoRef, UserId, limit};
+use compute::BoxSpec;
+use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use store::{Scope, ScopeLimit};
 
 /// Limits and intervals.
@@ -14,8 +15,12 @@ pub struct Policy {
     pub per_repo: u32,
     /// Tasks at once in all.
     pub system: u32,
-    /// The tier boxes are started in.
+    /// The tier boxes are started in when the task asks for none.
     pub tier: IsolationTier,
+    /// The tiers a task may ask for.
+    pub tiers: Vec<IsolationTier>,
+    /// What boxes are made of and may use.
+    pub boxes: PerRepo<BoxSpec>,
     /// How often a live session is looked at.
     pub supervise_interval: Duration,
     /// Seconds between two heartbeats, as told to workers.
@@ -66,6 +71,8 @@ impl Default for Policy {
             per_repo: limit::CONCURRENT_PER_USER_DEFAULT,
             system: 50,
             tier: IsolationTier::Process,
+            tiers: IsolationTier::ALL.to_vec(),
+            boxes: PerRepo::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,
@@ -87,6 +94,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The tier of a task's box.
+    pub fn tier_of(&self, spec: &TaskSpec) -> IsolationTier {
+        spec.isolation.unwrap_or(self.tier)
+    }
+
     /// The scopes that a task takes a slot in.
     pub fn scopes(&self, user: &UserId, repo: &RepoRef) -> Vec<ScopeLimit> {
         vec![

@@ -86,7 +86,8 @@ impl Orchestrator {
             attempt: task.attempt,
             gateway: parts.gateway.clone(),
             bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
-            tier: parts.policy.tier,
+            tier: parts.policy.tier_of(&task.spec),
+            plan: parts.policy.boxes.of(&task.spec.repo).clone(),
         };
         let mut tries = 0;
         loop {

@@ -22,9 +22,14 @@ impl Orchestrator {
     /// All checks, and what they say when all pass; the first failure in this order counts: backend, model, repository, provider.
     async fn checks(&self, task: &Task) -> Result<Command, Failure> {
         let parts = self.parts();
-        parts.compute.supports(parts.policy.tier).map_err(|why| {
-            Failure::new(FailureCode::IsolationUnavailable, why).resource(parts.policy.tier.as_str())
-        })?;
+        let tier = parts.policy.tier_of(&task.spec);
+        let unavailable = |why| Failure::new(FailureCode::IsolationUnavailable, why).resource(tier.as_str());
+        if tier != parts.policy.tier && !parts.policy.tiers.contains(&tier) {
+            let allowed: Vec<&str> = parts.policy.tiers.iter().map(|t| t.as_str()).collect();
+            let allowed = allowed.join(", ");
+            return Err(unavailable(format!("`compute.tiers` lets tasks ask for {allowed} only")));
+        }
+        parts.compute.supports(tier).map_err(unavailable)?;
         let choice = parts.models.choose(task.spec.model.as_deref(), task.spec.max_budget)?;
         let forge = parts.forges.of(&task.spec.repo);
         let repository = async {

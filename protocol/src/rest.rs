@@ -146,6 +146,10 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 2_000)]
     pub lint_command: Option<String>,
+    /// *Ours.* What the box is kept in: `process`, `sandbox` or `container`; the server's own tier when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 20)]
+    pub isolation: Option<String>,
 }
 
 /// The workflow a task runs.

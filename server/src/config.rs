@@ -7,8 +7,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use domain::IsolationTier;
+use compute::BoxSpec;
 use domain::money::Price;
+use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef};
 use gateway::model::{Kind, ModelConfig, ProviderConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
@@ -49,6 +50,47 @@ pub struct Config {
     pub git: GitSettings,
     /// `[limits]`
     pub limits: Limits,
+    /// `[egress]`
+    pub egress: gateway::egress::Settings,
+    /// `[push]`
+    pub push: gateway::push::Settings,
+    /// `[repos."NAME"]`: what holds for one repository, complete.
+    pub repos: BTreeMap<String, Repo>,
+}
+
+/// `[repos."NAME"]`, over the sections of the same names.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Repo {
+    /// `[repos."NAME".compute]`
+    pub compute: RepoCompute,
+    /// `[repos."NAME".egress]`
+    pub egress: gateway::egress::Settings,
+    /// `[repos."NAME".push]`
+    pub push: gateway::push::Settings,
+}
+
+/// What of `[compute]` a repository can have for itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepoCompute {
+    /// Folders of the host that tools may read.
+    pub read: Vec<PathBuf>,
+    /// Image of the tools' container.
+    pub image: String,
+    /// Bounds of a box.
+    pub limits: BoxLimits,
+}
+
+impl RepoCompute {
+    fn plan(&self) -> BoxSpec {
+        BoxSpec {
+            limits: self.limits.clone(),
+            read: self.read.clone(),
+            image: Some(self.image.clone()).filter(|image| !image.is_empty()),
+            ..BoxSpec::default()
+        }
+    }
 }
 
 /// `[server]`
@@ -127,14 +169,31 @@ pub struct Local {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Compute {
-    /// The tier.
+    /// The tier of tasks that ask for none.
     pub isolation: IsolationTier,
+    /// The tiers that tasks may ask for.
+    pub tiers: Vec<IsolationTier>,
+    /// Folders of the host that tools may read.
+    pub read: Vec<PathBuf>,
+    /// Image of the tools' container.
+    pub image: String,
+    /// Address of the container engine; empty is the usual one.
+    pub engine: String,
+    /// Bounds of a box.
+    pub limits: BoxLimits,
     /// Whether folders of ended sessions stay.
     pub keep_sessions: bool,
     /// Seconds between TERM and KILL.
     pub stop_grace_s: u64,
     /// Names of further environment variables.
     pub env: Vec<String>,
+}
+
+impl Compute {
+    /// What holds for repositories without a section of their own.
+    pub fn common(&self) -> RepoCompute {
+        RepoCompute { read: self.read.clone(), image: self.image.clone(), limits: self.limits.clone() }
+    }
 }
 
 /// `[git]`
@@ -214,6 +273,7 @@ impl Config {
             overlay(&mut all, key, value)?;
         }
         let prices = take_prices(&mut all);
+        complete_repos(&mut all)?;
         let mut config: Config = Value::Table(all).try_into().map_err(|e: toml::de::Error| {
             ConfigError(format!("{name} or a BGAGENT__ variable: {}", e.message()))
         })?;
@@ -254,6 +314,12 @@ impl Config {
         Ok(self)
     }
 
+    /// A setting with the values that repositories have for themselves.
+    pub fn per_repo<T>(&self, default: T, of: impl Fn(&Repo) -> T) -> PerRepo<T> {
+        let by_repo = self.repos.iter().map(|(name, repo)| (name.clone(), of(repo))).collect();
+        PerRepo { default, by_repo }
+    }
+
     /// The orchestrator's limits.
     pub fn policy(&self) -> Policy {
         let l = &self.limits;
@@ -262,6 +328,8 @@ impl Config {
             per_repo: l.per_repo,
             system: l.system,
             tier: self.compute.isolation,
+            tiers: self.compute.tiers.clone(),
+            boxes: self.per_repo(self.compute.common().plan(), |repo| repo.compute.plan()),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),
@@ -434,6 +502,35 @@ fn overlay(all: &mut Table, key: &str, value: &str) -> Result<(), ConfigError> {
 
 fn literal(text: &str) -> Option<Value> {
     format!("v = {text}").parse::<Table>().ok()?.remove("v")
+}
+
+/// Gives every `[repos."NAME"]` all of its sections: its own keys over those of the sections for all.
+fn complete_repos(all: &mut Table) -> Result<(), ConfigError> {
+    let compute = section(all, "compute");
+    let common: Table = ["read", "image", "limits"]
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), compute.get(*key)?.clone())))
+        .collect();
+    let sections: Table = [
+        ("compute", Value::Table(common)),
+        ("egress", Value::Table(section(all, "egress").clone())),
+        ("push", Value::Table(section(all, "push").clone())),
+    ]
+    .into_iter()
+    .map(|(name, table)| (name.to_owned(), table))
+    .collect();
+    let repos = std::mem::take(section(all, "repos"));
+    for (name, own) in repos {
+        let repo: RepoRef =
+            name.parse().map_err(|e: domain::repo::BadRepo| ConfigError(format!("[repos.{name:?}]: {e}")))?;
+        let Value::Table(own) = own else {
+            return Err(ConfigError(format!("[repos.{name:?}] must be a table")));
+        };
+        let mut whole = sections.clone();
+        merge(&mut whole, own);
+        section(all, "repos").insert(repo.to_string(), Value::Table(whole));
+    }
+    Ok(())
 }
 
 /// The price rows, typed one by one so that an error names its row.

@@ -184,6 +184,7 @@ fn task(n: u32, of: &str) -> Task {
         base_branch: None,
         build_command: None,
         lint_command: None,
+        isolation: None,
     };
     Task::new(TaskId::from_parts(now, u128::from(n)), UserId::new(user), "api", spec, now)
 }

@@ -54,6 +54,9 @@ pub struct Args {
     /// Keep the folder with the repository and the server's state
     #[arg(long)]
     keep: bool,
+    /// What the box is kept in: sandbox, container, or process (which isolates nothing); the default is the server's
+    #[arg(long, value_name = "TIER")]
+    isolation: Option<domain::IsolationTier>,
 }
 
 /// Runs the command.
@@ -71,7 +74,7 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
     cx.note(&format!("A repository with a failing test is in {}", repo.display()));
     let running = connect::start(&state, &overrides(cx, &config)).await?;
     let shown = tokio::select! {
-        shown = show(cx, &state, &running, &repo) => shown,
+        shown = show(cx, &state, &running, &repo, args.isolation) => shown,
         _ = interrupt.recv() => {
             cx.note("Interrupted; the demo and its task are taken away.");
             take_away(&state, &running).await;
@@ -84,12 +87,19 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// Gives the task, watches it, shows what came of it.
-async fn show(cx: &Context, state: &State, running: &Running, repo: &Path) -> Result<Exit, Failure> {
+async fn show(
+    cx: &Context,
+    state: &State,
+    running: &Running,
+    repo: &Path,
+    isolation: Option<domain::IsolationTier>,
+) -> Result<Exit, Failure> {
     let client = connect::client(state, running)?;
     let request = CreateTaskRequest {
         repo: Some(repo.to_string_lossy().into_owned()),
         task_description: Some(TASK.into()),
         build_command: Some("sh test.sh".into()),
+        isolation: isolation.map(|tier| tier.as_str().to_owned()),
         ..CreateTaskRequest::default()
     };
     let task = run::submit(cx, &client, &request, None).await?;

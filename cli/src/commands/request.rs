@@ -35,6 +35,9 @@ pub struct TaskArgs {
     /// Command that lints; found in the repository when absent
     #[arg(long, value_name = "COMMAND")]
     pub lint_command: Option<String>,
+    /// What the box is kept in: sandbox, container, or process (which isolates nothing); the server's own when absent
+    #[arg(long, value_name = "TIER")]
+    pub isolation: Option<domain::IsolationTier>,
     /// Keep long previews of what the agent says and does
     #[arg(long)]
     pub trace: bool,
@@ -83,6 +86,7 @@ impl TaskArgs {
             base_branch: self.base,
             build_command: self.build_command,
             lint_command: self.lint_command,
+            isolation: self.isolation.map(|tier| tier.as_str().to_owned()),
         };
         Ok((request, self.idempotency_key))
     }

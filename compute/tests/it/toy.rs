@@ -57,7 +57,7 @@ impl Harness for Toy {
 pub(crate) fn dir(handle: &SessionHandle) -> &Path {
     match handle {
         SessionHandle::Local { dir, .. } => dir,
-        SessionHandle::Fake { .. } => panic!("not local: {handle:?}"),
+        SessionHandle::Container { .. } | SessionHandle::Fake { .. } => panic!("not local: {handle:?}"),
     }
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn dir(handle: &SessionHandle) -> &Path {
 pub(crate) fn pid(handle: &SessionHandle) -> i32 {
     match handle {
         SessionHandle::Local { pid, .. } => *pid,
-        SessionHandle::Fake { .. } => panic!("not local: {handle:?}"),
+        SessionHandle::Container { .. } | SessionHandle::Fake { .. } => panic!("not local: {handle:?}"),
     }
 }
 

@@ -94,6 +94,7 @@ impl World {
             base_branch: None,
             build_command: None,
             lint_command: None,
+            isolation: None,
         };
         let submission =
             Submission { user: UserId::new("ann"), channel: "api".into(), spec, idempotency_key: None };

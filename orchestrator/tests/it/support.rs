@@ -77,6 +77,7 @@ pub fn spec(description: &str) -> TaskSpec {
         base_branch: None,
         build_command: None,
         lint_command: None,
+        isolation: None,
     }
 }
 

@@ -54,6 +54,7 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
         base_branch: branch(request.base_branch)?,
         build_command: command("build_command", request.build_command)?,
         lint_command: command("lint_command", request.lint_command)?,
+        isolation: request.isolation.map(|tier| tier.parse()).transpose().map_err(ApiError::invalid)?,
     })
 }
 

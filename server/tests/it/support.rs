@@ -246,6 +246,7 @@ pub fn spec(repo: RepoRef, description: &str) -> TaskSpec {
         base_branch: None,
         build_command: None,
         lint_command: None,
+        isolation: None,
     }
 }
 

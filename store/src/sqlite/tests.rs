@@ -28,6 +28,7 @@ fn new_task(n: u32) -> NewTask {
         base_branch: None,
         build_command: None,
         lint_command: None,
+        isolation: None,
     };
     let now = at(i64::from(n));
     let task = Task::new(TaskId::from_parts(now, u128::from(n)), UserId::new("ann"), "api", spec, now);

@@ -140,6 +140,7 @@ fn new_task(n: u8, now: Timestamp) -> Task {
         base_branch: None,
         build_command: None,
         lint_command: None,
+        isolation: None,
     };
     Task::new(id(n), user(n), "api", spec, now)
 }
