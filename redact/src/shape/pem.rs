@@ -71,6 +71,10 @@ impl Pem {
     /// How many of these bytes belong to the key, and whether it ends with them.
     pub fn feed(&mut self, bytes: &[u8]) -> (usize, bool) {
         for (n, &byte) in bytes.iter().enumerate() {
+            // Not within a character.
+            if (self.gap > GAP_MAX || self.total > KEY_MAX) && !(0x80..0xc0).contains(&byte) {
+                return (n, true);
+            }
             self.total += 1;
             self.run = if Set::Base64.has(byte) { self.run + 1 } else { 0 };
             self.gap = if self.run >= LINE_MIN { 0 } else { self.gap + 1 };
@@ -85,9 +89,6 @@ impl Pem {
                 (Closing::Nothing | Closing::Letters(_), b'-') => Closing::Dashes(1),
                 (Closing::Nothing | Closing::Letters(_) | Closing::Dashes(_), _) => Closing::Nothing,
             };
-            if self.gap > GAP_MAX || self.total > KEY_MAX {
-                return (n + 1, true);
-            }
         }
         (bytes.len(), false)
     }
