@@ -315,3 +315,11 @@ fn allowed(commands: &Commands, task: &Task) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The body of a fuzz target: the head of a push, from any bytes.
+#[doc(hidden)]
+pub fn fuzz_pkt(bytes: &[u8]) {
+    if let Ok(Some(commands)) = pkt::commands(bytes) {
+        let _ = pkt::refusal(&commands, "no");
+    }
+}

@@ -54,6 +54,10 @@ impl State {
     pub fn token_key(&self) -> PathBuf {
         self.0.join("token-key")
     }
+    /// Certificate and key of the boxes' certificate authority.
+    pub fn egress_authority(&self) -> PathBuf {
+        self.0.join("egress-ca.pem")
+    }
     pub fn lock(&self) -> PathBuf {
         self.0.join("server.lock")
     }

@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod box_api;
+mod egress;
 mod git_proxy;
 mod model;
+mod network;
 mod world;
