@@ -45,11 +45,12 @@ pub enum EventKind {
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 33] = [
+    pub const ALL: [EventKind; 34] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -83,6 +84,7 @@ impl EventKind {
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::PushRefused,
     ];
 
     /// The wire name, e.g. `task_created`.

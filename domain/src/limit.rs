@@ -99,6 +99,8 @@ pub const RESULT_BODY_MAX_BYTES: usize = 1024 * 1024;
 pub const MODEL_BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one pushed pack.
 pub const PUSH_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// Characters of the reason that a push was refused for.
+pub const PUSH_REASON_MAX_CHARS: usize = 2_000;
 /// Characters of a pull request's title.
 pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).
