@@ -41,7 +41,7 @@ pub(super) async fn receive_pack(
         Ok(()) => over(&task),
     };
     if let Some(why) = refused {
-        return pushed.refuse(&gateway, &task, &[why]).await;
+        return pushed.refuse(&gateway, &task, &why).await;
     }
     let Some(update) = pushed.commands.updates.first().cloned() else {
         // A client that only asks whether it may: there is nothing to receive.
@@ -61,30 +61,44 @@ pub(super) async fn receive_pack(
     };
     if incoming.head(&own).await.map_err(|e| unavailable(&e))?.as_deref() != Some(update.new.as_str()) {
         // git refused it, and says why.
+        let why = pkt::reason(&said).unwrap_or_else(|| "git refused it".into());
+        gateway.orchestrator().tell_refused(&task, &update.new, &why, &[]).await;
+        if why.contains("unpack") {
+            note(&gateway, &task, &update, "an object is broken or could do harm (git's fsck refused it)");
+        }
         return Ok(answer("git-receive-pack", "result", Body::from(said)));
     }
     let objections = look(&gateway, &task, &incoming, &update).await?;
     if !objections.is_empty() {
-        let mut lines: Vec<String> = objections.iter().take(TOLD).map(ToString::to_string).collect();
-        if objections.len() > TOLD {
-            lines.push(format!("and {} more", objections.len() - TOLD));
-        }
-        note(&gateway, &task, &update, &push::sentence(&objections));
-        return pushed.told(&lines);
+        let reason = push::sentence(&objections);
+        note(&gateway, &task, &update, &reason);
+        return pushed.told(&reason, &in_lines(&objections));
     }
     // Looking took its time: whose task has ended meanwhile has pushed too late.
     let now = task_of(&gateway, &still(&gateway, &caller).await?, &repo).await?;
     if let Some(why) = over(&now) {
-        return pushed.refuse(&gateway, &task, &[why]).await;
+        return pushed.refuse(&gateway, &task, &why).await;
     }
     if let Err(failure) = incoming.accept(&own, &update.old, &update.new).await {
         warn!(task.id = %task.id, error = %failure, "a push could not be taken over");
-        return pushed.told(&["the branch has moved meanwhile; fetch it and push again".to_owned()]);
+        let why = "the branch has moved meanwhile; fetch it and push again";
+        return pushed.told(why, &[why.to_owned()]);
     }
     if let Err(error) = mirrors.note_refused(task.id, None) {
         warn!(task.id = %task.id, %error, "an old refusal could not be removed");
     }
     Ok(answer("git-receive-pack", "result", Body::from(said)))
+}
+
+/// Objections for the agent to read, one on each line, and what to do.
+fn in_lines(objections: &[push::Objection]) -> Vec<String> {
+    let mut lines = vec!["this push is refused, nothing of it was taken:".to_owned()];
+    lines.extend(objections.iter().take(TOLD).map(|o| format!("- {o}")));
+    if objections.len() > TOLD {
+        lines.push(format!("- and {} more", objections.len() - TOLD));
+    }
+    lines.push("take it out of every commit (git commit --amend, git rebase) and push again".into());
+    lines
 }
 
 /// Bytes in a MiB.
@@ -201,9 +215,9 @@ enum Received {
 impl Pushed {
     async fn read(body: Body) -> Result<Pushed, Refused> {
         let mut rest = body.into_data_stream();
-        let mut head = Vec::new();
+        let (mut head, mut reader) = (Vec::new(), pkt::Reader::default());
         loop {
-            match pkt::commands(&head) {
+            match reader.read(&head) {
                 Ok(Some(commands)) => return Ok(Pushed { commands, head, rest }),
                 Ok(None) => (),
                 Err(why) => return Err(refuse(StatusCode::BAD_REQUEST, why)),
@@ -218,27 +232,26 @@ impl Pushed {
     }
 
     /// Refuses it before it was received, with an event.
-    async fn refuse(mut self, gateway: &Gateway, task: &Task, why: &[String]) -> Result<Response, Refused> {
-        let reason = why.join("; ");
-        info!(task.id = %task.id, reason, "a push was refused");
-        let named: Vec<&str> = self.commands.updates.iter().map(|u| u.new.as_str()).take(1).collect();
-        gateway.orchestrator().tell_refused(task, named.first().unwrap_or(&""), &reason, &[]).await;
+    async fn refuse(mut self, gateway: &Gateway, task: &Task, why: &str) -> Result<Response, Refused> {
+        info!(task.id = %task.id, reason = why, "a push was refused");
+        let head = self.commands.updates.first().map_or("", |update| update.new.as_str());
+        gateway.orchestrator().tell_refused(task, head, why, &[]).await;
         // A client that is still sending would take an early answer for a broken connection.
         let mut total = 0;
         while let Some(Ok(chunk)) = self.rest.next().await {
             total += chunk.len() as u64;
             if total > limit::PUSH_MAX_BYTES {
-                return Err(refuse(StatusCode::FORBIDDEN, reason));
+                return Err(refuse(StatusCode::FORBIDDEN, why));
             }
         }
-        self.told(why)
+        self.told(why, &[why.to_owned()])
     }
 
     /// The answer that tells why, as the client asked to be told.
-    fn told(&self, why: &[String]) -> Result<Response, Refused> {
-        match pkt::refusal(&self.commands, why) {
+    fn told(&self, why: &str, lines: &[String]) -> Result<Response, Refused> {
+        match pkt::refusal(&self.commands, why, lines) {
             Some(said) => Ok(answer("git-receive-pack", "result", Body::from(said))),
-            None => Err(refuse(StatusCode::FORBIDDEN, why.join("; "))),
+            None => Err(refuse(StatusCode::FORBIDDEN, why)),
         }
     }
 
