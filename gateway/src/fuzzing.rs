@@ -24,7 +24,7 @@ use crate::tunnel;
 
 /// The head of a push, from any bytes.
 pub fn pkt_line(bytes: &[u8]) {
-    crate::git_proxy::fuzz_pkt(bytes);
+    crate::git_proxy::fuzz_commands(bytes);
 }
 
 /// A rule and a target, one in each line: what matches is the host that is connected to, in every spelling.

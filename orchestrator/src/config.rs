@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
+use forge::push;
 use store::{Scope, ScopeLimit};
 
 /// Limits and intervals.
@@ -21,6 +22,10 @@ pub struct Policy {
     pub tiers: Vec<IsolationTier>,
     /// What boxes are made of and may use.
     pub boxes: PerRepo<BoxSpec>,
+    /// What a push may bring.
+    pub push: PerRepo<push::Settings>,
+    /// Finds secrets in what is pushed.
+    pub scanner: push::Scanner,
     /// How often a live session is looked at.
     pub supervise_interval: Duration,
     /// Seconds between two heartbeats, as told to workers.
@@ -73,6 +78,8 @@ impl Default for Policy {
             tier: IsolationTier::Process,
             tiers: IsolationTier::ALL.to_vec(),
             boxes: PerRepo::default(),
+            push: PerRepo::default(),
+            scanner: push::Scanner::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,

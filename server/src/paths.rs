@@ -42,6 +42,9 @@ impl State {
     pub fn mirrors(&self) -> PathBuf {
         self.0.join("mirrors")
     }
+    pub fn pushes(&self) -> PathBuf {
+        self.0.join("pushes")
+    }
     pub fn sessions(&self) -> PathBuf {
         self.0.join("sessions")
     }

@@ -138,7 +138,7 @@ pub async fn serve(
     let orchestrator = Orchestrator::new(Parts {
         store,
         forges: forges(&config)?,
-        mirrors: Mirrors::new(state.mirrors()),
+        mirrors: Mirrors::new(state.mirrors(), state.pushes()),
         compute: Arc::new(local_backend(&config, &state, &options)?),
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
