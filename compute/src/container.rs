@@ -15,6 +15,7 @@
 //!          remove what a crash left ─▶ folders, token ─▶ create both ─▶ start tools, worker ─▶ wait for the claim
 //! ```
 
+mod ask;
 mod end;
 mod engine;
 mod layer;
@@ -27,14 +28,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State};
-use bollard::query_parameters::ListContainersOptionsBuilder;
 use domain::{IsolationTier, SessionHandle};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
+use self::ask::Listed;
+use self::engine::{Engine, Trouble};
 pub use self::engine::{Facts, Rights, sockets};
-use self::engine::{Engine, Trouble, failed};
 use self::layer::User;
 use self::place::Place;
 use crate::local::folder::{Folder, absent_ok};
@@ -81,8 +81,8 @@ impl ContainerBackend {
         Self { config: Arc::new(config), state, engine, looked: Arc::default(), measured: Arc::default() }
     }
 
-    /// What the engine is, if boxes can be had from it with the default image; `Err` says what to do. Takes two seconds at
-    /// most, and blocks.
+    /// What the engine is, if boxes can be had from it with the default image; `Err` says what to do. Blocks: a second
+    /// when it asks for the first time, then some milliseconds.
     pub fn look(&self) -> Result<Facts, String> {
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, answer)) = &*looked
@@ -103,7 +103,7 @@ impl ContainerBackend {
     }
 
     async fn asked(&self) -> Result<Facts, String> {
-        let open = self.engine.ask().await.map_err(Trouble::words)?;
+        let open = self.engine.there().await.map_err(Trouble::words)?;
         user(open.facts.rights)?;
         if let Some(image) = &self.config.image {
             let name = &open.facts.name;
@@ -111,7 +111,9 @@ impl ContainerBackend {
                 .map_err(|e| format!("{name} does not say whether it has the image {image}: {e}"))?;
             if there.is_none() {
                 let tool = if open.facts.podman { "podman" } else { "docker" };
-                return Err(format!("{name} has no image {image} (`compute.image`): `{tool} pull {image}`, or build it"));
+                return Err(format!(
+                    "{name} has no image {image} (`compute.image`): `{tool} pull {image}`, or build it"
+                ));
             }
         }
         Ok(open.facts)
@@ -127,7 +129,8 @@ impl ContainerBackend {
             )),
             SessionHandle::Local { .. } | SessionHandle::Fake { .. } => {
                 let backend = handle.backend();
-                let reason = format!("it is a session of backend `{backend}`, not of `container`: ask that backend");
+                let reason =
+                    format!("it is a session of backend `{backend}`, not of `container`: ask that backend");
                 Err(error::unsupported(&doing, reason))
             }
         }
@@ -190,9 +193,7 @@ impl ComputeBackend for ContainerBackend {
             Err(_) if !self.owes().await => return Ok(Vec::new()),
             Err(trouble) => return Err(trouble.of(doing)),
         };
-        let ours = HashMap::from([("label".to_owned(), vec![format!("{}={}", layer::STATE, self.state)])]);
-        let wanted = ListContainersOptionsBuilder::new().all(true).filters(&ours).build();
-        let all = open.docker.list_containers(Some(wanted)).await.map_err(failed(doing))?;
+        let all = ask::labelled(&open.facts.socket, layer::STATE, &self.state, doing).await?;
         Ok(live(&self.config.sessions_dir, all))
     }
 
@@ -211,27 +212,23 @@ impl ComputeBackend for ContainerBackend {
 }
 
 /// The sessions of which a container runs, or waits to be started by somebody who may have crashed.
-fn live(sessions: &Path, all: Vec<ContainerSummary>) -> Vec<SessionHandle> {
-    let mut by_name: BTreeMap<String, Vec<(String, ContainerSummary)>> = BTreeMap::new();
+fn live(sessions: &Path, all: Vec<Listed>) -> Vec<SessionHandle> {
+    let mut by_name: BTreeMap<String, Vec<(String, Listed)>> = BTreeMap::new();
     for container in all {
         let labels = container.labels.clone().unwrap_or_default();
         if let (Some(session), Some(layer)) = (labels.get(layer::SESSION), labels.get(layer::LAYER)) {
             by_name.entry(session.clone()).or_default().push((layer.clone(), container));
         }
     }
-    let lives = |container: &ContainerSummary| match container.state {
-        Some(State::CREATED | State::RUNNING | State::PAUSED | State::RESTARTING | State::STOPPING) => true,
-        Some(State::EMPTY | State::EXITED | State::REMOVING | State::DEAD) | None => false,
-    };
-    let handle = |(name, containers): (String, Vec<(String, ContainerSummary)>)| {
+    let handle = |(name, containers): (String, Vec<(String, Listed)>)| {
         let folder = Folder::parse(sessions, &name)?;
         let place = Place(folder.clone());
         let id = |wanted: &str| {
             let of_layer = containers.iter().find(|(layer, _)| layer == wanted);
             // One that was never made is named as it would be: stopping it finds nothing, which is right.
-            of_layer.and_then(|(_, c)| c.id.clone()).unwrap_or_else(|| layer::name(&place, wanted))
+            of_layer.map_or_else(|| layer::name(&place, wanted), |(_, c)| c.id.clone())
         };
-        containers.iter().any(|(_, container)| lives(container)).then(|| SessionHandle::Container {
+        containers.iter().any(|(_, container)| container.lives()).then(|| SessionHandle::Container {
             task: folder.task,
             attempt: folder.attempt,
             dir: folder.path.clone(),

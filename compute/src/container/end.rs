@@ -6,14 +6,16 @@
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use bollard::Docker;
+use bollard::errors::Error;
 use bollard::query_parameters::{
-    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+    KillContainerOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
 };
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::engine::{done, failed, found};
+use super::ask::{self, Container};
+use super::engine::{Open, done, failed};
 use super::layer;
 use super::place::{End, Place, Record, TREE};
 use super::start::on;
@@ -48,16 +50,15 @@ pub(super) enum Memory {
     Exhausted,
 }
 
-pub(super) async fn look(docker: &Docker, id: &str, doing: &str) -> Result<Seen, ComputeError> {
-    let Some(seen) = found(docker.inspect_container(id, None).await).map_err(failed(doing))? else {
+pub(super) async fn look(open: &Open, id: &str, doing: &str) -> Result<Seen, ComputeError> {
+    let Some(Container { state, .. }) = ask::container(&open.facts.socket, id, doing).await? else {
         return Ok(Seen::Gone);
     };
-    let state = seen.state.unwrap_or_default();
-    if state.running == Some(true) || state.paused == Some(true) || state.restarting == Some(true) {
+    if state.lives() {
         return Ok(Seen::Running);
     }
-    let memory = if state.oom_killed == Some(true) { Memory::Exhausted } else { Memory::Enough };
-    Ok(Seen::Ended { code: state.exit_code.unwrap_or_default(), memory })
+    let memory = if state.oom_killed { Memory::Exhausted } else { Memory::Enough };
+    Ok(Seen::Ended { code: state.exit_code, memory })
 }
 
 pub(super) async fn poll(
@@ -70,20 +71,20 @@ pub(super) async fn poll(
         return Ok(SessionStatus::Ended { code, tail });
     }
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
-    let end = match look(&open.docker, &ids.worker, doing).await? {
+    let end = match look(&open, &ids.worker, doing).await? {
         Seen::Running => match over(backend, place, doing).await? {
             None => return Ok(SessionStatus::Running),
             Some(words) => {
-                kill(&open.docker, &ids.tools, doing).await?;
-                kill(&open.docker, &ids.worker, doing).await?;
+                kill(&open, &ids.tools, doing).await?;
+                kill(&open, &ids.worker, doing).await?;
                 End { code: Some(137), tail: words }
             }
         },
-        Seen::Ended { code, memory } => told(&open.docker, place, ids, code, memory, doing).await?,
+        Seen::Ended { code, memory } => told(&open, place, ids, code, memory, doing).await?,
         Seen::Gone => End { code: None, tail: String::new() },
     };
     let (kept, End { code, tail }) = (end.clone(), end);
-    settle(&open.docker, place, ids, kept, doing).await?;
+    settle(&open, place, ids, kept, doing).await?;
     Ok(SessionStatus::Ended { code, tail })
 }
 
@@ -94,24 +95,24 @@ pub(super) async fn stop(
     grace: Duration,
     doing: &str,
 ) -> Result<StopOutcome, ComputeError> {
-    let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
-    let docker = &open.docker;
-    let (worker, tools) = (look(docker, &ids.worker, doing).await?, look(docker, &ids.tools, doing).await?);
+    let open = &backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
+    let (worker, tools) = (look(open, &ids.worker, doing).await?, look(open, &ids.tools, doing).await?);
     if (worker, tools) == (Seen::Gone, Seen::Gone) {
         return Ok(StopOutcome::AlreadyGone);
     }
     if worker == Seen::Running {
-        let term = KillContainerOptionsBuilder::new().signal("SIGTERM").build();
-        done(docker.kill_container(&ids.worker, Some(term)).await).map_err(failed(doing))?;
-        wait(docker, &ids.worker, grace, doing).await?;
+        // What is wrong with this shows when it is killed.
+        if signal(open, &ids.worker, "SIGTERM").await.is_ok() {
+            wait(open, &ids.worker, grace, doing).await?;
+        }
     }
-    kill(docker, &ids.worker, doing).await?;
-    kill(docker, &ids.tools, doing).await?;
-    if let Seen::Ended { code, memory } = look(docker, &ids.worker, doing).await? {
-        let end = told(docker, place, ids, code, memory, doing).await?;
-        settle(docker, place, ids, end, doing).await?;
+    kill(open, &ids.worker, doing).await?;
+    kill(open, &ids.tools, doing).await?;
+    if let Seen::Ended { code, memory } = look(open, &ids.worker, doing).await? {
+        let end = told(open, place, ids, code, memory, doing).await?;
+        settle(open, place, ids, end, doing).await?;
     } else {
-        take_away(docker, place, ids, doing).await?;
+        take_away(open, place, ids, doing).await?;
     }
     let ran = worker == Seen::Running || tools == Seen::Running;
     Ok(if ran { StopOutcome::Stopped } else { StopOutcome::AlreadyGone })
@@ -132,25 +133,25 @@ pub(super) async fn purge(
     };
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
     for id in [&ids.worker, &ids.tools] {
-        if look(&open.docker, id, doing).await? == Seen::Running {
+        if look(&open, id, doing).await? == Seen::Running {
             return Err(error::unavailable(doing, format!("it still runs (container {id}): stop it first")));
         }
     }
-    take_away(&open.docker, place, ids, doing).await?;
+    take_away(&open, place, ids, doing).await?;
     on(place, doing, |place| place.0.remove()).await
 }
 
 /// How an ended worker ended, in the engine's words and its own.
 async fn told(
-    docker: &Docker,
+    open: &Open,
     place: &Place,
     ids: &Ids,
     code: i64,
     memory: Memory,
     doing: &str,
 ) -> Result<End, ComputeError> {
-    let whole = log(docker, &ids.worker).await;
-    let tools = look(docker, &ids.tools, doing).await?;
+    let whole = log(open, &ids.worker).await;
+    let tools = look(open, &ids.tools, doing).await?;
     let bound = on(place, doing, |place| place.record()).await?.map_or(0, |record| record.memory_mib);
     let mut tail = printable_tail(&whole);
     if memory == Memory::Exhausted {
@@ -161,7 +162,7 @@ async fn told(
             Memory::Exhausted => format!(" at its memory limit ({bound} MiB, `compute.limits.memory_mib`)"),
             Memory::Enough => String::new(),
         };
-        let words = self::tail(docker, &ids.tools).await;
+        let words = self::tail(open, &ids.tools).await;
         tail.push_str(&format!("\nthe tools' container ended with code {code}{why} {}", words.trim()));
     }
     on(place, doing, move |place| {
@@ -176,65 +177,77 @@ async fn told(
 }
 
 /// Writes down how it ended; then nothing needs the containers any more.
-async fn settle(docker: &Docker, place: &Place, ids: &Ids, end: End, doing: &str) -> Result<(), ComputeError> {
+async fn settle(open: &Open, place: &Place, ids: &Ids, end: End, doing: &str) -> Result<(), ComputeError> {
     on(place, doing, move |place| place.write_end(&end)).await?;
-    take_away(docker, place, ids, doing).await
+    take_away(open, place, ids, doing).await
 }
 
-async fn take_away(docker: &Docker, place: &Place, ids: &Ids, doing: &str) -> Result<(), ComputeError> {
+async fn take_away(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(), ComputeError> {
     for id in [&ids.worker, &ids.tools] {
-        remove(docker, id, doing).await?;
+        remove(open, id, doing).await?;
     }
-    remove_cache(docker, place).await;
+    remove_cache(open, place).await;
     Ok(())
 }
 
 /// Ends and removes a container, and sees that it is gone.
-pub(super) async fn remove(docker: &Docker, id: &str, doing: &str) -> Result<(), ComputeError> {
-    kill(docker, id, doing).await?;
+pub(super) async fn remove(open: &Open, id: &str, doing: &str) -> Result<(), ComputeError> {
+    kill(open, id, doing).await?;
     let force = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
     let began = Instant::now();
     loop {
-        // Somebody else may be removing it just now: it is gone when the engine does not know it any more.
-        done(docker.remove_container(id, Some(force.clone())).await).map_err(failed(doing))?;
-        if look(docker, id, doing).await? == Seen::Gone {
+        // Whoever else removes it just now makes this fail: it is gone when the engine does not know it any more.
+        let removed = done(open.docker.remove_container(id, Some(force.clone())).await);
+        if look(open, id, doing).await? == Seen::Gone {
             return Ok(());
         }
         if began.elapsed() > KILL_DEADLINE {
-            return Err(error::unavailable(doing, format!("the engine does not remove container {id}: see its log")));
+            removed.map_err(failed(doing))?;
+            return Err(error::unavailable(
+                doing,
+                format!("the engine does not remove container {id}: see its log"),
+            ));
         }
         tokio::time::sleep(LOOK_MIN).await;
     }
 }
 
 /// The volume of the cache's two layers, where there was one. It holds nothing itself; a leftover is replaced or harmless.
-pub(super) async fn remove_cache(docker: &Docker, place: &Place) {
+pub(super) async fn remove_cache(open: &Open, place: &Place) {
     let force = RemoveVolumeOptionsBuilder::new().force(true).build();
-    if let Err(error) = done(docker.remove_volume(&layer::name(place, "cache"), Some(force)).await) {
+    if let Err(error) = done(open.docker.remove_volume(&layer::name(place, "cache"), Some(force)).await) {
         tracing::warn!(error = &error as &dyn std::error::Error, "the volume of a cache is left");
     }
 }
 
 /// Kills a container that runs, and waits until it does not.
-async fn kill(docker: &Docker, id: &str, doing: &str) -> Result<(), ComputeError> {
-    if look(docker, id, doing).await? != Seen::Running {
+async fn kill(open: &Open, id: &str, doing: &str) -> Result<(), ComputeError> {
+    if look(open, id, doing).await? != Seen::Running {
         return Ok(());
     }
-    let kill = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
-    done(docker.kill_container(id, Some(kill)).await).map_err(failed(doing))?;
-    if wait(docker, id, KILL_DEADLINE, doing).await? == Seen::Running {
-        let words = format!("container {id} was killed and does not end: it may hang in the kernel on a disk or mount");
-        return Err(error::unavailable(doing, words));
+    let sent = signal(open, id, "SIGKILL").await;
+    // Refused because it has ended meanwhile: then all is well.
+    let patience = if sent.is_ok() { KILL_DEADLINE } else { Duration::ZERO };
+    if wait(open, id, patience, doing).await? != Seen::Running {
+        return Ok(());
     }
-    Ok(())
+    sent.map_err(failed(doing))?;
+    let words =
+        format!("container {id} was killed and does not end: it may hang in the kernel on a disk or mount");
+    Err(error::unavailable(doing, words))
+}
+
+async fn signal(open: &Open, id: &str, name: &str) -> Result<(), Error> {
+    let options = KillContainerOptionsBuilder::new().signal(name).build();
+    done(open.docker.kill_container(id, Some(options)).await)
 }
 
 /// Looks until the container does not run, or time is up.
-async fn wait(docker: &Docker, id: &str, time: Duration, doing: &str) -> Result<Seen, ComputeError> {
+async fn wait(open: &Open, id: &str, time: Duration, doing: &str) -> Result<Seen, ComputeError> {
     let began = Instant::now();
     let mut pause = LOOK_MIN;
     loop {
-        let seen = look(docker, id, doing).await?;
+        let seen = look(open, id, doing).await?;
         if seen != Seen::Running || began.elapsed() >= time {
             return Ok(seen);
         }
@@ -244,13 +257,13 @@ async fn wait(docker: &Docker, id: &str, time: Duration, doing: &str) -> Result<
 }
 
 /// The end of what a container wrote, fit to be shown. What cannot be read is not worth an error.
-pub(super) async fn tail(docker: &Docker, id: &str) -> String {
-    printable_tail(&log(docker, id).await)
+pub(super) async fn tail(open: &Open, id: &str) -> String {
+    printable_tail(&log(open, id).await)
 }
 
-async fn log(docker: &Docker, id: &str) -> String {
+async fn log(open: &Open, id: &str) -> String {
     let all = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
-    let mut lines = docker.logs(id, Some(all));
+    let mut lines = open.docker.logs(id, Some(all));
     let mut text = String::new();
     while let Some(Ok(line)) = lines.next().await {
         text.push_str(&line.to_string());
@@ -267,7 +280,11 @@ async fn log(docker: &Docker, id: &str) -> String {
 
 /// Which bound of the disk the box is over, in words. Measured now and then: what is written in between is bounded by
 /// the size of a file and the time.
-async fn over(backend: &ContainerBackend, place: &Place, doing: &str) -> Result<Option<String>, ComputeError> {
+async fn over(
+    backend: &ContainerBackend,
+    place: &Place,
+    doing: &str,
+) -> Result<Option<String>, ComputeError> {
     let name = place.0.name();
     let due = {
         let measured = backend.measured.lock().unwrap_or_else(PoisonError::into_inner);
@@ -292,10 +309,14 @@ async fn over(backend: &ContainerBackend, place: &Place, doing: &str) -> Result<
 fn beyond(record: &Record, disk: u64, cache: u64) -> Option<String> {
     let over = |used: u64, bound: u64| bound > 0 && used > bound.saturating_mul(MIB);
     let words = |what: &str, used: u64, bound: u64, setting: &str| {
-        format!("{what} hold {} MiB, and the box may have {bound} (`compute.limits.{setting}`): it was ended", used / MIB)
+        format!(
+            "{what} hold {} MiB, and the box may have {bound} (`compute.limits.{setting}`): it was ended",
+            used / MIB
+        )
     };
     if over(disk, record.disk_mib) {
         return Some(words("the work tree, home and /tmp", disk, record.disk_mib, "disk_mib"));
     }
-    over(cache, record.cache_mib).then(|| words("the box's additions to the cache", cache, record.cache_mib, "cache_mib"))
+    over(cache, record.cache_mib)
+        .then(|| words("the box's additions to the cache", cache, record.cache_mib, "cache_mib"))
 }

@@ -1,22 +1,26 @@
 //! The container engine: where it listens, what it is, and what its answers mean in the words of the seam.
 
 use std::error::Error as _;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{ClientVersion, Docker};
 use tokio::time::Instant;
 
+use super::ask::{Pong, ping};
 use crate::ComputeError;
 use crate::local::error;
 
-/// What asking the engine may take in all: callers wait for it.
-const ASK: Duration = Duration::from_secs(2);
-/// How long an answer to "what are you" is believed.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// For saying what it is. Podman runs programs of its own to find out, which takes a second on a machine that has nothing to do.
+const ASK: Duration = Duration::from_secs(10);
+/// How long that is believed.
+const KNOWN_FOR: Duration = Duration::from_secs(300);
+/// The newest version of the API that is spoken here, and the oldest that engines in use still speak.
+const API: (usize, usize) = (1, 44);
+const API_MIN: (usize, usize) = (1, 40);
 /// Seconds for one operation; starting a container on a busy disk takes its time.
 const OPERATION_S: u64 = 120;
 /// What a person does when there is no engine.
@@ -25,10 +29,7 @@ const GET_ONE: &str = "install Podman or Docker and start its API (`systemctl --
 
 /// Which sockets to try, in order: the configured one, else the one of `DOCKER_HOST`, else where Docker and Podman listen.
 /// `variable` looks into the environment. Only sockets of this machine: the folders of a box are lent by path.
-pub fn sockets(
-    configured: &str,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Vec<PathBuf>, String> {
+pub fn sockets(configured: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Vec<PathBuf>, String> {
     let host = variable("DOCKER_HOST").unwrap_or_default();
     let named = [("compute.engine", configured), ("DOCKER_HOST", host.as_str())];
     if let Some((what, address)) = named.into_iter().find(|(_, address)| !address.is_empty()) {
@@ -42,7 +43,11 @@ pub fn sockets(
     }
     let runtime = variable("XDG_RUNTIME_DIR").filter(|dir| dir.starts_with('/')).map(PathBuf::from);
     let own = runtime.iter().flat_map(|dir| [dir.join("podman/podman.sock"), dir.join("docker.sock")]);
-    Ok(["/var/run/docker.sock".into()].into_iter().chain(own).chain(["/run/podman/podman.sock".into()]).collect())
+    Ok(["/var/run/docker.sock".into()]
+        .into_iter()
+        .chain(own)
+        .chain(["/run/podman/podman.sock".into()])
+        .collect())
 }
 
 /// Whose rights the engine has.
@@ -74,6 +79,7 @@ pub struct Facts {
 pub(super) struct Open {
     pub(super) docker: Docker,
     pub(super) facts: Facts,
+    pong: Pong,
 }
 
 /// Why there is no engine to work with.
@@ -124,21 +130,45 @@ impl Engine {
         {
             return Ok(open);
         }
-        let open = self.ask().await?;
+        let open = self.find().await?;
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), open.clone()));
         Ok(open)
     }
 
+    /// The engine that answers now: as known, when it is the same.
+    pub(super) async fn there(&self) -> Result<Open, Trouble> {
+        let open = self.open().await?;
+        match ping(&open.facts.socket).await {
+            Ok(pong) if pong == open.pong => Ok(open),
+            Ok(_) | Err(_) => {
+                *self.known.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.open().await
+            }
+        }
+    }
+
     /// The first engine that answers; else what is wrong with the first that is there.
-    pub(super) async fn ask(&self) -> Result<Open, Trouble> {
+    async fn find(&self) -> Result<Open, Trouble> {
         let sockets = self.sockets.as_ref().map_err(|why| Trouble::Unfit(why.clone()))?;
         let mut first = None;
         for socket in sockets.iter().filter(|socket| socket.exists()) {
-            let asked = tokio::time::timeout(ASK, ask(socket)).await.unwrap_or_else(|_slow| {
-                let (socket, s) = (socket.display(), ASK.as_secs());
-                Err(Trouble::Absent(format!("the container engine at {socket} does not answer within {s} s: restart it")))
-            });
-            match asked {
+            let place = socket.display();
+            let answer = match ping(socket).await {
+                Ok(pong) => tokio::time::timeout(ASK, ask(socket, pong)).await.unwrap_or_else(|_slow| {
+                    let s = ASK.as_secs();
+                    Err(Trouble::Absent(format!(
+                        "the container engine at {place} does not say within {s} s what it is"
+                    )))
+                }),
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(Trouble::Denied(format!(
+                    "this user may not use the container engine at {place}: run a rootless Podman of your own, or join \
+                     the engine's group (which makes this user as good as root)"
+                ))),
+                Err(e) => Err(Trouble::Absent(format!(
+                    "the container engine at {place} does not answer ({e}): {GET_ONE}"
+                ))),
+            };
+            match answer {
                 Ok(open) => return Ok(open),
                 Err(trouble) => first = first.or(Some(trouble)),
             }
@@ -150,32 +180,31 @@ impl Engine {
     }
 }
 
-async fn ask(socket: &Path) -> Result<Open, Trouble> {
+async fn ask(socket: &Path, pong: Pong) -> Result<Open, Trouble> {
     let place = socket.display();
-    let trouble = |e: Error| match io_kind(&e) {
-        Some(ErrorKind::PermissionDenied) => Trouble::Denied(format!(
-            "this user may not use the container engine at {place}: run a rootless Podman of your own, or join the \
-             engine's group (which makes this user as good as root)"
-        )),
-        _other => Trouble::Absent(format!("the container engine at {place} does not answer ({e}): {GET_ONE}")),
-    };
-    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), OPERATION_S, API_DEFAULT_VERSION)
-        .map_err(trouble)?
-        .negotiate_version()
-        .await
-        .map_err(trouble)?;
-    let version = docker.version().await.map_err(trouble)?;
+    let kind = if pong.podman.is_some() { "Podman" } else { "Docker" };
+    if pong.api < API_MIN {
+        let words =
+            format!("{kind} at {place} is too old (API {}.{}): install a newer one", pong.api.0, pong.api.1);
+        return Err(Trouble::Unfit(words));
+    }
+    let trouble =
+        |e: Error| Trouble::Absent(format!("{kind} at {place} does not say what it is ({e}): {GET_ONE}"));
+    let (major_version, minor_version) = pong.api.min(API);
+    let version = ClientVersion { major_version, minor_version };
+    let docker =
+        Docker::connect_with_unix(&socket.to_string_lossy(), OPERATION_S, &version).map_err(trouble)?;
     let info = docker.info().await.map_err(trouble)?;
-    let components = version.components.unwrap_or_default();
-    let podman = components.iter().any(|c| c.name.starts_with("Podman"));
     let options = info.security_options.unwrap_or_default();
-    let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")));
-    let number = version.version.unwrap_or_default();
+    let has = |name: &str| {
+        options.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")))
+    };
+    let number = info.server_version.unwrap_or_default();
     let facts = Facts {
-        name: format!("{} {number}", if podman { "Podman" } else { "Docker" }),
+        name: format!("{kind} {number}"),
         socket: socket.to_owned(),
         rights: if has("rootless") { Rights::User } else { Rights::Root },
-        podman,
+        podman: pong.podman.is_some(),
         selinux: has("selinux"),
     };
     if !has("seccomp") {
@@ -184,7 +213,7 @@ async fn ask(socket: &Path) -> Result<Open, Trouble> {
             facts.name
         )));
     }
-    Ok(Open { docker, facts })
+    Ok(Open { docker, facts, pong })
 }
 
 /// "Not there" as a value.
@@ -212,9 +241,10 @@ pub(super) fn failed(doing: &str) -> impl Fn(Error) -> ComputeError {
             Error::DockerResponseServerError { status_code: 401 | 403, .. } => {
                 ComputeError::Denied { doing, source: Box::new(source) }
             }
-            Error::DockerResponseServerError { status_code: 400, message } => {
-                ComputeError::Unsupported { doing, reason: format!("the container engine refuses: {message}") }
-            }
+            Error::DockerResponseServerError { status_code: 400, message } => ComputeError::Unsupported {
+                doing,
+                reason: format!("the container engine refuses: {message}"),
+            },
             _ if io_kind(&source) == Some(ErrorKind::PermissionDenied) => {
                 ComputeError::Denied { doing, source: Box::new(source) }
             }
@@ -230,7 +260,7 @@ fn io_kind(error: &Error) -> Option<ErrorKind> {
         return Some(err.kind());
     }
     while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
             return Some(io.kind());
         }
         next = error.source();
@@ -260,7 +290,8 @@ mod tests {
         let usual = ["/var/run/docker.sock", "/run/podman/podman.sock"];
         check("", &[], Ok(&usual));
         check("", &[("XDG_RUNTIME_DIR", "relative"), ("DOCKER_HOST", "")], Ok(&usual));
-        let own = ["/var/run/docker.sock", "/r/podman/podman.sock", "/r/docker.sock", "/run/podman/podman.sock"];
+        let own =
+            ["/var/run/docker.sock", "/r/podman/podman.sock", "/r/docker.sock", "/run/podman/podman.sock"];
         check("", &[("XDG_RUNTIME_DIR", "/r")], Ok(&own));
     }
 
@@ -285,7 +316,7 @@ mod tests {
         assert!(matches!(said(403), ComputeError::Denied { .. }));
         assert!(matches!(said(400), ComputeError::Unsupported { .. }));
         assert!(matches!(said(500), ComputeError::Unavailable { .. }));
-        let denied = Error::IOError { err: std::io::Error::from(ErrorKind::PermissionDenied) };
+        let denied = Error::IOError { err: io::Error::from(ErrorKind::PermissionDenied) };
         assert!(matches!(failed("stopping s")(denied), ComputeError::Denied { .. }));
     }
 }

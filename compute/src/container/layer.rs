@@ -70,11 +70,17 @@ pub(super) struct Hard {
 }
 
 impl Hard {
-    /// As the kernel tells it of this process.
+    /// As the kernel tells it of this process. Podman gives itself no more processes than the machine can number, and
+    /// cannot lend more than it has.
     pub(super) fn here() -> Hard {
         use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
         let hard = |what| getrlimit(what).ok().map(|(_, hard)| hard).filter(|hard| *hard != RLIM_INFINITY);
-        Hard { open_files: hard(Resource::RLIMIT_NOFILE), processes: hard(Resource::RLIMIT_NPROC) }
+        let numbers = std::fs::read_to_string("/proc/sys/kernel/pid_max").ok();
+        let numbers: Option<u64> = numbers.and_then(|text| text.trim().parse().ok());
+        Hard {
+            open_files: hard(Resource::RLIMIT_NOFILE),
+            processes: hard(Resource::RLIMIT_NPROC).into_iter().chain(numbers).min(),
+        }
     }
 }
 
@@ -212,7 +218,8 @@ fn container(
     env: Vec<String>,
     host: HostConfig,
 ) -> ContainerCreateBody {
-    let labels = [(SESSION, parts.place.0.name()), (STATE, parts.state.to_owned()), (LAYER, layer.to_owned())];
+    let labels =
+        [(SESSION, parts.place.0.name()), (STATE, parts.state.to_owned()), (LAYER, layer.to_owned())];
     ContainerCreateBody {
         image: Some(parts.image.to_owned()),
         hostname: Some("box".into()),
@@ -238,7 +245,8 @@ fn common(parts: &Parts<'_>) -> Vec<Mount> {
         bind(&place.path("etc/passwd"), "/etc/passwd", Access::Read),
         bind(&place.path("etc/group"), "/etc/group", Access::Read),
     ];
-    let tree = TREE.iter().map(|name| bind(&place.path("box").join(name), &format!("/box/{name}"), Access::Write));
+    let tree =
+        TREE.iter().map(|name| bind(&place.path("box").join(name), &format!("/box/{name}"), Access::Write));
     mounts.extend(tree);
     mounts
 }

@@ -8,19 +8,20 @@ use std::time::Duration;
 
 use bollard::Docker;
 use bollard::errors::Error;
-use bollard::models::{ContainerCreateBody, ContainerStateStatusEnum as Status, VolumeCreateRequest};
+use bollard::models::{ContainerCreateBody, VolumeCreateRequest};
 use bollard::query_parameters::{CreateContainerOptionsBuilder, CreateImageOptionsBuilder};
 use domain::{IsolationTier, SessionHandle};
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use super::engine::{Facts, Open, Rights, failed, found};
+use super::ask::{self, Container};
+use super::engine::{Open, Rights, failed, found};
 use super::layer::{self, Cache, Hard, Parts, User};
 use super::place::{Place, Record, SessionFile};
 use super::{ContainerBackend, Ids, end, user};
+use crate::local::blocking;
 use crate::local::error::{self, PathError};
 use crate::local::folder::Folder;
-use crate::local::blocking;
 use crate::{BoxSpec, ComputeError, SessionSpec};
 
 /// Longer than one whole start by somebody else.
@@ -32,7 +33,10 @@ const PULL_DEADLINE: Duration = Duration::from_secs(300);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// See the module's own words.
-pub(super) async fn start(backend: &ContainerBackend, spec: &SessionSpec) -> Result<SessionHandle, ComputeError> {
+pub(super) async fn start(
+    backend: &ContainerBackend,
+    spec: &SessionSpec,
+) -> Result<SessionHandle, ComputeError> {
     let doing = format!("starting the session of {} attempt {}", spec.task, spec.attempt);
     match spec.tier {
         IsolationTier::Container => (),
@@ -48,18 +52,23 @@ pub(super) async fn start(backend: &ContainerBackend, spec: &SessionSpec) -> Res
         match on(&place, &doing, |place| place.0.turn()).await? {
             Some(turn) => break turn,
             None if began.elapsed() < TURN_DEADLINE => tokio::time::sleep(PAUSE).await,
-            None => return Err(error::unavailable(&doing, "another process is starting or removing the same session")),
+            None => {
+                return Err(error::unavailable(
+                    &doing,
+                    "another process is starting or removing the same session",
+                ));
+            }
         }
     };
     if let Some(record) = on(&place, &doing, |place| place.record()).await? {
         return Ok(handle(&place, record.worker, record.tools));
     }
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(&doing))?;
-    let ids = match left(backend, &open.docker, &place, &doing).await? {
+    let ids = match left(backend, &open, &place, &doing).await? {
         Some(ids) => ids,
         None => anew(backend, &open, &place, spec, &doing).await?,
     };
-    claimed(&open.docker, &place, &ids, &doing).await?;
+    claimed(&open, &place, &ids, &doing).await?;
     let limits = &spec.plan.limits;
     let record = Record {
         worker: ids.worker.clone(),
@@ -80,58 +89,39 @@ fn handle(place: &Place, worker: String, tools: String) -> SessionHandle {
 /// The containers that an earlier start left with their worker started; what it left otherwise is removed.
 async fn left(
     backend: &ContainerBackend,
-    docker: &Docker,
+    open: &Open,
     place: &Place,
     doing: &str,
 ) -> Result<Option<Ids>, ComputeError> {
-    let worker = ours(backend, docker, place, "worker", doing).await?;
-    let tools = ours(backend, docker, place, "tools", doing).await?;
-    if let (Some((worker, Begun::Yes)), Some((tools, _))) = (&worker, &tools) {
-        return Ok(Some(Ids { worker: worker.clone(), tools: tools.clone() }));
+    let worker = ours(backend, open, place, "worker", doing).await?;
+    let tools = ours(backend, open, place, "tools", doing).await?;
+    if let (Some(worker), Some(tools)) = (&worker, &tools)
+        && worker.state.has_begun()
+    {
+        return Ok(Some(Ids { worker: worker.id.clone(), tools: tools.id.clone() }));
     }
-    for (id, _) in [worker, tools].into_iter().flatten() {
-        end::remove(docker, &id, doing).await?;
+    for container in [worker, tools].into_iter().flatten() {
+        end::remove(open, &container.id, doing).await?;
     }
     Ok(None)
-}
-
-/// Whether a container was ever started.
-#[derive(Debug, Clone, Copy)]
-enum Begun {
-    Yes,
-    No,
 }
 
 /// The container of this layer, by its name.
 async fn ours(
     backend: &ContainerBackend,
-    docker: &Docker,
+    open: &Open,
     place: &Place,
     layer: &str,
     doing: &str,
-) -> Result<Option<(String, Begun)>, ComputeError> {
+) -> Result<Option<Container>, ComputeError> {
     let name = layer::name(place, layer);
-    let Some(seen) = found(docker.inspect_container(&name, None).await).map_err(failed(doing))? else {
-        return Ok(None);
-    };
-    let labels = seen.config.and_then(|config| config.labels).unwrap_or_default();
-    if labels.get(layer::STATE) != Some(&backend.state) {
+    let seen = ask::container(&open.facts.socket, &name, doing).await?;
+    let labels = seen.as_ref().and_then(|seen| seen.config.labels.as_ref());
+    if seen.is_some() && labels.and_then(|labels| labels.get(layer::STATE)) != Some(&backend.state) {
         let reason = format!("a container {name} is there already and not of this server: remove it");
         return Err(error::unsupported(doing, reason));
     }
-    let begun = match seen.state.and_then(|state| state.status) {
-        Some(Status::CREATED | Status::EMPTY) | None => Begun::No,
-        Some(
-            Status::RUNNING
-            | Status::PAUSED
-            | Status::RESTARTING
-            | Status::STOPPING
-            | Status::REMOVING
-            | Status::EXITED
-            | Status::DEAD,
-        ) => Begun::Yes,
-    };
-    Ok(seen.id.map(|id| (id, begun)))
+    Ok(seen)
 }
 
 /// Makes and starts both. What was made is removed again when any of it fails.
@@ -155,11 +145,13 @@ async fn anew(
     let socket = gateway(&spec.gateway).map_err(unsupported)?;
     if !backend.config.program.is_file() {
         let program = backend.config.program.display();
-        return Err(unsupported(format!("the program {program} is not there: start the server again from where it is now")));
+        return Err(unsupported(format!(
+            "the program {program} is not there: start the server again from where it is now"
+        )));
     }
     have(&open.docker, image, doing).await?;
     hand_over(place, spec, &socket, &user, doing).await?;
-    let cache = cache(&open.docker, &open.facts, place, plan.cache.as_deref()).await;
+    let cache = cache(open, place, plan.cache.as_deref()).await;
     let parts = Parts {
         place,
         state: &backend.state,
@@ -176,7 +168,7 @@ async fn anew(
     };
     let begun = begin(&open.docker, &parts, doing).await;
     if begun.is_err() {
-        clear(&open.docker, place, doing).await;
+        clear(open, place, doing).await;
     }
     begun
 }
@@ -230,7 +222,9 @@ async fn create(
 fn not_started(image: &str, doing: &str) -> impl Fn(Error) -> ComputeError {
     move |error| {
         let words = error.to_string();
-        if words.contains("/box/bgagent") && (words.contains("no such file") || words.contains("format error")) {
+        if words.contains("/box/bgagent")
+            && (words.contains("no such file") || words.contains("format error"))
+        {
             return error::unsupported(doing, cannot_run(image, words.lines().last().unwrap_or_default()));
         }
         failed(doing)(error)
@@ -246,14 +240,14 @@ fn cannot_run(image: &str, words: &str) -> String {
 }
 
 /// Waits until the worker took the session: from then on this attempt has run.
-async fn claimed(docker: &Docker, place: &Place, ids: &Ids, doing: &str) -> Result<(), ComputeError> {
+async fn claimed(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(), ComputeError> {
     let began = Instant::now();
     loop {
         let place_ = place.clone();
         if blocking(move || place_.is_claimed()).await {
             return Ok(());
         }
-        let seen = end::look(docker, &ids.worker, doing).await?;
+        let seen = end::look(open, &ids.worker, doing).await?;
         let why = match seen {
             end::Seen::Running if began.elapsed() < CLAIM_DEADLINE => {
                 tokio::time::sleep(PAUSE).await;
@@ -264,31 +258,39 @@ async fn claimed(docker: &Docker, place: &Place, ids: &Ids, doing: &str) -> Resu
                 error::unavailable(doing, format!("the worker did not come up within {s} s"))
             }
             end::Seen::Ended { .. } | end::Seen::Gone if place.is_claimed() => return Ok(()),
-            end::Seen::Gone => error::unavailable(doing, "the worker's container was removed by somebody else"),
+            end::Seen::Gone => {
+                error::unavailable(doing, "the worker's container was removed by somebody else")
+            }
             end::Seen::Ended { code, .. } => {
-                let tail = end::tail(docker, &ids.worker).await;
+                let tail = end::tail(open, &ids.worker).await;
                 if tail.contains("GLIBC_") || tail.contains("libc.musl") {
                     let last = tail.lines().last().unwrap_or_default();
                     error::unsupported(doing, cannot_run("of the box", last))
                 } else {
                     let tail = tail.trim();
-                    error::unavailable(doing, format!("the worker ended with code {code} before it took the session: {tail}"))
+                    error::unavailable(
+                        doing,
+                        format!("the worker ended with code {code} before it took the session: {tail}"),
+                    )
                 }
             }
         };
-        clear(docker, place, doing).await;
+        clear(open, place, doing).await;
         return Err(why);
     }
 }
 
 /// Removes what a start that failed has made. The first error is the one to tell.
-async fn clear(docker: &Docker, place: &Place, doing: &str) {
+async fn clear(open: &Open, place: &Place, doing: &str) {
     for layer in ["worker", "tools"] {
-        if let Err(error) = end::remove(docker, &layer::name(place, layer), doing).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a container that was not started is left");
+        if let Err(error) = end::remove(open, &layer::name(place, layer), doing).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a container that was not started is left"
+            );
         }
     }
-    end::remove_cache(docker, place).await;
+    end::remove_cache(open, place).await;
     if let Err(error) = on(place, doing, |place| place.take_back()).await {
         tracing::warn!(error = &error as &dyn std::error::Error, "a token that nobody takes is left");
     }
@@ -321,20 +323,24 @@ async fn have(docker: &Docker, image: &str, doing: &str) -> Result<(), ComputeEr
         Ok::<(), Error>(())
     };
     let why = match tokio::time::timeout(PULL_DEADLINE, pull).await {
-        Ok(Ok(())) if found(docker.inspect_image(image).await).map_err(failed(doing))?.is_some() => return Ok(()),
+        Ok(Ok(())) if found(docker.inspect_image(image).await).map_err(failed(doing))?.is_some() => {
+            return Ok(());
+        }
         Ok(Ok(())) => "it was fetched, and is not there".to_owned(),
         Ok(Err(e)) => e.to_string(),
         Err(_late) => format!("it takes longer than {} s", PULL_DEADLINE.as_secs()),
     };
     Err(error::unsupported(
         doing,
-        format!("the engine does not have the image {image} and cannot fetch it ({why}): fetch or build it by hand, or name another"),
+        format!(
+            "the engine does not have the image {image} and cannot fetch it ({why}): fetch or build it by hand, or name another"
+        ),
     ))
 }
 
 /// How this engine can put a private layer over `lower`. What it cannot do leaves the box with an empty cache of its
 /// own: slower, and as safe.
-async fn cache(docker: &Docker, facts: &Facts, place: &Place, lower: Option<&Path>) -> Cache {
+async fn cache(open: &Open, place: &Place, lower: Option<&Path>) -> Cache {
     let Some(lower) = lower.filter(|lower| lower.is_dir()) else { return Cache::Private };
     let (upper, work) = (place.path("box/cache-upper"), place.path("box/cache-work"));
     // These are the separators of mount options.
@@ -342,7 +348,7 @@ async fn cache(docker: &Docker, facts: &Facts, place: &Place, lower: Option<&Pat
     if ![lower, &upper, &work].into_iter().all(plain) {
         return Cache::Private;
     }
-    match (facts.rights, facts.podman) {
+    match (open.facts.rights, open.facts.podman) {
         (Rights::User, true) => Cache::Over(lower.to_owned()),
         (Rights::User, false) => Cache::Private,
         (Rights::Root, _) => {
@@ -360,8 +366,8 @@ async fn cache(docker: &Docker, facts: &Facts, place: &Place, lower: Option<&Pat
                 driver_opts: Some(options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
                 ..Default::default()
             };
-            end::remove_cache(docker, place).await;
-            match docker.create_volume(volume).await {
+            end::remove_cache(open, place).await;
+            match open.docker.create_volume(volume).await {
                 Ok(_) => Cache::Volume(name),
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the box gets an empty cache");
