@@ -5,8 +5,10 @@
 //! process means for a task is the orchestrator's to decide.
 
 pub mod conformance;
+pub mod container;
 pub mod fake;
 pub mod local;
+pub mod router;
 
 use std::fmt;
 use std::path::PathBuf;
