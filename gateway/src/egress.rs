@@ -1,5 +1,7 @@
 //! The way to the network: what boxes may reach.
 
+pub mod site;
+
 use serde::Deserialize;
 
 /// `[egress]`
