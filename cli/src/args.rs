@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cancel, completions, config, demo, doctor, egress, events, list, pr, run, serve, status, submit, watch, worker,
+    cancel, completions, config, demo, doctor, egress, events, list, pr, run, serve, status, submit, watch,
+    worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.

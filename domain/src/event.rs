@@ -45,11 +45,14 @@ pub enum EventKind {
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    EgressAllowed,
+    EgressObserved,
+    EgressDenied,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 33] = [
+    pub const ALL: [EventKind; 36] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -83,6 +86,9 @@ impl EventKind {
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::EgressAllowed,
+        EventKind::EgressObserved,
+        EventKind::EgressDenied,
     ];
 
     /// The wire name, e.g. `task_created`.

@@ -87,7 +87,7 @@ impl Orchestrator {
             gateway: parts.gateway.clone(),
             bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
             tier: parts.policy.tier_of(&task.spec),
-            plan: parts.policy.boxes.of(&task.spec.repo).clone(),
+            plan: parts.policy.plan(&task.spec.repo),
         };
         let mut tries = 0;
         loop {

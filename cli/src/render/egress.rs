@@ -118,7 +118,9 @@ pub fn suggestion(told: &Suggestion) -> String {
         lines.push("# Take out what this repository should not reach.".into());
     }
     if told.truncated {
-        lines.push("# There was more than the events tell: allow this, and look again after the next run.".into());
+        lines.push(
+            "# There was more than the events tell: allow this, and look again after the next run.".into(),
+        );
     }
     lines.push(format!("[repos.{}.egress]", quoted(&told.repo)));
     lines.push("allow = [".into());
@@ -175,11 +177,23 @@ mod tests {
             ("task_created", json!({ "rule": "never" })),
             ("egress_allowed", json!({ "host": "index.example", "port": 443, "rule": "cargo" })),
             ("egress_allowed", json!({ "host": "files.example", "port": 443, "rule": "cargo" })),
-            ("egress_allowed", json!({ "host": "a.cdn.example.org", "port": 443, "rule": "*.cdn.example.org" })),
-            ("egress_denied", json!({ "host": "api.example.com", "port": 443, "reason": "not_allowed", "rule": "api.example.com" })),
-            ("egress_denied", json!({ "host": "api.example.com", "port": 80, "reason": "not_allowed", "rule": "api.example.com" })),
+            (
+                "egress_allowed",
+                json!({ "host": "a.cdn.example.org", "port": 443, "rule": "*.cdn.example.org" }),
+            ),
+            (
+                "egress_denied",
+                json!({ "host": "api.example.com", "port": 443, "reason": "not_allowed", "rule": "api.example.com" }),
+            ),
+            (
+                "egress_denied",
+                json!({ "host": "api.example.com", "port": 80, "reason": "not_allowed", "rule": "api.example.com" }),
+            ),
             ("egress_observed", json!({ "host": "zoo.example.com", "port": 8443, "reason": "not_allowed" })),
-            ("egress_denied", json!({ "host": "db.corp", "port": 5432, "reason": "private_address", "rule": "db.corp:5432" })),
+            (
+                "egress_denied",
+                json!({ "host": "db.corp", "port": 5432, "reason": "private_address", "rule": "db.corp:5432" }),
+            ),
             ("egress_denied", json!({ "reason": "bad_target" })),
             ("egress_denied", json!({ "reason": "more", "limit": 100 })),
         ]);

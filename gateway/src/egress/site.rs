@@ -12,6 +12,7 @@
 //! | [`mod@cargo`], [`npm`], [`pip`], [`apt`] | what one tool uses |
 //! | [`ask`] | how a tool is run: bounded, in an empty folder, with its own variables only |
 //! | [`look`] | what a registry says about itself (where its files are) |
+//! | [`trust`] | the certificates that boxes trust |
 //! | [`book`] | the groups of a running server: kept on disk, refreshed, waited for |
 
 mod address;
@@ -22,6 +23,7 @@ mod cargo;
 mod look;
 mod npm;
 mod pip;
+pub mod trust;
 mod watch;
 
 use std::collections::BTreeMap;

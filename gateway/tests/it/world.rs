@@ -11,6 +11,7 @@ use domain::task::Workflow;
 use domain::{Attempt, Command, NodeId, RepoRef, Task, TaskId, TaskSpec, UserId};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::{Egress, EgressParts};
 use gateway::model::{Kind, ModelConfig, ModelRouter, ProviderConfig};
 use orchestrator::admission::Submission;
 use orchestrator::token::BoxIdentity;
@@ -50,6 +51,10 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
+        World::with_egress(EgressParts::default()).await
+    }
+
+    pub async fn with_egress(egress: EgressParts) -> World {
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("m.json"), TRANSCRIPT).unwrap();
@@ -76,7 +81,8 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"));
+        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
+            .with_egress(Egress::new(egress));
         World { router: gateway.routes(), orchestrator, backend, clock, source, folder }
     }
 

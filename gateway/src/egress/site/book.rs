@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Env, Group, Tool, ask};
+use super::{Env, Group, Origin, Tool, ask};
+use crate::egress::policy::{GroupHost, Groups};
+use crate::egress::resolve::Reach;
+use crate::egress::target::Target;
 
 /// A group that is complete is asked again after this long.
 const KEEP: Duration = Duration::from_secs(24 * 3_600);
@@ -44,6 +47,8 @@ struct Inner {
     env: Env,
     folder: PathBuf,
     slots: [Slot; Tool::ALL.len()],
+    /// The same as the proxy reads it.
+    groups: watch::Sender<Groups>,
 }
 
 /// One group.
@@ -74,7 +79,12 @@ impl Book {
     /// An empty book that asks tools in `env` and keeps answers in `folder`.
     pub fn new(env: Env, folder: PathBuf) -> Book {
         let slots = Tool::ALL.map(|tool| Slot { tool, known: RwLock::default(), asking: Mutex::default() });
-        Book { inner: Arc::new(Inner { env, folder, slots }) }
+        Book { inner: Arc::new(Inner { env, folder, slots, groups: watch::Sender::default() }) }
+    }
+
+    /// The groups as the proxy reads them, as they become known.
+    pub fn groups(&self) -> watch::Receiver<Groups> {
+        self.inner.groups.subscribe()
     }
 
     /// The group of a tool; asks when it is not known yet.
@@ -88,7 +98,7 @@ impl Book {
             return known.group;
         }
         if let Some(known) = self.kept(tool).await {
-            return slot.learn(known);
+            return self.learn(slot, known);
         }
         self.ask(slot).await
     }
@@ -139,9 +149,9 @@ impl Book {
         if !group.complete {
             // What was known before is better than less.
             if let Some(known) = slot.known().filter(|known| known.group.complete) {
-                return slot.learn(Known { due: now + AGAIN, ..known });
+                return self.learn(slot, Known { due: now + AGAIN, ..known });
             }
-            return slot.learn(Known { group: Arc::new(group), due: now + AGAIN });
+            return self.learn(slot, Known { group: Arc::new(group), due: now + AGAIN });
         }
         let known = Known { group: Arc::new(group), due: now + KEEP };
         let (inner, group) = (self.inner.clone(), known.group.clone());
@@ -154,7 +164,16 @@ impl Book {
             Ok(Err(failure)) => warn!(error = %failure, "the registries of a tool could not be kept on disk"),
             Err(failure) => warn!(error = %failure, "the registries of a tool could not be kept on disk"),
         }
-        slot.learn(known)
+        self.learn(slot, known)
+    }
+
+    fn learn(&self, slot: &Slot, known: Known) -> Arc<Group> {
+        let group = known.group.clone();
+        *slot.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        self.inner.groups.send_modify(|groups| {
+            groups.0.insert(slot.tool.to_string(), hosts(&group));
+        });
+        group
     }
 
     /// The group as it was kept, if nothing changed since that decides what the tool would say.
@@ -175,12 +194,19 @@ impl Slot {
     fn known(&self) -> Option<Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
 
-    fn learn(&self, known: Known) -> Arc<Group> {
-        let group = known.group.clone();
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-        group
-    }
+/// A group's hosts as the proxy compares them.
+fn hosts(group: &Group) -> Vec<GroupHost> {
+    let host = |site: &super::Site| {
+        let target = Target::parse(&site.to_string(), None).ok()?;
+        let reach = match site.origin {
+            Origin::Configured => Reach::Named,
+            Origin::Learned => Reach::Public,
+        };
+        Some(GroupHost { target, reach })
+    };
+    group.hosts.iter().filter_map(host).collect()
 }
 
 fn path(folder: &Path, tool: Tool) -> PathBuf {
