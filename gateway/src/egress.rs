@@ -12,6 +12,7 @@
 //! | [`dial`], [`outer`] | the connection: straight, or through the proxy this machine must use itself |
 //! | [`forward`], [`connect`], [`hello`] | plain requests; CONNECT, and whose name its TLS says |
 //! | [`credential`], [`authority`] | credentials added on the way out, and the certificates that this takes |
+//! | [`site`] | the registries that tools use on this machine: the groups in rules |
 //! | [`attempt`], [`told`] | one attempt's side: connections, end, what was told of it |
 
 pub mod address;
@@ -26,6 +27,7 @@ pub mod outer;
 pub mod policy;
 pub mod resolve;
 pub mod rule;
+pub mod site;
 pub mod stream;
 pub mod target;
 pub mod told;
@@ -113,6 +115,11 @@ impl Egress {
     /// A proxy.
     pub fn new(parts: EgressParts) -> Egress {
         Egress { parts: Arc::new(parts), attempts: Attempts::default(), work: TaskTracker::new() }
+    }
+
+    /// The certificate that boxes must trust, PEM; none when no TLS ends at the proxy.
+    pub fn certificate_pem(&self) -> Option<&str> {
+        self.parts.authority.as_ref().map(|authority| authority.certificate_pem())
     }
 
     pub(crate) fn parts(&self) -> &EgressParts {

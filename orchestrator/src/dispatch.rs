@@ -98,7 +98,7 @@ impl Orchestrator {
             tier: parts.policy.tier_of(&task.spec),
             plan: BoxSpec {
                 objects: Some(parts.mirrors.objects(&task.spec.repo)),
-                ..parts.policy.boxes.of(&task.spec.repo).clone()
+                ..parts.policy.plan(&task.spec.repo)
             },
         };
         let mut tries = 0;

@@ -51,6 +51,16 @@ impl State {
     pub fn artifacts(&self) -> PathBuf {
         self.0.join("artifacts")
     }
+    pub fn caches(&self) -> PathBuf {
+        self.0.join("caches")
+    }
+    pub fn sites(&self) -> PathBuf {
+        self.0.join("sites")
+    }
+    /// The certificates that boxes trust.
+    pub fn box_ca(&self) -> PathBuf {
+        self.0.join("box-ca.pem")
+    }
     pub fn owner_key(&self) -> PathBuf {
         self.0.join("owner-key")
     }

@@ -4,6 +4,7 @@
 
 mod box_api;
 mod egress;
+mod egress_site;
 mod git_proxy;
 mod model;
 mod network;
