@@ -19,6 +19,8 @@ pub struct Policy {
     pub tier: IsolationTier,
     /// The tiers a task may ask for.
     pub tiers: Vec<IsolationTier>,
+    /// Whether a repository may name the image of its containers itself.
+    pub devcontainer: bool,
     /// What boxes are made of and may use.
     pub boxes: PerRepo<BoxSpec>,
     /// How often a live session is looked at.
@@ -72,6 +74,7 @@ impl Default for Policy {
             system: 50,
             tier: IsolationTier::Process,
             tiers: IsolationTier::ALL.to_vec(),
+            devcontainer: false,
             boxes: PerRepo::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use compute::local::{LocalBackend, LocalConfig, environment};
+use compute::router::Router;
 use domain::NodeId;
 use forge::github::{self, GitHub};
 use forge::local::{LocalAccess, LocalForge};
@@ -29,6 +30,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::api::{self, App};
+use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::{Keys, secret_file};
@@ -137,7 +139,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors()),
-        compute: Arc::new(local_backend(&config, &state, &options)?),
+        compute: Arc::new(backends(&config, &state, &options, env)?),
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
         policy: config.policy(),
@@ -289,16 +291,31 @@ fn forges(config: &Config) -> Result<Forges, ServeError> {
     Ok(Forges { github: Arc::new(github), local: Arc::new(LocalForge::new(access)) })
 }
 
+/// Every backend of this machine.
+fn backends(
+    config: &Config,
+    state: &paths::State,
+    options: &ServeOptions,
+    env: &Env,
+) -> Result<Router, ServeError> {
+    let local = local_backend(config, state, options)?;
+    Ok(boxes::router(local, boxes::container(config, env, program(options)?)))
+}
+
+fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
+    match &options.program {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe()
+            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}"))),
+    }
+}
+
 fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
 ) -> Result<LocalBackend, ServeError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}")))?,
-    };
+    let program = program(options)?;
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
     Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))
