@@ -25,7 +25,16 @@ impl Orchestrator {
     pub(crate) async fn dispatch(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
         self.store().session_open(task.id, task.attempt, self.now()).await?;
         fault::point("dispatch.opened");
-        let (mirror, session) = tokio::join!(self.refresh_mirror(task), self.start(task));
+        let (mirror, session) = if self.asks_for_image(task) {
+            let mirror = self.refresh_mirror(task).await;
+            let session = match &mirror {
+                Ok(()) => self.start(task).await,
+                Err(failure) => Err(failure.clone()),
+            };
+            (mirror, session)
+        } else {
+            tokio::join!(self.refresh_mirror(task), self.start(task))
+        };
         let session = match (mirror, session) {
             (Ok(()), Ok(session)) => session,
             (Err(failure), session) => {
@@ -81,13 +90,17 @@ impl Orchestrator {
 
     async fn start(&self, task: &Task) -> Result<SessionHandle, Failure> {
         let parts = self.parts();
+        let mut plan = parts.policy.boxes.of(&task.spec.repo).clone();
+        if self.asks_for_image(task) {
+            plan.image = self.image(task).await?;
+        }
         let spec = SessionSpec {
             task: task.id,
             attempt: task.attempt,
             gateway: parts.gateway.clone(),
             bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
             tier: parts.policy.tier_of(&task.spec),
-            plan: parts.policy.boxes.of(&task.spec.repo).clone(),
+            plan,
         };
         let mut tries = 0;
         loop {
