@@ -16,6 +16,7 @@
 //! ```
 
 mod ask;
+pub mod devcontainer;
 mod end;
 mod engine;
 mod layer;
@@ -53,9 +54,24 @@ pub struct ContainerConfig {
     pub program: PathBuf,
     /// The engine's sockets to try, see [`sockets`]; `Err` says why there can be none.
     pub sockets: Result<Vec<PathBuf>, String>,
-    /// The image of sessions whose plan names none.
-    pub image: Option<String>,
+    /// What containers are made from.
+    pub image: Image,
 }
+
+/// Where the image of a box comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Image {
+    /// This one, where the plan of a session names none.
+    Default(String),
+    /// Only plans name one.
+    OfPlans,
+    /// Nobody names one: then there are no boxes.
+    Unset,
+}
+
+/// What a person does when no image is named.
+const NAME_ONE: &str = "no image is named for containers: set `compute.image` to one with git and the repository's tools, or \
+                        `compute.image` of the repository (`[repos.\"NAME\".compute]`)";
 
 /// Runs boxes as containers. Clones share what they know; several objects over one folder agree through the engine and
 /// the folder.
@@ -105,7 +121,10 @@ impl ContainerBackend {
     async fn asked(&self) -> Result<Facts, String> {
         let open = self.engine.there().await.map_err(Trouble::words)?;
         user(open.facts.rights)?;
-        if let Some(image) = &self.config.image {
+        if self.config.image == Image::Unset {
+            return Err(NAME_ONE.into());
+        }
+        if let Image::Default(image) = &self.config.image {
             let name = &open.facts.name;
             let there = engine::found(open.docker.inspect_image(image).await)
                 .map_err(|e| format!("{name} does not say whether it has the image {image}: {e}"))?;
@@ -194,7 +213,8 @@ impl ComputeBackend for ContainerBackend {
             Err(trouble) => return Err(trouble.of(doing)),
         };
         let all = ask::labelled(&open.facts.socket, layer::STATE, &self.state, doing).await?;
-        Ok(live(&self.config.sessions_dir, all))
+        let sessions = self.config.sessions_dir.clone();
+        Ok(blocking(move || live(&sessions, all)).await)
     }
 
     async fn purge(&self, handle: &SessionHandle) -> Result<(), ComputeError> {
@@ -224,16 +244,18 @@ fn live(sessions: &Path, all: Vec<Listed>) -> Vec<SessionHandle> {
         let folder = Folder::parse(sessions, &name)?;
         let place = Place(folder.clone());
         let id = |wanted: &str| {
-            let of_layer = containers.iter().find(|(layer, _)| layer == wanted);
+            let of_layer = containers.iter().find(|(layer, _)| layer == wanted).map(|(_, c)| c.id.clone());
+            let record = || place.record().ok().flatten();
+            let recorded = || record().map(|r| if wanted == layer::WORKER { r.worker } else { r.tools });
             // One that was never made is named as it would be: stopping it finds nothing, which is right.
-            of_layer.map_or_else(|| layer::name(&place, wanted), |(_, c)| c.id.clone())
+            of_layer.or_else(recorded).unwrap_or_else(|| layer::name(&place, wanted))
         };
         containers.iter().any(|(_, container)| container.lives()).then(|| SessionHandle::Container {
             task: folder.task,
             attempt: folder.attempt,
             dir: folder.path.clone(),
-            worker: id("worker"),
-            tools: id("tools"),
+            worker: id(layer::WORKER),
+            tools: id(layer::TOOLS),
         })
     };
     by_name.into_iter().filter_map(handle).collect()

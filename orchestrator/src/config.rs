@@ -21,6 +21,8 @@ pub struct Policy {
     pub tier: IsolationTier,
     /// The tiers a task may ask for.
     pub tiers: Vec<IsolationTier>,
+    /// Whether a repository may name the image of its containers itself.
+    pub devcontainer: bool,
     /// What boxes are made of and may use.
     pub boxes: PerRepo<BoxSpec>,
     /// What a push may bring.
@@ -80,6 +82,7 @@ impl Default for Policy {
             system: 50,
             tier: IsolationTier::Process,
             tiers: IsolationTier::ALL.to_vec(),
+            devcontainer: false,
             boxes: PerRepo::default(),
             push: PerRepo::default(),
             scanner: push::Scanner::default(),

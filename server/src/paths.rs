@@ -48,6 +48,10 @@ impl State {
     pub fn sessions(&self) -> PathBuf {
         self.0.join("sessions")
     }
+    /// Sessions of the tier `container`, apart from the others: each backend finds its own.
+    pub fn containers(&self) -> PathBuf {
+        self.0.join("containers")
+    }
     pub fn artifacts(&self) -> PathBuf {
         self.0.join("artifacts")
     }

@@ -1,6 +1,7 @@
 //! The container engine: where it listens, what it is, and what its answers mean in the words of the seam.
 
 use std::error::Error as _;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -72,6 +73,16 @@ pub struct Facts {
     pub podman: bool,
     /// Whether it labels containers for SELinux.
     pub selinux: bool,
+}
+
+impl fmt::Display for Facts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rights = match self.rights {
+            Rights::Root => "with root's rights",
+            Rights::User => "rootless",
+        };
+        write!(f, "{}, {rights}, at {}", self.name, self.socket.display())
+    }
 }
 
 /// An engine that answered.

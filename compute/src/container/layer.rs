@@ -18,6 +18,10 @@ pub(super) const SESSION: &str = "bgagent.session";
 pub(super) const STATE: &str = "bgagent.state";
 /// The label that says which of the two it is.
 pub(super) const LAYER: &str = "bgagent.layer";
+/// The layer that holds the token.
+pub(super) const WORKER: &str = "worker";
+/// The layer that runs the agent's commands.
+pub(super) const TOOLS: &str = "tools";
 
 /// Where the worker finds the folder of the gateway's socket.
 pub(super) const GATEWAY: &str = "/gateway";
@@ -154,7 +158,7 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     let env = env.into_iter().map(|(name, value)| format!("{name}={value}"));
     let env = env.chain(parts.env.iter().map(|(name, value)| format!("{name}={value}"))).collect();
     let words = ["box-tools", "--socket", TOOLS_SOCKET];
-    container(parts, "tools", &words, "/box/repo", env, host)
+    container(parts, TOOLS, &words, "/box/repo", env, host)
 }
 
 /// The container that runs the worker.
@@ -177,7 +181,7 @@ pub(super) fn worker(parts: &Parts<'_>) -> ContainerCreateBody {
     };
     let env = vec![format!("HOME={SESSION_DIR}"), "TMPDIR=/tmp".into(), "LANG=C.UTF-8".into()];
     let words = ["worker", "--session", SESSION_DIR, "--tools-socket", TOOLS_SOCKET];
-    container(parts, "worker", &words, SESSION_DIR, env, host)
+    container(parts, WORKER, &words, SESSION_DIR, env, host)
 }
 
 /// What is the same whatever runs in it: no network, no rights, nothing of the machine but what is lent.

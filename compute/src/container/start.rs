@@ -18,7 +18,7 @@ use super::ask::{self, Container};
 use super::engine::{Open, Rights, failed, found};
 use super::layer::{self, Cache, Hard, Parts, User};
 use super::place::{Place, Record, SessionFile};
-use super::{ContainerBackend, Ids, end, user};
+use super::{ContainerBackend, Ids, Image, NAME_ONE, end, user};
 use crate::local::blocking;
 use crate::local::error::{self, PathError};
 use crate::local::folder::Folder;
@@ -93,8 +93,8 @@ async fn left(
     place: &Place,
     doing: &str,
 ) -> Result<Option<Ids>, ComputeError> {
-    let worker = ours(backend, open, place, "worker", doing).await?;
-    let tools = ours(backend, open, place, "tools", doing).await?;
+    let worker = ours(backend, open, place, layer::WORKER, doing).await?;
+    let tools = ours(backend, open, place, layer::TOOLS, doing).await?;
     if let (Some(worker), Some(tools)) = (&worker, &tools)
         && worker.state.has_begun()
     {
@@ -135,13 +135,12 @@ async fn anew(
     let unsupported = |reason: String| error::unsupported(doing, reason);
     let user = user(open.facts.rights).map_err(unsupported)?;
     let plan = &spec.plan;
-    let Some(image) = plan.image.as_ref().or(backend.config.image.as_ref()) else {
-        return Err(unsupported(
-            "no image is named for the containers: set `compute.image` to one with git and the repository's tools, or \
-             `compute.image` of the repository"
-                .into(),
-        ));
+    let image = match (&plan.image, &backend.config.image) {
+        (Some(image), _) | (None, Image::Default(image)) => image,
+        (None, Image::OfPlans | Image::Unset) => return Err(unsupported(NAME_ONE.into())),
     };
+    // A mirror that is only just being made has nothing to lend yet.
+    let objects = plan.objects.as_deref().filter(|objects| objects.is_dir());
     let socket = gateway(&spec.gateway).map_err(unsupported)?;
     if !backend.config.program.is_file() {
         let program = backend.config.program.display();
@@ -150,7 +149,7 @@ async fn anew(
         )));
     }
     have(&open.docker, image, doing).await?;
-    hand_over(place, spec, &socket, &user, doing).await?;
+    hand_over(place, spec, objects, &socket, &user, doing).await?;
     let cache = cache(open, place, plan.cache.as_deref()).await;
     let parts = Parts {
         place,
@@ -162,7 +161,7 @@ async fn anew(
         hard: Hard::here(),
         limits: &plan.limits,
         env: &plan.env,
-        objects: plan.objects.as_deref(),
+        objects,
         gateway: socket.parent().unwrap_or(&socket),
         cache: &cache,
     };
@@ -176,6 +175,7 @@ async fn anew(
 async fn hand_over(
     place: &Place,
     spec: &SessionSpec,
+    objects: Option<&Path>,
     socket: &Path,
     user: &User,
     doing: &str,
@@ -186,7 +186,7 @@ async fn hand_over(
     // As the box sees it: nothing of the machine's paths is its business.
     let plan = BoxSpec {
         read: Vec::new(),
-        objects: spec.plan.objects.as_ref().map(|_| PathBuf::from(layer::OBJECTS)),
+        objects: objects.map(|_| PathBuf::from(layer::OBJECTS)),
         cache: None,
         ..spec.plan.clone()
     };
@@ -199,8 +199,8 @@ async fn hand_over(
 }
 
 async fn begin(docker: &Docker, parts: &Parts<'_>, doing: &str) -> Result<Ids, ComputeError> {
-    let tools = create(docker, parts.place, "tools", layer::tools(parts), doing).await?;
-    let worker = create(docker, parts.place, "worker", layer::worker(parts), doing).await?;
+    let tools = create(docker, parts.place, layer::TOOLS, layer::tools(parts), doing).await?;
+    let worker = create(docker, parts.place, layer::WORKER, layer::worker(parts), doing).await?;
     for id in [&tools, &worker] {
         docker.start_container(id, None).await.map_err(not_started(parts.image, doing))?;
     }
@@ -263,7 +263,8 @@ async fn claimed(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(
             }
             end::Seen::Ended { code, .. } => {
                 let tail = end::tail(open, &ids.worker).await;
-                if tail.contains("GLIBC_") || tail.contains("libc.musl") {
+                let unfit = ["exec /box/bgagent", "GLIBC_", "libc.musl"];
+                if unfit.iter().any(|sign| tail.contains(sign)) {
                     let last = tail.lines().last().unwrap_or_default();
                     error::unsupported(doing, cannot_run("of the box", last))
                 } else {
@@ -282,7 +283,7 @@ async fn claimed(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(
 
 /// Removes what a start that failed has made. The first error is the one to tell.
 async fn clear(open: &Open, place: &Place, doing: &str) {
-    for layer in ["worker", "tools"] {
+    for layer in [layer::WORKER, layer::TOOLS] {
         if let Err(error) = end::remove(open, &layer::name(place, layer), doing).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

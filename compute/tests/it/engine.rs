@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use compute::conformance::{self, Harness};
-use compute::container::{ContainerBackend, ContainerConfig, sockets};
+use compute::container::{ContainerBackend, ContainerConfig, Image, sockets};
 use compute::{BoxSpec, ComputeBackend, SessionSpec};
 use domain::{IsolationTier, SessionHandle};
 
@@ -54,7 +54,7 @@ impl Boxes {
             sessions_dir: self.path("containers"),
             program: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/toy_box.sh"),
             sockets: Ok(vec![self.engine.socket.clone()]),
-            image: Some(self.engine.image.clone()),
+            image: Image::Default(self.engine.image.clone()),
         }
     }
 
