@@ -27,7 +27,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::api::{self, App};
@@ -148,8 +147,9 @@ pub async fn serve(
         gateway: gateway_address.for_boxes(),
     });
     let tasks = Tasks::default();
-    let egress = crate::egress::egress(&config, &state, env, egress_groups(), Clock::System.now())
-        .map_err(|e| ServeError::Other(e.to_string()))?;
+    let egress =
+        crate::egress::egress(&config, &state, env, Arc::new(Groups::default()), Clock::System.now())
+            .map_err(|e| ServeError::Other(e.to_string()))?;
     let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
@@ -183,11 +183,6 @@ pub async fn serve(
     drop(lock);
     info!("stopped; running tasks go on and are found again at the next start");
     Ok(())
-}
-
-/// The hosts of the tools' groups.
-fn egress_groups() -> watch::Receiver<Groups> {
-    watch::channel(Groups::none()).1
 }
 
 /// Makes a folder of this user's only.
