@@ -28,6 +28,7 @@ pub struct World {
     pub router: Router,
     pub orchestrator: Orchestrator,
     pub backend: FakeBackend,
+    pub forge: FakeForge,
     pub clock: Clock,
     pub source: TempRepo,
     pub folder: TempDir,
@@ -50,6 +51,13 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
+        World::with(|_| ()).await
+    }
+
+    /// One with another policy.
+    pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
+        let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
+        change(&mut policy);
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("m.json"), TRANSCRIPT).unwrap();
@@ -66,18 +74,18 @@ impl World {
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
         let orchestrator = Orchestrator::new(Parts {
             store: Store::in_memory(),
-            forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge) },
+            forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
-            policy: Policy { retry_pause: Duration::from_millis(1), ..Policy::default() },
+            policy,
             clock: clock.clone(),
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
         let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"));
-        World { router: gateway.routes(), orchestrator, backend, clock, source, folder }
+        World { router: gateway.routes(), orchestrator, backend, forge, clock, source, folder }
     }
 
     /// A task, just submitted.
