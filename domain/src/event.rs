@@ -45,12 +45,15 @@ pub enum EventKind {
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    EgressAllowed,
+    EgressObserved,
+    EgressDenied,
     PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 34] = [
+    pub const ALL: [EventKind; 37] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -84,6 +87,9 @@ impl EventKind {
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::EgressAllowed,
+        EventKind::EgressObserved,
+        EventKind::EgressDenied,
         EventKind::PushRefused,
     ];
 

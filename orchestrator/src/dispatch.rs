@@ -34,7 +34,16 @@ impl Orchestrator {
                 return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
             }
         };
-        let (mirror, session) = tokio::join!(self.refresh_mirror(task, first), self.start(task));
+        let (mirror, session) = if self.asks_for_image(task) {
+            let mirror = self.refresh_mirror(task, first).await;
+            let session = match &mirror {
+                Ok(()) => self.start(task).await,
+                Err(failure) => Err(failure.clone()),
+            };
+            (mirror, session)
+        } else {
+            tokio::join!(self.refresh_mirror(task, first), self.start(task))
+        };
         let session = match (mirror, session) {
             (Ok(()), Ok(session)) => session,
             (Err(failure), session) => {
@@ -90,16 +99,20 @@ impl Orchestrator {
 
     async fn start(&self, task: &Task) -> Result<SessionHandle, Failure> {
         let parts = self.parts();
+        let mut plan = BoxSpec {
+            objects: Some(parts.mirrors.objects(&task.spec.repo)),
+            ..parts.policy.plan(&task.spec.repo)
+        };
+        if self.asks_for_image(task) {
+            plan.image = self.image(task).await?;
+        }
         let spec = SessionSpec {
             task: task.id,
             attempt: task.attempt,
             gateway: parts.gateway.clone(),
             bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
             tier: parts.policy.tier_of(&task.spec),
-            plan: BoxSpec {
-                objects: Some(parts.mirrors.objects(&task.spec.repo)),
-                ..parts.policy.boxes.of(&task.spec.repo).clone()
-            },
+            plan,
         };
         let mut tries = 0;
         loop {

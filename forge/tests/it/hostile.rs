@@ -5,7 +5,7 @@ use std::path::Path;
 use domain::{RepoRef, TaskId};
 use forge::local::{LocalAccess, LocalForge};
 use forge::mirror::Mirrors;
-use forge::push::{self, Scanner, Settings};
+use forge::push::{self, Settings};
 use forge::{Forge, PullRequestDraft, PushRequest};
 
 use crate::{repo_at, sh};
@@ -133,7 +133,8 @@ async fn a_hostile_repository_runs_nothing_from_the_first_look_to_the_branch() {
     sh(&quarantine, &format!("git update-ref refs/heads/{branch} {head_sha}"));
     let work = mirrors.branch_work(task, &reference, branch, "main").await.unwrap().unwrap();
     let range = push::Range { head: &work.head_sha, base: &work.base_sha, seen: None };
-    let objections = push::look(&quarantine, range, &Settings::default(), &Scanner::default()).await.unwrap();
+    let objections =
+        push::look(&quarantine, range, &Settings::default(), &redact::Redactor::default()).await.unwrap();
     assert_eq!(objections, []);
     mirrors.diff(task, &reference, &work).await.unwrap();
     mirrors.diff_stat(task, &reference, &work).await.unwrap();

@@ -11,6 +11,7 @@ use domain::task::Workflow;
 use domain::{Attempt, Command, NodeId, RepoRef, Task, TaskId, TaskSpec, UserId};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::{Egress, EgressParts};
 use gateway::model::{Kind, ModelConfig, ModelRouter, ProviderConfig};
 use orchestrator::admission::Submission;
 use orchestrator::token::BoxIdentity;
@@ -51,11 +52,19 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
-        World::with(|_| ()).await
+        World::built(|_| (), EgressParts::default()).await
     }
 
     /// One with another policy.
     pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
+        World::built(change, EgressParts::default()).await
+    }
+
+    pub async fn with_egress(egress: EgressParts) -> World {
+        World::built(|_| (), egress).await
+    }
+
+    async fn built(change: impl FnOnce(&mut Policy), egress: EgressParts) -> World {
         let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
         change(&mut policy);
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
@@ -84,7 +93,8 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"));
+        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
+            .with_egress(Egress::new(egress));
         World { router: gateway.routes(), orchestrator, backend, forge, clock, source, folder }
     }
 
