@@ -214,9 +214,8 @@ impl Git {
         command
             .envs(harden::as_environment(&self.configuration()))
             .envs(self.env.iter().map(|(k, v)| (k, v)));
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
+        // Never in the folder that this process happens to be in: it may lie in a repository.
+        command.current_dir(self.dir.as_deref().unwrap_or_else(|| Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group, so that the helpers it starts can be ended with it.
         command.process_group(0).kill_on_drop(true);
