@@ -42,6 +42,7 @@ pub enum EventKind {
     AgentMilestone,
     AgentError,
     AgentBlocked,
+    LimitReached,
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
@@ -49,7 +50,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 33] = [
+    pub const ALL: [EventKind; 34] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -80,6 +81,7 @@ impl EventKind {
         EventKind::AgentMilestone,
         EventKind::AgentError,
         EventKind::AgentBlocked,
+        EventKind::LimitReached,
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
@@ -109,6 +111,7 @@ impl EventKind {
                 | EventKind::AgentMilestone
                 | EventKind::AgentError
                 | EventKind::AgentBlocked
+                | EventKind::LimitReached
         )
     }
 
