@@ -137,7 +137,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors()),
-        compute: Arc::new(local_backend(&config, &state, &options)?),
+        compute: Arc::new(local_backend(&config, &state, &options, gateway_address.for_boxes())?),
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
         policy: config.policy(),
@@ -244,8 +244,7 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
         "" => {
             let path = state.gateway_socket(env);
             if let Some(dir) = path.parent() {
-                private_dir(dir)?;
-                owned_dir(dir)?;
+                passable_dir(dir)?;
             }
             Ok(Address::Unix(path))
         }
@@ -259,6 +258,21 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
             },
         },
     }
+}
+
+/// A folder that boxes, which may be another user, can pass through once they are shown it; its parent is this user's
+/// only, so nobody else comes near it.
+fn passable_dir(dir: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Some(above) = dir.parent() {
+        private_dir(above)?;
+        owned_dir(above)?;
+    }
+    private_dir(dir)?;
+    owned_dir(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).map_err(|source| {
+        ServeError::State { doing: "cannot set the mode of", path: dir.display().to_string(), source }
+    })
 }
 
 /// A folder in a place that others can write to must be ours.
@@ -293,6 +307,7 @@ fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
+    gateway: String,
 ) -> Result<LocalBackend, ServeError> {
     let program = match &options.program {
         Some(program) => program.clone(),
@@ -301,7 +316,7 @@ fn local_backend(
     };
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
-    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))
+    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env, gateway }))
 }
 
 fn node_id() -> NodeId {
