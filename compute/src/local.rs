@@ -155,7 +155,7 @@ impl ComputeBackend for LocalBackend {
             }
             IsolationTier::Sandbox => {
                 reach::from_a_box(&self.config.gateway)?;
-                sandbox::probe::sandbox()
+                sandbox::probe::sandbox_of(&self.config.program).map(drop)
             }
             IsolationTier::Container | IsolationTier::Microvm => {
                 Err(format!("the local backend has no tier `{}`", tier.as_str()))

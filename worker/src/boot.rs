@@ -120,8 +120,9 @@ fn in_a_box(opened: Opened) -> ExitCode {
 
 /// The worker's part, in its own layer of the box.
 fn boxed_worker(upper: Upper, payload: Vec<u8>) -> u8 {
-    let work = Seat::from_bytes(&payload).and_then(|seat| {
+    let work = Seat::from_bytes(&payload).and_then(|mut seat| {
         drop(payload);
+        seat.enforced = Some(upper.enforced.to_string());
         in_runtime(async { attend(Job::boxed(seat, upper.tools, Some(upper.monitor)).await?).await })
     });
     work.unwrap_or_else(|error| {

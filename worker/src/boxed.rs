@@ -16,10 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::{Attempt, TaskId};
-use sandbox::{Bind, Plan};
+use sandbox::{Bind, Plan, layout};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::net::UnixListener;
 
 use crate::claim::{Claim, SessionFile};
@@ -28,9 +27,7 @@ use crate::job::Folders;
 use crate::tool::Environment;
 
 /// Objects of the mirror, in the box.
-pub const OBJECTS: &str = "/box/objects";
-/// The dependency caches, in the box.
-const CACHE: &str = "/box/cache";
+pub const OBJECTS: &str = layout::OBJECTS;
 /// The folder of the gateway's socket, in the box.
 const GATEWAY: &str = "/gateway";
 /// The folder that belongs to the box, in the session's.
@@ -54,7 +51,7 @@ pub struct Seat {
     /// Environment of the tools that the operator wants.
     pub env: Vec<(String, String)>,
     /// What holds the box.
-    pub enforced: Option<Value>,
+    pub enforced: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -116,10 +113,10 @@ impl Seat {
 /// Where things are in the box.
 pub fn folders() -> Folders {
     Folders {
-        private: "/session".into(),
-        repo: "/box/repo".into(),
+        private: layout::SESSION.into(),
+        repo: layout::REPO.into(),
         // Below the mount, so that it can be removed as a whole.
-        baseline: "/box/baseline/tree".into(),
+        baseline: Path::new(layout::BASELINE).join("tree"),
     }
 }
 
@@ -174,7 +171,7 @@ pub fn environment(base: &[(OsString, OsString)], asked: &[(String, String)], po
     out = out.with("no_proxy", local).with("NO_PROXY", local);
     out = out.with("MAVEN_OPTS", &java).with("GRADLE_OPTS", &java).with("NODE_USE_ENV_PROXY", "1");
     for (name, folder) in CACHES {
-        out = out.with(name, format!("{CACHE}/{folder}"));
+        out = out.with(name, format!("{}/{folder}", layout::CACHE));
     }
     for (name, value) in asked {
         out = out.with(name, value);
@@ -182,7 +179,7 @@ pub fn environment(base: &[(OsString, OsString)], asked: &[(String, String)], po
     out
 }
 
-/// Where package managers keep what they have fetched, below [`CACHE`].
+/// Where package managers keep what they have fetched, below the cache's folder.
 const CACHES: [(&str, &str); 13] = [
     ("CARGO_HOME", "cargo"),
     ("XDG_CACHE_HOME", "xdg"),

@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use domain::{Attempt, TaskId};
 use secrecy::SecretString;
-use serde_json::Value;
 
 use crate::boxed;
 use crate::claim::Claim;
@@ -38,7 +37,7 @@ pub struct Job {
     /// Objects of the mirror that the work tree may use where they are, as git finds them.
     pub objects: Option<PathBuf>,
     /// What holds the box, as its monitor tells it.
-    pub enforced: Option<Value>,
+    pub enforced: Option<String>,
     /// What the monitor tells of limits.
     pub monitor: Option<OwnedFd>,
 }

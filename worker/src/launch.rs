@@ -123,10 +123,10 @@ impl Launcher {
     }
 
     /// Whether a group that was released has members. Its number is not given to others while it has.
-    pub fn runs(&self, group: i32) -> bool {
+    pub async fn runs(&self, group: i32) -> bool {
         match self {
             Launcher::Direct => group > 1 && killpg(Pid::from_raw(group), None).is_ok(),
-            Launcher::Boxed(layer) => layer.tools.alive(group),
+            Launcher::Boxed(layer) => layer.tools.alive(group).await,
         }
     }
 

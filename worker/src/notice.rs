@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{EventKind, Failure, FailureCode};
-use serde::Deserialize;
+use sandbox::notice::{Limit, Notice};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -23,19 +23,6 @@ const LINE_MAX_BYTES: u64 = 16 * 1024;
 const KEPT_MAX: usize = 100;
 /// So long the monitor has to say why a command was killed.
 const GRACE: Duration = Duration::from_millis(300);
-
-/// A limit that was reached.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Notice {
-    /// Which: `memory`, `processes`, `disk`.
-    pub limit: String,
-    /// What happened, in words.
-    #[serde(default)]
-    pub detail: String,
-    /// Whether the work cannot go on.
-    #[serde(default)]
-    pub fatal: bool,
-}
 
 /// All notices so far. Clones see the same.
 #[derive(Debug, Clone, Default)]
@@ -92,28 +79,24 @@ impl Notices {
         let found = told.wait_for(|told| told.iter().any(|notice| notice.fatal)).await;
         let notice = found.ok().and_then(|told| told.iter().find(|notice| notice.fatal).cloned());
         match notice {
-            Some(notice) => notice.failure(),
+            Some(notice) => failure(&notice),
             None => std::future::pending().await,
         }
     }
 }
 
-impl Notice {
-    /// In words for the model.
-    pub fn told(&self) -> String {
-        match self.detail.is_empty() {
-            true => format!("the box reached its {} limit: its processes were ended", self.limit),
-            false => self.detail.clone(),
-        }
-    }
+/// In words for the model and for people.
+pub fn told(notice: &Notice) -> String {
+    let end = if notice.fatal { "that did not help" } else { "its processes were ended" };
+    format!("{notice}; {end}")
+}
 
-    fn failure(&self) -> Failure {
-        let code = match self.limit.as_str() {
-            "disk" => FailureCode::DiskFull,
-            _other => FailureCode::WorkerCrashed,
-        };
-        Failure::new(code, self.told())
-    }
+fn failure(notice: &Notice) -> Failure {
+    let code = match notice.limit {
+        Limit::Disk | Limit::Cache => FailureCode::DiskFull,
+        Limit::Memory | Limit::Processes => FailureCode::WorkerCrashed,
+    };
+    Failure::new(code, told(notice))
 }
 
 /// Reads what the monitor tells until it ends. Each notice is an event, too.
@@ -140,16 +123,9 @@ pub async fn listen(from: OwnedFd, notices: Notices, spool: Spool) {
         }
         match serde_json::from_slice::<Notice>(&line) {
             Ok(notice) => {
-                tracing::warn!(
-                    limit = notice.limit,
-                    detail = notice.detail,
-                    notice.fatal,
-                    "a limit was reached"
-                );
-                spool.append(
-                    EventKind::LimitReached,
-                    json!({ "limit": notice.limit, "detail": notice.told() }),
-                );
+                let limit = notice.limit;
+                tracing::warn!(%limit, detail = notice.detail, notice.fatal, "a limit was reached");
+                spool.append(EventKind::LimitReached, json!({ "limit": limit, "detail": told(&notice) }));
                 notices.tell(notice);
             }
             Err(error) => tracing::warn!(%error, "the monitor of the box said what is not understood"),
@@ -170,12 +146,20 @@ mod tests {
         let (mut monitor, ours) = std::os::unix::net::UnixStream::pair().unwrap();
         let notices = Notices::of_a_monitor();
         let mark = notices.count();
-        monitor.write_all(b"{\"limit\":\"memory\",\"detail\":\"too much\"}\nnonsense\n").unwrap();
-        monitor.write_all(b"{\"limit\":\"disk\",\"fatal\":true}\n").unwrap();
+        let memory = Notice { limit: Limit::Memory, detail: "9 of 8 MiB".into(), fatal: false };
+        let disk = Notice { limit: Limit::Disk, detail: "21 of 20 GiB".into(), fatal: true };
+        let lines = format!("{}nonsense\n{}", memory.line(), disk.line());
+        monitor.write_all(lines.as_bytes()).unwrap();
         drop(monitor);
         listen(ours.into(), notices.clone(), spool).await;
-        let told: Vec<String> = notices.since(mark).iter().map(Notice::told).collect();
-        assert_eq!(told, ["too much", "the box reached its disk limit: its processes were ended"]);
+        let all: Vec<String> = notices.since(mark).iter().map(told).collect();
+        assert_eq!(
+            all,
+            [
+                "the box reached its memory limit: 9 of 8 MiB; its processes were ended",
+                "the box reached its disk limit: 21 of 20 GiB; that did not help"
+            ]
+        );
         assert_eq!(notices.fatal().await.code, FailureCode::DiskFull);
         let spooled = std::fs::read_to_string(dir.path().join("spool.ndjson")).unwrap();
         assert_eq!(spooled.matches("limit_reached").count(), 2, "{spooled}");

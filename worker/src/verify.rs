@@ -12,7 +12,7 @@ use domain::report::GateResult;
 use tokio_util::sync::CancellationToken;
 
 use crate::launch::Launcher;
-use crate::notice::Notice;
+use crate::notice;
 use crate::repo::Checkout;
 use crate::tool::process::{Background, End, Finished, Shell};
 
@@ -135,7 +135,7 @@ pub async fn measure(launcher: &Launcher, command: &Command, dir: &Path, time: D
         Ok(Finished { end: end @ End::Exited(137 | 143), .. })
             if !notices.after(mark, end).await.is_empty() =>
         {
-            let told: Vec<String> = notices.since(mark).iter().map(Notice::told).collect();
+            let told: Vec<String> = notices.since(mark).iter().map(notice::told).collect();
             Measured::Infra(told.join("; "))
         }
         Ok(finished) => judge(finished.end, &finished.output.render()),

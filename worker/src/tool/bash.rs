@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::process::{End, Shell};
 use super::{Input, ToolContext, ToolError, ToolOutput, Workspace};
+use crate::notice;
 
 /// When the model names no time.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
@@ -89,7 +90,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         }
     };
     for notice in notices.after(mark, done.end).await {
-        note(&format!("[{}]", notice.told()));
+        note(&format!("[{}]", notice::told(&notice)));
     }
     if done.left_running {
         note("[a process it started is still running in the background; its further output is not shown]");

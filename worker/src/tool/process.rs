@@ -111,7 +111,7 @@ impl Shell<'_> {
             }
         }
         match end {
-            End::Exited(_) => background.keep(child.release(), open.then_some(reader)),
+            End::Exited(_) => background.keep(child.release(), open.then_some(reader)).await,
             End::TimedOut | End::Cancelled => drop(child),
         }
         Ok(Finished { end, output, took: started.elapsed(), left_running: open })
@@ -149,10 +149,9 @@ impl Background {
     }
 
     /// Remembers the group of a command that ended, if anything of it still runs, and keeps its pipe from breaking.
-    fn keep(&self, group: i32, reader: Option<pipe::Receiver>) {
-        let mut groups = lock(&self.groups);
-        groups.push(group);
-        groups.retain(|group| self.launcher.runs(*group));
+    async fn keep(&self, group: i32, reader: Option<pipe::Receiver>) {
+        lock(&self.groups).push(group);
+        self.forget_ended().await;
         let Some(mut reader) = reader else { return };
         let mut readers = lock(&self.readers);
         while readers.try_join_next().is_some() {}
@@ -163,15 +162,18 @@ impl Background {
     }
 
     /// How many groups still run.
-    pub fn len(&self) -> usize {
-        let mut groups = lock(&self.groups);
-        groups.retain(|group| self.launcher.runs(*group));
-        groups.len()
+    pub async fn count(&self) -> usize {
+        self.forget_ended().await;
+        lock(&self.groups).len()
     }
 
-    /// Whether none runs.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    async fn forget_ended(&self) {
+        let known = lock(&self.groups).clone();
+        for group in known {
+            if !self.launcher.runs(group).await {
+                lock(&self.groups).retain(|other| *other != group);
+            }
+        }
     }
 
     /// Ends them all.

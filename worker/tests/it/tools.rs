@@ -201,12 +201,12 @@ async fn bash_does_not_wait_for_what_it_left_running() {
     has(&out, "started\n");
     has(&out, "still running in the background");
     assert!(started.elapsed() < Duration::from_secs(5), "ticking output must not hold the tool");
-    assert_eq!(bench.tools.workspace().background().len(), 1);
+    assert_eq!(bench.tools.workspace().background().count().await, 1);
     let out = bench.ok("Bash", json!({ "command": "sleep 4324 > /dev/null 2>&1 & echo quiet" })).await;
     assert_eq!(out, "quiet\n");
-    assert_eq!(bench.tools.workspace().background().len(), 2);
+    assert_eq!(bench.tools.workspace().background().count().await, 2);
     bench.tools.workspace().background().stop();
-    assert!(bench.tools.workspace().background().is_empty());
+    assert_eq!(bench.tools.workspace().background().count().await, 0);
     gone("4324").await;
 }
 
