@@ -46,11 +46,15 @@ pub enum EventKind {
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    EgressAllowed,
+    EgressObserved,
+    EgressDenied,
+    PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 34] = [
+    pub const ALL: [EventKind; 38] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -85,6 +89,10 @@ impl EventKind {
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::EgressAllowed,
+        EventKind::EgressObserved,
+        EventKind::EgressDenied,
+        EventKind::PushRefused,
     ];
 
     /// The wire name, e.g. `task_created`.

@@ -330,6 +330,7 @@ impl Config {
             tier: self.compute.isolation,
             tiers: self.compute.tiers.clone(),
             boxes: self.per_repo(self.compute.common().plan(), |repo| repo.compute.plan()),
+            push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),

@@ -10,24 +10,30 @@
 //! ```
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::{Attempt, TaskId};
 use sandbox::{Bind, Plan, layout};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
+use tokio::net::unix::pipe;
 
 use crate::claim::{Claim, SessionFile};
 use crate::client::Address;
 use crate::job::Folders;
+use crate::launch::{Launcher, Start};
 use crate::tool::Environment;
 
 /// Objects of the mirror, in the box.
 pub const OBJECTS: &str = layout::OBJECTS;
+/// Certificates that the tools trust, in the box.
+const CA_FILE: &str = "/box/ca.pem";
 /// The folder of the gateway's socket, in the box.
 const GATEWAY: &str = "/gateway";
 /// The folder that belongs to the box, in the session's.
@@ -50,6 +56,8 @@ pub struct Seat {
     pub objects: bool,
     /// Environment of the tools that the operator wants.
     pub env: Vec<(String, String)>,
+    /// Files that the tools find: path in the box, and text.
+    pub files: Vec<(PathBuf, String)>,
     /// What holds the box.
     pub enforced: Option<String>,
 }
@@ -62,6 +70,7 @@ struct Wire {
     bootstrap_token: String,
     objects: bool,
     env: Vec<(String, String)>,
+    files: Vec<(PathBuf, String)>,
 }
 
 impl Seat {
@@ -85,6 +94,7 @@ impl Seat {
             bootstrap_token: claim.bootstrap_token.clone(),
             objects: claim.session.plan.objects.is_some(),
             env: claim.session.plan.env.clone(),
+            files: claim.session.plan.files.clone(),
             enforced: None,
         }
     }
@@ -98,15 +108,17 @@ impl Seat {
             bootstrap_token: self.bootstrap_token.expose_secret().to_owned(),
             objects: self.objects,
             env: self.env.clone(),
+            files: self.files.clone(),
         };
         Ok(serde_json::to_vec(&wire)?)
     }
 
     /// From those bytes.
     pub fn from_bytes(bytes: &[u8]) -> io::Result<Seat> {
-        let Wire { task, attempt, gateway, bootstrap_token, objects, env } = serde_json::from_slice(bytes)?;
+        let Wire { task, attempt, gateway, bootstrap_token, objects, env, files } =
+            serde_json::from_slice(bytes)?;
         let bootstrap_token = bootstrap_token.into();
-        Ok(Seat { task, attempt, gateway, bootstrap_token, objects, env, enforced: None })
+        Ok(Seat { task, attempt, gateway, bootstrap_token, objects, env, files, enforced: None })
     }
 }
 
@@ -131,6 +143,7 @@ pub fn plan(
     let folder = folder.ok_or("the gateway's socket must be in a folder of its own")?;
     let bind = |from: &Path, to: &Path| Bind { from: from.to_owned(), to: to.to_owned() };
     let mut read_only: Vec<Bind> = session.plan.read.iter().map(|path| bind(path, path)).collect();
+    read_only.extend(session.plan.ca.iter().map(|file| bind(file, Path::new(CA_FILE))));
     read_only.extend(lent(session).map(|objects| bind(objects, Path::new(OBJECTS))));
     let ours = with_rustup(Environment::clean(ours));
     let env = ours.variables().iter().cloned();
@@ -212,6 +225,56 @@ pub async fn wait_for_tools(socket: &Path) -> io::Result<OwnedFd> {
     let stream = stream.into_std()?;
     stream.set_nonblocking(false)?;
     Ok(stream.into())
+}
+
+/// Writes a file where the tools see it, as they would themselves.
+pub async fn place(launcher: &Launcher, path: &Path, text: &str) -> io::Result<()> {
+    let (input, to) = io::pipe()?;
+    let (mut complaints, stderr) = io::pipe()?;
+    let line = "mkdir -p \"${1%/*}\" && cat > \"$1\"";
+    let start = Start {
+        program: "sh".into(),
+        args: ["-c", line, "sh"].into_iter().map(Into::into).chain([path.into()]).collect(),
+        env: launcher.environment().variables().to_vec(),
+        dir: "/".into(),
+        stdin: Some(input.into()),
+        stdout: stderr.try_clone()?.into(),
+        stderr: stderr.into(),
+    };
+    let mut running = launcher.start(start).await?;
+    let mut to = pipe::Sender::from_owned_fd(to.into())?;
+    let written = to.write_all(text.as_bytes()).await;
+    drop(to);
+    match (running.wait().await?, written) {
+        (0, Ok(())) => Ok(()),
+        (_, _) => {
+            let mut said = String::new();
+            complaints.by_ref().take(1_000).read_to_string(&mut said)?;
+            Err(io::Error::other(format!("placing {} in the box: {}", path.display(), said.trim())))
+        }
+    }
+}
+
+/// The first process of the tools' container: goes to the worker at `socket`, and starts what it asks for until it is
+/// gone.
+pub fn serve_tools(socket: &Path) -> io::Result<()> {
+    let deadline = Instant::now() + TOOLS_DEADLINE;
+    let line = loop {
+        match UnixStream::connect(socket) {
+            Ok(line) => break line,
+            Err(error) if Instant::now() > deadline => return Err(error),
+            // The worker is started at the same time, and makes the socket when it has taken its session.
+            Err(_) => pause(),
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
+    let environment = Environment::clean(std::env::vars_os());
+    sandbox::init::serve_tools(line, environment.variables())
+}
+
+#[expect(clippy::disallowed_methods, reason = "the only thread of its process, and nothing to poll for")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(10));
 }
 
 /// Whether objects of a mirror do for a work tree: they must be there, and be all of its history.
@@ -307,6 +370,7 @@ mod tests {
             bootstrap_token: "tok-1".into(),
             objects: true,
             env: vec![("A".into(), "b".into())],
+            files: vec![("/home/agent/.npmrc".into(), "x=1".into())],
             enforced: None,
         };
         assert!(!format!("{seat:?}").contains("tok-1"));

@@ -57,6 +57,10 @@ pub struct BoxPlan {
     pub cache: Option<PathBuf>,
     /// Environment of the tools.
     pub env: Vec<(String, String)>,
+    /// Files that the tools find at their start: path in the box, below the home or the cache, and text.
+    pub files: Vec<(PathBuf, String)>,
+    /// Certificates that the tools trust: a file of the host.
+    pub ca: Option<PathBuf>,
 }
 
 /// A session that is locked and not yet taken: it can still be given back by ending.

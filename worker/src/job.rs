@@ -113,13 +113,17 @@ impl Job {
             Some(_) => Notices::of_a_monitor(),
             None => Notices::default(),
         };
+        let launcher = Launcher::Boxed(Arc::new(Layer { tools, environment, notices }));
+        for (path, text) in &seat.files {
+            boxed::place(&launcher, path, text).await?;
+        }
         Ok(Job {
             task: seat.task,
             attempt: seat.attempt,
             gateway,
             bootstrap_token: seat.bootstrap_token,
             folders: boxed::folders(),
-            launcher: Launcher::Boxed(Arc::new(Layer { tools, environment, notices })),
+            launcher,
             way: Way::Tunnelled(listener),
             objects: seat.objects.then(|| PathBuf::from(boxed::OBJECTS)),
             enforced: seat.enforced,
