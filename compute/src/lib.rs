@@ -6,8 +6,10 @@
 
 pub mod cache;
 pub mod conformance;
+pub mod container;
 pub mod fake;
 pub mod local;
+pub mod router;
 
 use std::fmt;
 use std::path::PathBuf;

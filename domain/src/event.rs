@@ -48,11 +48,12 @@ pub enum EventKind {
     EgressAllowed,
     EgressObserved,
     EgressDenied,
+    PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 36] = [
+    pub const ALL: [EventKind; 37] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -89,6 +90,7 @@ impl EventKind {
         EventKind::EgressAllowed,
         EventKind::EgressObserved,
         EventKind::EgressDenied,
+        EventKind::PushRefused,
     ];
 
     /// The wire name, e.g. `task_created`.

@@ -111,6 +111,8 @@ pub const EGRESS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const EGRESS_IDLE: Duration = Duration::from_secs(300);
 /// Events about the network that one attempt gets; a last one says that there was more.
 pub const EGRESS_EVENTS_PER_ATTEMPT_MAX: usize = 100;
+/// Characters of the reason that a push was refused for.
+pub const PUSH_REASON_MAX_CHARS: usize = 2_000;
 /// Characters of a pull request's title.
 pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).

@@ -17,6 +17,8 @@ pub mod auth;
 pub mod box_api;
 pub mod catalog;
 pub mod egress;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod git_proxy;
 pub mod listen;
 pub mod meter;

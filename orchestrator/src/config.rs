@@ -5,6 +5,7 @@ use std::time::Duration;
 use compute::BoxSpec;
 use compute::cache::Caches;
 use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
+use forge::push;
 use store::{Scope, ScopeLimit};
 
 /// Limits and intervals.
@@ -20,8 +21,14 @@ pub struct Policy {
     pub tier: IsolationTier,
     /// The tiers a task may ask for.
     pub tiers: Vec<IsolationTier>,
+    /// Whether a repository may name the image of its containers itself.
+    pub devcontainer: bool,
     /// What boxes are made of and may use.
     pub boxes: PerRepo<BoxSpec>,
+    /// What a push may bring.
+    pub push: PerRepo<push::Settings>,
+    /// Finds secrets in what is pushed.
+    pub scanner: push::Scanner,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
     /// How often a live session is looked at.
@@ -75,7 +82,10 @@ impl Default for Policy {
             system: 50,
             tier: IsolationTier::Process,
             tiers: IsolationTier::ALL.to_vec(),
+            devcontainer: false,
             boxes: PerRepo::default(),
+            push: PerRepo::default(),
+            scanner: push::Scanner::default(),
             caches: None,
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,

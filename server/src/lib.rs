@@ -13,6 +13,7 @@
 //! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
 
 pub mod api;
+pub mod boxes;
 pub mod config;
 pub mod cursor;
 pub mod egress;

@@ -42,8 +42,15 @@ impl State {
     pub fn mirrors(&self) -> PathBuf {
         self.0.join("mirrors")
     }
+    pub fn pushes(&self) -> PathBuf {
+        self.0.join("pushes")
+    }
     pub fn sessions(&self) -> PathBuf {
         self.0.join("sessions")
+    }
+    /// Sessions of the tier `container`, apart from the others: each backend finds its own.
+    pub fn containers(&self) -> PathBuf {
+        self.0.join("containers")
     }
     pub fn artifacts(&self) -> PathBuf {
         self.0.join("artifacts")

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use compute::cache::Caches;
 use compute::local::{LocalBackend, LocalConfig, environment};
+use compute::router::Router;
 use domain::{IsolationTier, NodeId};
 use forge::github::{self, GitHub};
 use forge::local::{LocalAccess, LocalForge};
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::api::{self, App};
+use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::{Keys, secret_file};
@@ -142,14 +144,14 @@ pub async fn serve(
     let sites = Book::new(env.clone(), state.sites());
     let egress = crate::egress::egress(&config, &state, env, sites.groups(), Clock::System.now())
         .map_err(|e| ServeError::Other(e.to_string()))?;
-    let local = Arc::new(local_backend(&config, &state, &options)?);
+    let backends = Arc::new(backends(&config, &state, &options, env)?);
     let own = egress.certificate_pem().map(str::to_owned);
-    let compute = Arc::new(Outfit::new(local, sites.clone(), env.clone(), own, state.box_ca()));
+    let compute = Arc::new(Outfit::new(backends, sites.clone(), env.clone(), own, state.box_ca()));
     let caches = Caches::new(state.caches());
     let orchestrator = Orchestrator::new(Parts {
         store,
         forges: forges(&config)?,
-        mirrors: Mirrors::new(state.mirrors()),
+        mirrors: Mirrors::new(state.mirrors(), state.pushes()),
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -328,16 +330,31 @@ fn forges(config: &Config) -> Result<Forges, ServeError> {
     Ok(Forges { github: Arc::new(github), local: Arc::new(LocalForge::new(access)) })
 }
 
+/// Every backend of this machine.
+fn backends(
+    config: &Config,
+    state: &paths::State,
+    options: &ServeOptions,
+    env: &Env,
+) -> Result<Router, ServeError> {
+    let local = local_backend(config, state, options)?;
+    Ok(boxes::router(local, boxes::container(config, env, program(options)?)))
+}
+
+fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
+    match &options.program {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe()
+            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}"))),
+    }
+}
+
 fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
 ) -> Result<LocalBackend, ServeError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}")))?,
-    };
+    let program = program(options)?;
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
     Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))

@@ -138,6 +138,7 @@ impl Show<'_> {
                 let spent = spent.map(|s| format!(", {} spent", dollars(s))).unwrap_or_default();
                 self.warned(&format!("The budget{} is used up{spent}", budget.unwrap_or_default()))
             }
+            EventKind::PushRefused => self.warned(&format!("A push was refused: {}", self.text("reason"))),
             EventKind::EventsDropped => self.warned(&format!(
                 "Further events of this attempt are not stored{}",
                 self.word(": ", "reason")

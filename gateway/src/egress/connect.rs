@@ -55,7 +55,7 @@ impl Opened {
         let Opened { target, passage, dialed, upgrade } = self;
         let Ok(upgraded) = upgrade.await else { return };
         let mut client = TokioIo::new(upgraded);
-        let credential = side.policy.credential(&target).filter(|c| c.tls).is_some();
+        let credential = side.policy.credentials_of(&target).any(|c| c.tls);
         if passage.speech == Speech::Any && !credential {
             return pass(&side, &target, Guarded::new(client, target.clone()), dialed.io).await;
         }

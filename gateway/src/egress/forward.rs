@@ -110,6 +110,9 @@ impl Link {
 
     async fn absolute_or_refusal(&self, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let uri = request.uri();
+        if echoes(request.method()) {
+            return Err(Refusal::Method(request.method().to_string()));
+        }
         if uri.scheme() != Some(&Scheme::HTTP) {
             return Err(Refusal::Scheme(uri.scheme_str().unwrap_or("these").to_owned()));
         }
@@ -128,7 +131,12 @@ impl Link {
             *answer.status_mut() = StatusCode::BAD_REQUEST;
             return answer;
         }
-        match self.send(destination.clone(), request, None).await {
+        let sent = if echoes(request.method()) {
+            Err(Refusal::Method(request.method().to_string()))
+        } else {
+            self.send(destination.clone(), request, None).await
+        };
+        match sent {
             Ok(answer) => answer,
             Err(refusal) => self.side.refused(&refusal).await,
         }
@@ -153,7 +161,8 @@ impl Link {
             self.side.passed(&target, passage).await;
         }
         let broken = |e: hyper::Error| Refusal::Broken(target.clone(), without_source(&e));
-        let mut request = Self::outgoing(request, &way, self.side.policy.credential(&target));
+        let credentials = self.side.policy.credentials_of(&target);
+        let mut request = outgoing(request, &destination, way.outer.as_ref(), credentials);
         let answer = loop {
             if way.sender.ready().await.is_err() && !fresh {
                 (way, fresh) = (self.dial(&destination).await?, true);
@@ -191,10 +200,7 @@ impl Link {
         let io = match destination.tls {
             Tls::No => io,
             Tls::Yes => {
-                let config = match self.side.policy.credential(target) {
-                    Some(credential) => credential.client_config.clone(),
-                    None => None,
-                };
+                let config = self.side.policy.credentials_of(target).find_map(|c| c.client_config.clone());
                 let refused = |why: String| Refusal::Certificate(target.clone(), why);
                 let config =
                     config.ok_or_else(|| refused("TLS is ended for hosts with a credential only".into()))?;
@@ -221,35 +227,46 @@ impl Link {
         });
         Ok(Kept { destination, sender, outer })
     }
+}
 
-    /// The request as it leaves: for this host and no other, whatever the box wrote in `Host`.
-    fn outgoing(request: Request<Body>, way: &Kept, credential: Option<&Credential>) -> Request<Body> {
-        let (mut head, body) = request.into_parts();
-        strip(&mut head.headers);
-        // The length is known from the body, and so is whether it comes in chunks.
-        head.headers.remove(header::CONTENT_LENGTH);
-        head.headers.remove(header::EXPECT);
-        let Destination { target, tls } = &way.destination;
-        let default_port = if *tls == Tls::Yes { 443 } else { 80 };
-        let host = target.host_header(default_port);
-        if let Ok(value) = HeaderValue::from_str(&host) {
-            head.headers.insert(header::HOST, value);
-        }
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        head.uri = Uri::from(path);
-        if let Some(outer) = &way.outer {
-            let absolute = format!("http://{host}{}", head.uri);
-            head.uri = absolute.parse().unwrap_or(head.uri);
-            if let Some(value) = &outer.authorization {
-                head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
-            }
-        }
-        if let Some(credential) = credential.filter(|c| c.tls == (*tls == Tls::Yes)) {
-            credential.add(&mut head.headers);
-        }
-        head.version = Version::HTTP_11;
-        Request::from_parts(head, body)
+/// The request as it leaves: for this host and no other, whatever the box wrote in `Host`.
+pub fn outgoing<'a>(
+    request: Request<Body>,
+    destination: &Destination,
+    outer: Option<&OuterProxy>,
+    credentials: impl IntoIterator<Item = &'a Credential>,
+) -> Request<Body> {
+    let (mut head, body) = request.into_parts();
+    strip(&mut head.headers);
+    // The length is known from the body, and so is whether it comes in chunks.
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.remove(header::EXPECT);
+    let Destination { target, tls } = destination;
+    let host = target.host_header(if *tls == Tls::Yes { 443 } else { 80 });
+    if let Ok(value) = HeaderValue::from_str(&host) {
+        head.headers.insert(header::HOST, value);
     }
+    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.uri = Uri::from(path);
+    if let Some(outer) = outer {
+        let absolute = format!("http://{host}{}", head.uri);
+        head.uri = absolute.parse().unwrap_or(head.uri);
+        if let Some(value) = &outer.authorization {
+            head.headers.insert(header::PROXY_AUTHORIZATION, value.clone());
+        }
+    }
+    for credential in credentials.into_iter().filter(|c| c.tls == (*tls == Tls::Yes)) {
+        credential.add(&mut head.headers);
+    }
+    head.version = Version::HTTP_11;
+    // What is left there is of the connection to the box.
+    head.extensions = http::Extensions::new();
+    Request::from_parts(head, body)
+}
+
+/// Methods that send back what they were sent, credentials too.
+fn echoes(method: &Method) -> bool {
+    ["TRACE", "TRACK", "DEBUG"].contains(&method.as_str())
 }
 
 /// The answer as the box gets it.

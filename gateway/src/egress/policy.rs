@@ -156,9 +156,9 @@ impl Policy {
         self.private.contains(target)
     }
 
-    /// The credential that is added to requests to this host.
-    pub fn credential(&self, target: &Target) -> Option<&Credential> {
-        self.credentials.iter().find(|credential| credential.target == *target)
+    /// The credentials that are added to requests to this host.
+    pub fn credentials_of<'a>(&'a self, target: &'a Target) -> impl Iterator<Item = &'a Credential> {
+        self.credentials.iter().filter(move |credential| credential.target == *target)
     }
 
     /// Every credential.

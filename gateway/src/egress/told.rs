@@ -36,6 +36,9 @@ pub enum Refusal {
     /// An absolute URL that is not plain HTTP.
     #[error("{0} URLs go through CONNECT; only http:// URLs can be asked for directly")]
     Scheme(String),
+    /// A method that has the host send back what it got, credentials too.
+    #[error("{0} requests are not passed on")]
+    Method(String),
     /// No address was found.
     #[error("{0} was not found: the name has no address")]
     NotFound(Target),
@@ -60,6 +63,7 @@ impl Refusal {
             Refusal::BadTarget(..) => "bad_target",
             Refusal::OtherHost(_) => "other_host",
             Refusal::Scheme(_) => "bad_scheme",
+            Refusal::Method(_) => "bad_method",
             Refusal::NotFound(_) => "not_found",
             Refusal::Unreachable(..) => "unreachable",
             Refusal::Certificate(..) => "bad_certificate",
@@ -75,7 +79,8 @@ impl Refusal {
             | Refusal::LocalName(_)
             | Refusal::BadTarget(..)
             | Refusal::OtherHost(_)
-            | Refusal::Scheme(_) => true,
+            | Refusal::Scheme(_)
+            | Refusal::Method(_) => true,
             Refusal::NotFound(_)
             | Refusal::Unreachable(..)
             | Refusal::Certificate(..)
@@ -93,7 +98,7 @@ impl Refusal {
             | Refusal::Unreachable(target, _)
             | Refusal::Certificate(target, _)
             | Refusal::Broken(target, _) => Some(target),
-            Refusal::BadTarget(..) | Refusal::Scheme(_) => None,
+            Refusal::BadTarget(..) | Refusal::Scheme(_) | Refusal::Method(_) => None,
         }
     }
 
@@ -106,6 +111,7 @@ impl Refusal {
             Refusal::BadTarget(..)
             | Refusal::OtherHost(_)
             | Refusal::Scheme(_)
+            | Refusal::Method(_)
             | Refusal::NotFound(_)
             | Refusal::Unreachable(..)
             | Refusal::Certificate(..)
@@ -116,6 +122,7 @@ impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
             Refusal::BadTarget(..) | Refusal::Scheme(_) => StatusCode::BAD_REQUEST,
+            Refusal::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             _ if self.is_denial() => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_GATEWAY,
         }

@@ -72,7 +72,7 @@ impl World {
         let orchestrator = Orchestrator::new(Parts {
             store: Store::in_memory(),
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge) },
-            mirrors: Mirrors::new(folder.path().join("mirrors")),
+            mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
