@@ -150,7 +150,8 @@ async fn the_branch_of_the_task_is_pushed_created_and_moved() {
         for round in 0..2 {
             let head = served.commit(&me, &dir, &format!("{name}{round}"), b"x").await;
             served.push(&me, &dir, &[&branch]).await.unwrap();
-            let there = git::rev_parse(&served.quarantine(me.task), &format!("refs/heads/{branch}")).await.unwrap();
+            let there =
+                git::rev_parse(&served.quarantine(me.task), &format!("refs/heads/{branch}")).await.unwrap();
             assert_eq!(there.as_deref(), Some(head.as_str()), "{name}");
         }
         // Nothing new is nothing to do.
