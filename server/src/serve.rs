@@ -142,7 +142,7 @@ pub async fn serve(
     let store = Store::open_sqlite(&state.database()).await?;
     let tasks = Tasks::default();
     let sites = Book::new(env.clone(), state.sites());
-    let egress = crate::egress::egress(&config, &state, env, sites.groups(), Clock::System.now())
+    let egress = crate::egress::egress(&config, &state, env, Arc::new(sites.clone()), Clock::System.now())
         .map_err(|e| ServeError::Other(e.to_string()))?;
     let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
     let own = egress.certificate_pem().map(str::to_owned);
@@ -204,7 +204,7 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
     };
     let stop = tasks.stopping();
     tasks.spawn("sites", OnPanic::Log, async move { sites.keep_fresh(fill, stop).await });
-    let (stop, sessions) = (tasks.stopping(), state.sessions());
+    let (stop, sessions) = (tasks.stopping(), [state.sessions(), state.containers()]);
     tasks.spawn("caches", OnPanic::Log, async move {
         loop {
             let (caches, sessions) = (caches.clone(), sessions.clone());
