@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod events;
+pub mod in_box;
 pub mod list;
 pub mod pr;
 pub mod run;

@@ -3,7 +3,7 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "submit",
     "list",
@@ -14,6 +14,7 @@ const COMMANDS: [&str; 14] = [
     "pr",
     "demo",
     "doctor",
+    "box",
     "serve",
     "config",
     "completions",
