@@ -4,6 +4,7 @@
 //! do, so every command may ask for its peers every time. A stamp is taken away before work starts and written after
 //! it ended: an interrupted installation is carried on by the next run.
 
+pub mod bubblewrap;
 mod npm;
 mod projects;
 mod venv;
@@ -42,6 +43,8 @@ pub struct Args {
 enum Name {
     /// Every peer that this machine can hold
     All,
+    /// Another program that makes boxes, to measure ours beside (with apt)
+    Bubblewrap,
     /// A model gateway that speaks the Anthropic and the OpenAI wire, and both official clients
     Litellm,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
@@ -57,6 +60,8 @@ enum Name {
 /// One peer that can be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// See [`Name::Bubblewrap`].
+    Bubblewrap,
     /// See [`Name::Litellm`].
     Litellm,
     /// See [`Name::Myworld`].
@@ -77,7 +82,7 @@ enum Outcome {
 }
 
 /// What a recipe says when it cannot be carried out on this machine.
-enum Made {
+pub enum Made {
     Done,
     Impossible(String),
 }
@@ -90,6 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     for name in &args.names {
         let peer = match name {
             Name::All => continue,
+            Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
             Name::Prism => Peer::Prism,
@@ -113,13 +119,15 @@ pub fn set_up(peers: &[Peer]) -> Result<()> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 5] = [Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects, Peer::Typos];
+    pub const ALL: [Peer; 6] =
+        [Peer::Bubblewrap, Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects, Peer::Typos];
     /// Those the tests need; the rest is for other commands.
     pub const OF_TESTS: [Peer; 4] = [Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects];
 
     /// The name of its folder.
     pub fn name(self) -> &'static str {
         match self {
+            Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
             Peer::Prism => "prism",
@@ -131,6 +139,7 @@ impl Peer {
     /// All that decides what the peer's folder holds.
     fn recipe(self) -> String {
         match self {
+            Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Prism => npm::PRISM.join(" "),
@@ -141,6 +150,7 @@ impl Peer {
 
     fn make(self, folder: &Path) -> Result<Made> {
         match self {
+            Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
