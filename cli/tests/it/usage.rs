@@ -15,6 +15,7 @@ const COMMANDS: [&str; 15] = [
     "pr",
     "demo",
     "doctor",
+    "box",
     "serve",
     "config",
     "completions",
