@@ -75,7 +75,7 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
     let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
     rules.insert(
         libc::SYS_ioctl,
-        terminal.into_iter().map(|request| all([is(1, request as u64)?])).collect::<Result<_, _>>()?,
+        terminal.into_iter().map(|request| all([is(1, request)?])).collect::<Result<_, _>>()?,
     );
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     let strange: Result<Vec<_>, _> = families.into_iter().map(|family| is_not(0, family as u64)).collect();
