@@ -1,5 +1,7 @@
 //! The box, from outside and from inside, as root and as an ordinary user.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
+
 mod fixture;
 mod layers;
 mod limits;
