@@ -85,3 +85,14 @@ fn one_file_one_process_and_one_cpu_have_bounds() {
         assert_eq!(seen, "153\n1048576\n64\n256\n137\n", "{who:?}");
     }
 }
+
+#[test]
+fn processors_are_bound_where_no_control_group_binds_them() {
+    let Some(who) = everybody().into_iter().find(|who| *who != crate::fixture::As::Root) else { return };
+    let seen = Try::new(who).limit("cpus", 1).sh("nproc; python3 -c '
+import os
+try: os.sched_setaffinity(0, {0, 1}); print(\"moved\")
+except PermissionError: print(\"bound\")
+'");
+    assert_eq!(seen, "1\nbound\n");
+}

@@ -5,5 +5,6 @@
 mod fixture;
 mod layers;
 mod limits;
+mod probe;
 mod tools;
 mod walls;
