@@ -60,7 +60,8 @@ pub(crate) struct Watched {
 }
 
 /// Hidden in `/proc`: what a tool has no use for and the machine may not tell.
-const MASKED: &[&str] = &["kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
+const MASKED: &[&str] =
+    &["cmdline", "kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
 /// Shown in `/proc` without its switches.
 const READ_ONLY: &[&str] = &["sys", "irq", "bus", "fs"];
 

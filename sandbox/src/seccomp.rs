@@ -92,6 +92,18 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
     if wanted.affinity == Affinity::Bound {
         rules.insert(libc::SYS_sched_setaffinity, vec![]);
     }
+    // The tools' first process is of their user, and its bounds are not theirs to change.
+    if wanted.layer == Layer::Tools {
+        for call in [
+            libc::SYS_prlimit64,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_sched_setparam,
+            libc::SYS_sched_setattr,
+        ] {
+            rules.entry(call).or_insert(vec![all([is(0, 1)?])?]);
+        }
+    }
     // The worker starts nothing and looks into nobody.
     if wanted.layer == Layer::Worker {
         for call in [
