@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(found("cgroup", Some("pids"), "/"), None);
     }
 
-    /// Folders stand for groups: no machine here has version 2 with controllers.
+    /// Folders stand for groups: where the tests run, version 2 may have no controllers.
     #[test]
     fn a_delegated_group_gets_a_neighbour() {
         let root = tempfile::tempdir().unwrap();

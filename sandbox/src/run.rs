@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::cgroup::Cgroup;
 use crate::enforced::Enforced;
 use crate::layer::{self, Started};
-use crate::layout::{Folders, INNER_ID, Layer, OUTER_ID};
+use crate::layout::{Folders, INNER_ID, Layer, OUTER_ID, SESSION};
 use crate::monitor;
 use crate::root::{self, Cache};
 use crate::seccomp::{self, Affinity, Wanted};
@@ -337,7 +337,9 @@ fn folders(plan: &Plan, owner: (u32, u32)) -> Result<(), BoxError> {
     for layer in [Layer::Tools, Layer::Worker] {
         make(&folders.root(layer), 0o700)?;
     }
-    for path in folders.tree().iter().chain([&folders.session(), &folders.cache_upper()]) {
+    let told = plan.worker_binds.iter().find(|b| b.to == Path::new(SESSION));
+    let session = told.map_or(folders.session(), |bind| bind.from.clone());
+    for path in folders.tree().iter().chain([&session, &folders.cache_upper()]) {
         make(path, 0o700)?;
         disk::hand_over(path, owner).doing(|| format!("handing {} to the box", path.display()))?;
     }

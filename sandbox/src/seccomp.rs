@@ -72,7 +72,8 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
         rules.insert(call, flags.map(rule).collect::<Result<_, _>>()?);
     }
     // Typing into the terminal of somebody else; another line discipline.
-    let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
+    // TIOCSTI, TIOCLINUX, TIOCSETD: by number, whose type differs between C libraries.
+    let terminal = [0x5412, 0x541c, 0x5423];
     rules.insert(
         libc::SYS_ioctl,
         terminal.into_iter().map(|request| all([is(1, request)?])).collect::<Result<_, _>>()?,
@@ -173,6 +174,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_memfd_secret,
     // the machine
     libc::SYS_kexec_load,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_kexec_file_load,
     libc::SYS_init_module,
     libc::SYS_finit_module,
