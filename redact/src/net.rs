@@ -19,6 +19,15 @@ pub struct Net {
     depth: HashMap<StateID, usize>,
 }
 
+/// Whether shapes are looked for as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shapes {
+    /// All that are known.
+    Known,
+    /// None.
+    None,
+}
+
 enum Machine {
     Dfa(dfa::DFA),
     Nfa(contiguous::NFA),
@@ -33,11 +42,15 @@ pub enum Hit {
 }
 
 impl Net {
-    pub fn new(values: &[&str]) -> Net {
+    pub fn new(values: &[&str], shapes: Shapes) -> Net {
+        let shapes: &[shape::Shape] = match shapes {
+            Shapes::Known => shape::ALL,
+            Shapes::None => &[],
+        };
         let forms: std::collections::BTreeSet<Vec<u8>> = values.iter().flat_map(|v| form::all(v)).collect();
         let exact: Vec<Vec<u8>> = forms.into_iter().collect();
         let patterns: Vec<&[u8]> =
-            exact.iter().map(Vec::as_slice).chain(shape::ALL.iter().map(|s| s.begins.as_bytes())).collect();
+            exact.iter().map(Vec::as_slice).chain(shapes.iter().map(|s| s.begins.as_bytes())).collect();
         let automaton = Machine::new(&patterns);
         let mut depth = HashMap::new();
         for pattern in &patterns {
