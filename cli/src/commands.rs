@@ -5,6 +5,7 @@ pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod egress;
 pub mod events;
 pub mod list;
 pub mod pr;

@@ -22,8 +22,8 @@
 //! What belongs to a session, and what can get away from it, is told in `local/tree.rs`.
 
 mod child;
-mod error;
-mod folder;
+pub(crate) mod error;
+pub(crate) mod folder;
 mod proc;
 mod start;
 mod tree;
@@ -307,7 +307,7 @@ fn proc_error(source: io::Error, doing: &str) -> ComputeError {
 }
 
 /// File and process work, off the runtime's threads. A panic in there goes on here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
         Err(error) => match error.try_into_panic() {

@@ -45,11 +45,15 @@ pub enum EventKind {
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    EgressAllowed,
+    EgressObserved,
+    EgressDenied,
+    PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 33] = [
+    pub const ALL: [EventKind; 37] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -83,6 +87,10 @@ impl EventKind {
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::EgressAllowed,
+        EventKind::EgressObserved,
+        EventKind::EgressDenied,
+        EventKind::PushRefused,
     ];
 
     /// The wire name, e.g. `task_created`.

@@ -42,17 +42,38 @@ impl State {
     pub fn mirrors(&self) -> PathBuf {
         self.0.join("mirrors")
     }
+    pub fn pushes(&self) -> PathBuf {
+        self.0.join("pushes")
+    }
     pub fn sessions(&self) -> PathBuf {
         self.0.join("sessions")
     }
+    /// Sessions of the tier `container`, apart from the others: each backend finds its own.
+    pub fn containers(&self) -> PathBuf {
+        self.0.join("containers")
+    }
     pub fn artifacts(&self) -> PathBuf {
         self.0.join("artifacts")
+    }
+    pub fn caches(&self) -> PathBuf {
+        self.0.join("caches")
+    }
+    pub fn sites(&self) -> PathBuf {
+        self.0.join("sites")
+    }
+    /// The certificates that boxes trust.
+    pub fn box_ca(&self) -> PathBuf {
+        self.0.join("box-ca.pem")
     }
     pub fn owner_key(&self) -> PathBuf {
         self.0.join("owner-key")
     }
     pub fn token_key(&self) -> PathBuf {
         self.0.join("token-key")
+    }
+    /// Certificate and key of the boxes' certificate authority.
+    pub fn egress_authority(&self) -> PathBuf {
+        self.0.join("egress-ca.pem")
     }
     pub fn lock(&self) -> PathBuf {
         self.0.join("server.lock")

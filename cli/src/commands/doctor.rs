@@ -1,9 +1,12 @@
 //! `bgagent doctor`: whether tasks can work here, and what to do when not.
 
-use std::path::Path;
+mod isolation;
+
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use domain::IsolationTier;
 use protocol::client::{Client, TaskFilter};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
@@ -47,7 +50,7 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
             checks.push(state_dir(&config.state_dir));
             checks.push(model(&config));
             checks.push(forge(&config));
-            checks.push(isolation(&config));
+            checks.extend(isolation(cx, &config));
             checks.push(server(cx, &config).await);
         }
     }
@@ -166,18 +169,18 @@ fn forge(config: &Config) -> Check {
     check("forge", Verdict::Ok, format!("a token for {} is set", github.server_url), None)
 }
 
-fn isolation(config: &Config) -> Check {
-    let tier = config.compute.isolation;
-    let detail = format!("{}: {}", tier.as_str(), tier.explain());
-    match tier {
-        domain::IsolationTier::Process => {
-            let fix = "Give it only repositories and tasks that you would run yourself, or use a machine of its own.";
-            check("isolation", Verdict::Warn, detail, Some(fix.into()))
+fn isolation(cx: &Context, config: &Config) -> Vec<Check> {
+    let found = |tier| match tier {
+        IsolationTier::Process => Ok(String::new()),
+        IsolationTier::Sandbox => sandbox::probe::sandbox().map(|()| String::new()),
+        IsolationTier::Container => {
+            // The program matters only to a start.
+            let container = server::boxes::container(config, &cx.env, PathBuf::new());
+            container.look().map(|facts| facts.to_string())
         }
-        domain::IsolationTier::Sandbox
-        | domain::IsolationTier::Container
-        | domain::IsolationTier::Microvm => check("isolation", Verdict::Ok, detail, None),
-    }
+        IsolationTier::Microvm => Err("nothing here builds it".into()),
+    };
+    isolation::checks(config.compute.isolation, &config.compute.tiers, found)
 }
 
 async fn server(cx: &Context, config: &Config) -> Check {

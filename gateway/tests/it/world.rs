@@ -11,6 +11,7 @@ use domain::task::Workflow;
 use domain::{Attempt, Command, NodeId, RepoRef, Task, TaskId, TaskSpec, UserId};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::{Egress, EgressParts};
 use gateway::model::{Kind, ModelConfig, ModelRouter, ProviderConfig};
 use orchestrator::admission::Submission;
 use orchestrator::token::BoxIdentity;
@@ -50,6 +51,10 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
+        World::with_egress(EgressParts::default()).await
+    }
+
+    pub async fn with_egress(egress: EgressParts) -> World {
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("m.json"), TRANSCRIPT).unwrap();
@@ -67,7 +72,7 @@ impl World {
         let orchestrator = Orchestrator::new(Parts {
             store: Store::in_memory(),
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge) },
-            mirrors: Mirrors::new(folder.path().join("mirrors")),
+            mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -76,7 +81,8 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"));
+        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
+            .with_egress(Egress::new(egress));
         World { router: gateway.routes(), orchestrator, backend, clock, source, folder }
     }
 
