@@ -1,6 +1,6 @@
 //! `bgagent`: the one binary. Serves, works in boxes, and is what a person types.
 //!
-//! A box starts `bgagent worker` for every attempt, so that command is told apart before anything else is set up.
+//! What boxes are made of (`bgagent worker` and its like) is told apart before anything else is set up.
 
 mod args;
 mod clean;
@@ -20,9 +20,9 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure, Reader};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "worker") && !words.any(|w| w == "--help" || w == "-h") {
-        return commands::worker::main();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = commands::inside::run(&words) {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

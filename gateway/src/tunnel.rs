@@ -91,6 +91,7 @@ pub(crate) fn server() -> http1::Builder {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WAIT)
         .max_headers(limit::EGRESS_HEADERS_MAX)
+        .max_header_size(limit::EGRESS_HEAD_MAX_BYTES)
         .max_buf_size(limit::EGRESS_HEAD_MAX_BYTES);
     server
 }

@@ -16,22 +16,23 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::policy::{Policy, Verdict};
+use super::Egress;
+use super::policy::{Groups, Policy, Speech, Verdict};
+use super::resolve::Reach;
 use super::target::Target;
 use super::told::{Refusal, Tell, Told};
-use super::{Egress, policy};
 
 /// Between two looks at whether an attempt still counts, when nothing is heard of its task.
 const LOOK: Duration = Duration::from_secs(5);
-/// A request waits so long for a group that is still being asked for.
-const GROUPS_WAIT: Duration = Duration::from_secs(10);
 
 /// The attempts that have opened a tunnel and are not over.
 #[derive(Debug, Clone, Default)]
-pub struct Attempts(Arc<Mutex<HashMap<(TaskId, Attempt), Arc<Side>>>>);
+pub struct Attempts(Arc<Mutex<Sides>>);
+
+type Sides = HashMap<(TaskId, Attempt), Arc<Side>>;
 
 impl Attempts {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TaskId, Attempt), Arc<Side>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sides> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -59,7 +60,9 @@ pub struct Passage {
     /// The rule that allowed it; none was needed when the mode is to look on.
     pub rule: Option<String>,
     /// What may be spoken.
-    pub speech: policy::Speech,
+    pub speech: Speech,
+    /// Whether an address that is not public will do.
+    pub reach: Reach,
 }
 
 impl Egress {
@@ -148,20 +151,13 @@ impl Side {
 
     /// Whether a rule allows `target`. What a rule allows may still have an address that is refused.
     pub async fn permit(&self, target: &Target) -> Result<Passage, Refusal> {
-        let mut groups = self.egress.parts().groups.clone();
-        let first = self.policy.decide(target, &groups.borrow().clone());
-        let verdict = match first {
-            Verdict::Allowed(_) => first,
-            Verdict::Observed | Verdict::Denied => {
-                // The host may be one of a group that is still being asked for.
-                let known = groups.wait_for(|groups| !self.policy.waits_for(groups));
-                let _ = tokio::time::timeout(GROUPS_WAIT, known).await;
-                self.policy.decide(target, &groups.borrow().clone())
-            }
-        };
-        match verdict {
-            Verdict::Allowed(grant) => Ok(Passage { rule: Some(grant.rule), speech: grant.speech }),
-            Verdict::Observed => Ok(Passage { rule: None, speech: policy::Speech::Any }),
+        let ask = &self.egress.parts().groups;
+        let asked = self.policy.groups().iter().map(async |name| (name.clone(), ask.hosts(name).await));
+        let groups = Groups(futures_util::future::join_all(asked).await.into_iter().collect());
+        let reach = self.policy.reach(target, &groups);
+        match self.policy.decide(target, &groups) {
+            Verdict::Allowed(grant) => Ok(Passage { rule: Some(grant.rule), speech: grant.speech, reach }),
+            Verdict::Observed => Ok(Passage { rule: None, speech: Speech::Any, reach }),
             Verdict::Denied => Err(Refusal::NotAllowed(target.clone())),
         }
     }
