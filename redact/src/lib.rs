@@ -97,9 +97,20 @@ impl Redactor {
         mask::text(&self.net, text)
     }
 
+    /// The same for a text that may have been cut (its pieces end with `...`): the beginning of a value that the cut left
+    /// is masked too.
+    pub fn mask_preview<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        mask::preview(&self.net, text)
+    }
+
     /// Takes secrets out of every string and every key of a JSON value.
     pub fn mask_json(&self, value: &mut serde_json::Value) {
-        json::value(&self.net, value);
+        json::value(&self.net, value, mask::text);
+    }
+
+    /// The same for a value whose texts may have been cut, as [`Redactor::mask_preview`] does.
+    pub fn mask_json_preview(&self, value: &mut serde_json::Value) {
+        json::value(&self.net, value, mask::preview);
     }
 
     /// The same for a JSON text of any size, without reading it into a value: `None` when there is nothing to mask.

@@ -10,6 +10,9 @@ use crate::{form, shape};
 /// Above this the table of a DFA would cost more memory than its speed is worth.
 const DFA_MAX_BYTES: usize = 24 * 1024;
 
+/// How far back from a cut the beginning of a value is looked for.
+const BEGUN_MAX: usize = 256;
+
 /// What is looked for.
 pub struct Net {
     automaton: Machine,
@@ -77,6 +80,13 @@ impl Net {
             depth = (1..=tail.len()).rev().find(|n| self.begins(&tail[tail.len() - n..])).unwrap_or(0);
         }
         if depth == 0 { bytes.len() } else { back(bytes, bytes.len(), depth) }
+    }
+
+    /// Where the longest beginning of an exact form stands that these bytes end with, if it has so many bytes at least.
+    pub fn begun(&self, bytes: &[u8], least: usize) -> Option<usize> {
+        let longest = bytes.len().min(BEGUN_MAX);
+        let starts = bytes.len() - longest..=bytes.len().checked_sub(least)?;
+        starts.into_iter().find(|start| self.begins(&bytes[*start..]))
     }
 
     /// Whether an exact form begins so.

@@ -266,11 +266,15 @@ impl Config {
             None => String::new(),
         };
         let name = path.map_or_else(|| "bgagent.toml".into(), |p| p.display().to_string());
-        Config::from_text(&text, &name, env, need)
+        Config::read_text(&text, &name, env, need)
     }
 
-    /// The same from a text; `name` is what errors call it.
-    pub fn from_text(text: &str, name: &str, env: &Env, need: Need) -> Result<Config, ConfigError> {
+    /// The same from a text, with every secret; `name` is what errors call it.
+    pub fn from_text(text: &str, name: &str, env: &Env) -> Result<Config, ConfigError> {
+        Config::read_text(text, name, env, Need::Server)
+    }
+
+    fn read_text(text: &str, name: &str, env: &Env, need: Need) -> Result<Config, ConfigError> {
         let mut all: Table =
             DEFAULTS.parse().map_err(|e| ConfigError(format!("the defaults are damaged: {e}")))?;
         let own: Table = text.parse().map_err(|e: toml::de::Error| ConfigError(format!("{name}: {e}")))?;
@@ -578,7 +582,7 @@ mod tests {
     }
 
     fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_text(text, "bgagent.toml", &env(pairs), Need::Server)
+        Config::from_text(text, "bgagent.toml", &env(pairs))
     }
 
     #[test]

@@ -139,3 +139,17 @@ fn values_alone_leave_shapes_as_they_are() {
     assert_eq!(redactor.mask(&format!("{token} the-configured-value")), format!("{token} [redacted]"));
     assert_eq!(Redactor::of_values(&[]).mask(&token), token);
 }
+
+#[test]
+fn the_beginning_of_a_value_before_a_cut_is_masked() {
+    let redactor = with("the-configured-value");
+    for (text, want) in [
+        ("A=the-configured-val...", "A=[redacted]..."),
+        ("A=the-configured-value...", "A=[redacted]..."),
+        ("over the...", "over the..."),
+        ("dGhlLWNvbmZp... and the-configured-value", "[redacted]... and [redacted]"),
+        ("the-configured", "the-configured"),
+    ] {
+        assert_eq!(redactor.mask_preview(text), want);
+    }
+}

@@ -16,7 +16,7 @@ fn env(pairs: &[(&str, &str)]) -> Env {
 }
 
 fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-    Config::from_text(text, "bgagent.toml", &env(pairs), Need::Server)
+    Config::from_text(text, "bgagent.toml", &env(pairs))
 }
 
 fn provider(key: &str) -> String {
@@ -92,7 +92,7 @@ fn a_client_runs_no_command_for_secrets_that_it_does_not_need() {
     let touch = format!("command:sh -c 'touch {}; echo the-secret-value'", ran.display());
     let text = format!("[forge.github]\ntoken = {touch:?}\n[api]\nkey = \"env:MY_KEY\"\n");
     let config =
-        Config::from_text(&text, "bgagent.toml", &env(&[("MY_KEY", "the-api-key")]), Need::Client).unwrap();
+        Config::read_text(&text, "bgagent.toml", &env(&[("MY_KEY", "the-api-key")]), Need::Client).unwrap();
     assert!(!ran.exists());
     assert_eq!(config.api.key.expose_secret(), "the-api-key");
     assert!(config.show().contains("forge.github.token = (set, from command:sh)"), "{}", config.show());
