@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::{Failure, FailureCode, RepoRef, TaskId, limit};
-use git::harden::UPLOAD_PACK;
+use git::harden::{ONLY_FILES, UPLOAD_PACK};
 use git::{Git, GitError, GitErrorKind};
 
 use crate::{ForgeError, Remote, Retry};
@@ -109,6 +109,9 @@ impl Mirrors {
             .args([remote.url.as_str(), "+refs/heads/*:refs/heads/*", "^refs/heads/bgagent/*"])
             .timeout(FETCH_TIMEOUT)
             .doing(format!("fetching {repo}"));
+        if Path::new(&remote.url).is_absolute() {
+            fetch = fetch.env(ONLY_FILES.0, ONLY_FILES.1);
+        }
         if let Some(basic) = &remote.basic_auth {
             fetch = fetch.auth(&remote.url, basic);
         }

@@ -9,20 +9,20 @@
 //! | [`settings`] | what is allowed, of a repository or of all |
 //! | [`rule`] | the decisions, pure |
 //! | `read` | what git tells of a range |
-//! | [`scan`] | secrets in what was added |
+//! | `scan` | secrets in what was added |
 
 mod read;
 pub mod rule;
-pub mod scan;
+mod scan;
 pub mod settings;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use git::GitError;
+use redact::Redactor;
 
 pub use rule::{Objection, Rule};
-pub use scan::{Found, Scanner};
 pub use settings::{Globs, Settings};
 
 /// Commits one push may bring; each is looked at.
@@ -48,7 +48,7 @@ pub async fn look(
     dir: &Path,
     range: Range<'_>,
     settings: &Settings,
-    scanner: &Scanner,
+    redactor: &Redactor,
 ) -> Result<Vec<Objection>, GitError> {
     let commits = read::commits(dir, range, COMMITS_MAX + 1).await?;
     if commits.len() > COMMITS_MAX {
@@ -64,7 +64,7 @@ pub async fn look(
         .collect();
     objections.extend(rule::count(whole.len(), settings));
     if settings.secret_scan {
-        objections.extend(scan::look(dir, &commits, &each, &sizes, settings, scanner).await?);
+        objections.extend(scan::look(dir, &commits, &each, &sizes, settings, redactor).await?);
     }
     Ok(objections.into_iter().collect())
 }

@@ -225,9 +225,8 @@ impl Git {
         let mut command = Command::new("git");
         command.arg("--no-pager").args(&self.args).env_clear();
         command.envs(self.environment(|name| std::env::var_os(name)));
-        if let Some(dir) = &self.dir {
-            command.current_dir(dir);
-        }
+        // Never in the folder that this process happens to be in: it may lie in a repository.
+        command.current_dir(self.dir.as_deref().unwrap_or_else(|| Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Its own process group, so that the helpers it starts can be ended with it.
         command.process_group(0).kill_on_drop(true);

@@ -6,6 +6,7 @@ use compute::BoxSpec;
 use compute::cache::Caches;
 use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
+use redact::Redactor;
 use store::{Scope, ScopeLimit};
 
 /// Limits and intervals.
@@ -27,8 +28,8 @@ pub struct Policy {
     pub boxes: PerRepo<BoxSpec>,
     /// What a push may bring.
     pub push: PerRepo<push::Settings>,
-    /// Finds secrets in what is pushed.
-    pub scanner: push::Scanner,
+    /// Knows the secrets that nothing which leaves may hold.
+    pub redactor: Redactor,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
     /// How often a live session is looked at.
@@ -85,7 +86,7 @@ impl Default for Policy {
             devcontainer: false,
             boxes: PerRepo::default(),
             push: PerRepo::default(),
-            scanner: push::Scanner::default(),
+            redactor: Redactor::default(),
             caches: None,
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,

@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
@@ -144,6 +144,16 @@ struct Built<'a> {
     enforced: Enforced,
 }
 
+impl Drop for Built<'_> {
+    /// The layers have their own copies of what was mounted; here it would only keep the folders from being removed.
+    fn drop(&mut self) {
+        let folders = Folders(&self.plan.dir);
+        for path in [folders.root(Layer::Tools), folders.root(Layer::Worker), folders.cache_merged()] {
+            let _ = umount2(&path, MntFlags::MNT_DETACH);
+        }
+    }
+}
+
 impl Built<'_> {
     fn new(plan: &Plan) -> Result<Built<'_>, BoxError> {
         let standing = Standing::ask();
@@ -189,6 +199,7 @@ impl Built<'_> {
             name: &self.plan.name,
             limits: &self.plan.limits,
             affinity,
+            first_cpu: std::process::id() as usize,
             filters,
             kept: kept.to_vec(),
         })

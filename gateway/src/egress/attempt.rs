@@ -27,10 +27,12 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// The attempts that have opened a tunnel and are not over.
 #[derive(Debug, Clone, Default)]
-pub struct Attempts(Arc<Mutex<HashMap<(TaskId, Attempt), Arc<Side>>>>);
+pub struct Attempts(Arc<Mutex<Sides>>);
+
+type Sides = HashMap<(TaskId, Attempt), Arc<Side>>;
 
 impl Attempts {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<(TaskId, Attempt), Arc<Side>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Sides> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 
 use crate::world::*;
 
+mod push;
+
 /// A gateway on a port, and a note of each request: method, path, encodings.
 struct Served {
     world: World,
@@ -28,7 +30,10 @@ impl Drop for Served {
 
 impl Served {
     async fn new() -> Served {
-        let world = World::new().await;
+        Served::over(World::new().await).await
+    }
+
+    async fn over(world: World) -> Served {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let notes = seen.clone();
         let note = middleware::from_fn(move |request: Request, next: Next| {
@@ -338,7 +343,17 @@ async fn a_hostile_mirror_runs_nothing() {
     let branch = served.world.task(me.task).await.branch;
     let proof = served.folder.path().join("proof");
     let script = format!("touch {}", proof.display());
-    let mirror = served.mirror();
+    for repository in [served.mirror(), served.quarantine(me.task)] {
+        make_hostile(&repository, &script);
+    }
+    let dir = served.clone(&me, "hostile", &[]).await;
+    served.commit(&me, &dir, "a", b"a").await;
+    served.push(&me, &dir, &[&branch]).await.unwrap();
+    assert!(!proof.exists(), "a program of the mirror's configuration ran");
+}
+
+/// Gives a bare repository every program that git could run in it.
+fn make_hostile(mirror: &Path, script: &str) {
     let mut config = std::fs::read_to_string(mirror.join("config")).unwrap();
     config += &format!(
         "[core]\n\tfsmonitor = {script}\n\thooksPath = {hooks}\n\talternateRefsCommand = {script}\n\
@@ -358,10 +373,6 @@ async fn a_hostile_mirror_runs_nothing() {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
-    let dir = served.clone(&me, "hostile", &[]).await;
-    served.commit(&me, &dir, "a", b"a").await;
-    served.push(&me, &dir, &[&branch]).await.unwrap();
-    assert!(!proof.exists(), "a program of the mirror's configuration ran");
 }
 
 #[tokio::test]

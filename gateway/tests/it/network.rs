@@ -234,7 +234,6 @@ impl Tunnel {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "real clients")]
 pub fn command(program: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command

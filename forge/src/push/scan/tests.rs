@@ -6,7 +6,7 @@ fn key(n: u32) -> String {
 
 fn found(content: &str, before: &[&str]) -> Vec<usize> {
     let before: Vec<&[u8]> = before.iter().map(|b| b.as_bytes()).collect();
-    added(content.as_bytes(), &before, &Scanner::default()).into_iter().map(|f| f.line).collect()
+    added(content.as_bytes(), &before, &Redactor::default()).into_iter().map(|f| f.line).collect()
 }
 
 #[test]
@@ -32,12 +32,20 @@ fn a_key_that_was_exchanged_is_found_though_its_first_line_stayed() {
 #[test]
 fn wide_characters_are_read() {
     let wide: Vec<u8> = format!("x\nk={}\n", key(7)).encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert_eq!(added(&wide, &[], &Scanner::default()), [Found { kind: "an AWS access key".into(), line: 2 }]);
+    let found = added(&wide, &[], &Redactor::default());
+    assert_eq!(found.iter().map(|f| (f.kind, f.line)).collect::<Vec<_>>(), [("an AWS access key", 2)]);
+}
+
+#[test]
+fn a_configured_value_is_found() {
+    let redactor = Redactor::new(&["correct horse battery".into()]);
+    assert_eq!(added(b"pass = correct horse battery\n", &[], &redactor).len(), 1);
+    assert_eq!(added(b"pass = correct horse battery\n", &[], &Redactor::default()), []);
 }
 
 #[test]
 fn large_files_that_are_no_text_are_left_alone() {
     let mut large = vec![0; BINARY_MAX + 1];
     large.extend_from_slice(key(1).as_bytes());
-    assert_eq!(added(&large, &[], &Scanner::default()), []);
+    assert_eq!(added(&large, &[], &Redactor::default()), []);
 }
