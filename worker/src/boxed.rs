@@ -99,6 +99,25 @@ impl Seat {
         }
     }
 
+    /// The seat of a box that works at nobody's task: it has no token, and no gateway to attach to.
+    pub fn without_task(session: &SessionFile) -> Result<Seat, String> {
+        let socket = socket(session)?;
+        let name = socket.file_name().unwrap_or_default();
+        if lent(session).is_none() {
+            return Err("the repository's mirror has no objects to lend: it is shallow, or gone".into());
+        }
+        Ok(Seat {
+            task: session.task,
+            attempt: session.attempt,
+            gateway: format!("unix:{}", Path::new(GATEWAY).join(name).display()),
+            bootstrap_token: SecretString::default(),
+            objects: true,
+            env: session.plan.env.clone(),
+            files: session.plan.files.clone(),
+            enforced: None,
+        })
+    }
+
     /// As the bytes that go through the pipe.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let wire = Wire {
