@@ -9,10 +9,28 @@
 //! W and T are siblings: neither sees the other's processes, memory, files or descriptors. All they share is the work
 //! tree and one socket pair, over which W asks T to start a command ([`tools`], [`init`]).
 
+mod cgroup;
+pub mod disk;
+mod enforced;
+mod etc;
+pub mod init;
+mod layer;
+pub mod layout;
+mod line;
+mod lock;
+mod monitor;
+pub mod notice;
 pub mod plan;
 pub mod probe;
+mod root;
 pub mod run;
+mod seccomp;
+mod sys;
+mod toolchain;
 pub mod tools;
+mod watch;
 
+pub use enforced::{CgroupKind, Enforced};
+pub use notice::{Limit, Notice};
 pub use plan::{Bind, Plan};
-pub use run::{BoxError, Upper, run_box};
+pub use run::{BoxError, Ran, Upper, run_box, run_command};

@@ -1,6 +1,6 @@
 //! What a box is made of, as data.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use domain::BoxLimits;
@@ -18,13 +18,16 @@ pub struct Bind {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Folder of the host that belongs to this box alone (0700): the monitor makes the roots and the writable folders
-    /// of the box below it. See [`crate::run`] for its layout.
+    /// of the box below it. See [`crate::layout`] for its layout.
     pub dir: PathBuf,
     /// Host name in the box.
     pub name: String,
-    /// Shown to the worker, writable. The gateway's socket folder is one of them.
+    /// Shown to the worker, read-only: the gateway's socket folder is one of them (a socket can be connected to on a
+    /// read-only mount, but not replaced). Only what is shown at [`crate::layout::SESSION`] is writable; without such a
+    /// bind the folder `session` of [`Plan::dir`] is shown there.
     pub worker_binds: Vec<Bind>,
-    /// Shown to the tools, read-only, beside the system's folders (toolchains, the mirror's objects).
+    /// Shown to the tools, read-only, beside the system's folders and the toolchains found on `PATH` (the mirror's
+    /// objects).
     pub read_only: Vec<Bind>,
     /// Lower folder of the dependency cache, shown at `/box/cache` below a private upper one.
     pub cache: Option<PathBuf>,
@@ -32,4 +35,11 @@ pub struct Plan {
     pub env: Vec<(OsString, OsString)>,
     /// Bounds.
     pub limits: BoxLimits,
+}
+
+impl Plan {
+    /// A variable of the tools' environment.
+    pub fn env_of(&self, name: &str) -> Option<&OsStr> {
+        self.env.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_os_str())
+    }
 }

@@ -333,6 +333,7 @@ impl Config {
             tiers: self.compute.tiers.clone(),
             devcontainer: self.compute.devcontainer,
             boxes: self.per_repo(self.compute.common().plan(), |repo| repo.compute.plan()),
+            push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),

@@ -5,6 +5,7 @@
 mod background;
 mod bad_input;
 mod crash;
+mod escape;
 mod person;
 mod projects;
 mod providers;

@@ -3,13 +3,14 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "submit",
     "list",
     "status",
     "watch",
     "events",
+    "egress",
     "cancel",
     "pr",
     "demo",

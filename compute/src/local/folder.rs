@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PathError;
 use super::tree::{Identity, Target};
+use crate::BoxSpec;
 
 const TAIL_MAX_BYTES: usize = 4 * 1024;
 
@@ -22,6 +23,8 @@ pub(super) struct SessionFile {
     pub(super) attempt: Attempt,
     pub(super) gateway: String,
     pub(super) tier: IsolationTier,
+    #[serde(default)]
+    pub(super) plan: BoxSpec,
 }
 
 /// `pid`: who the worker is. Written by the worker itself, when it holds `lock`.

@@ -1,0 +1,196 @@
+//! A control group for the tools, where this process may make one: version 2 when delegated, version 1 as root.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use domain::BoxLimits;
+
+use crate::enforced::CgroupKind;
+
+const PREFIX: &str = "bgagent-box-";
+const MIB: u64 = 1024 * 1024;
+/// Microseconds over which the processors are shared out.
+const CPU_PERIOD: u64 = 100_000;
+
+/// The group of one box; removed when this is dropped. Those of monitors that were killed are removed by the next one.
+#[derive(Debug)]
+pub(crate) struct Cgroup {
+    kind: CgroupKind,
+    folders: Vec<PathBuf>,
+    /// Where the kernel counts the processes that it ended for want of memory.
+    memory: Option<PathBuf>,
+    cpus: bool,
+}
+
+impl Cgroup {
+    pub(crate) fn new(limits: &BoxLimits) -> Cgroup {
+        let none = Cgroup { kind: CgroupKind::None, folders: Vec::new(), memory: None, cpus: false };
+        let (Ok(own), Ok(mounts)) =
+            (fs::read_to_string("/proc/self/cgroup"), fs::read_to_string("/proc/self/mountinfo"))
+        else {
+            return none;
+        };
+        let name = format!("{PREFIX}{}", std::process::id());
+        version_2(&own, &mounts, &name, limits)
+            .or_else(|| version_1(&own, &mounts, &name, limits))
+            .unwrap_or(none)
+    }
+
+    pub(crate) fn kind(&self) -> CgroupKind {
+        self.kind
+    }
+
+    pub(crate) fn bounds_cpus(&self) -> bool {
+        self.cpus
+    }
+
+    pub(crate) fn bounds_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Places a process, and what it starts from now on. Where that fails the watchdog bounds alone.
+    pub(crate) fn add(&self, pid: i32) {
+        for folder in &self.folders {
+            if let Err(e) = fs::write(folder.join("cgroup.procs"), pid.to_string()) {
+                tracing::warn!(group = %folder.display(), error = %e, "control group not entered");
+            }
+        }
+    }
+
+    /// How many processes the kernel has ended in it for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        let Some(file) = &self.memory else { return 0 };
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines()
+            .find_map(|l| l.strip_prefix("oom_kill "))
+            .and_then(|n| n.trim().parse().ok())
+            .unwrap_or(0)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for folder in &self.folders {
+            let _ = fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Makes `parent/name` with these settings; each is `(file, value, whether it must hold)`.
+fn group(parent: &Path, name: &str, settings: &[(&str, String, bool)]) -> io::Result<PathBuf> {
+    sweep(parent);
+    let folder = parent.join(name);
+    match fs::create_dir(&folder) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => (),
+    }
+    for (file, value, must) in settings {
+        if let Err(e) = fs::write(folder.join(file), value)
+            && *must
+        {
+            let _ = fs::remove_dir(&folder);
+            return Err(e);
+        }
+    }
+    Ok(folder)
+}
+
+/// Removes the groups of monitors that are gone; one that still holds a process cannot be removed.
+fn sweep(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.strip_prefix(PREFIX)) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+}
+
+fn version_2(own: &str, mounts: &str, name: &str, limits: &BoxLimits) -> Option<Cgroup> {
+    let path = own.lines().find_map(|l| l.strip_prefix("0::"))?;
+    let here = mounted(mounts, "cgroup2", None, path)?;
+    // A group with processes has no groups with controllers below it: this one's neighbour it must be.
+    let parent = here.parent()?;
+    let enabled = || fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    if !["memory", "pids"].iter().all(|c| enabled().split_whitespace().any(|e| e == *c)) {
+        // Delegated, but not switched on; whoever has no right to is told so by the kernel.
+        let _ = fs::write(parent.join("cgroup.subtree_control"), "+memory +pids");
+        let _ = fs::write(parent.join("cgroup.subtree_control"), "+cpu");
+    }
+    let enabled = enabled();
+    let has = |controller: &str| enabled.split_whitespace().any(|e| e == controller);
+    if !has("memory") || !has("pids") {
+        return None;
+    }
+    let mut settings = Vec::new();
+    if limits.memory_mib > 0 {
+        settings.push(("memory.max", (limits.memory_mib * MIB).to_string(), true));
+        settings.push(("memory.swap.max", "0".into(), false));
+    }
+    if limits.processes > 0 {
+        settings.push(("pids.max", (limits.processes + 8).to_string(), true));
+    }
+    let cpus = limits.cpus > 0 && has("cpu");
+    if cpus {
+        settings.push(("cpu.max", format!("{} {CPU_PERIOD}", u64::from(limits.cpus) * CPU_PERIOD), true));
+    }
+    let folder = group(parent, name, &settings).ok()?;
+    let memory = Some(folder.join("memory.events")).filter(|_| limits.memory_mib > 0);
+    Some(Cgroup { kind: CgroupKind::V2, folders: vec![folder], memory, cpus })
+}
+
+fn version_1(own: &str, mounts: &str, name: &str, limits: &BoxLimits) -> Option<Cgroup> {
+    let parent = |controller: &str| {
+        let path = own.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            controllers.split(',').any(|c| c == controller).then_some(path)
+        })?;
+        mounted(mounts, "cgroup", Some(controller), path)
+    };
+    let mut cgroup = Cgroup { kind: CgroupKind::V1, folders: Vec::new(), memory: None, cpus: false };
+    if limits.memory_mib > 0 {
+        let bytes = (limits.memory_mib * MIB).to_string();
+        let settings =
+            [("memory.limit_in_bytes", bytes.clone(), true), ("memory.memsw.limit_in_bytes", bytes, false)];
+        let folder = group(&parent("memory")?, name, &settings).ok()?;
+        cgroup.memory = Some(folder.join("memory.oom_control"));
+        cgroup.folders.push(folder);
+    }
+    // Processes are counted by the kernel per user namespace already, and entering a group of this version is slow.
+    if limits.cpus > 0
+        && let Some(cpu) = parent("cpu")
+    {
+        let settings = [
+            ("cpu.cfs_period_us", CPU_PERIOD.to_string(), true),
+            ("cpu.cfs_quota_us", (u64::from(limits.cpus) * CPU_PERIOD).to_string(), true),
+        ];
+        if let Ok(folder) = group(&cpu, name, &settings) {
+            cgroup.folders.push(folder);
+            cgroup.cpus = true;
+        }
+    }
+    (!cgroup.folders.is_empty()).then_some(cgroup)
+}
+
+/// The folder of the group `path` in the hierarchy of that kind, as it is mounted here.
+fn mounted(mounts: &str, kind: &str, controller: Option<&str>, path: &str) -> Option<PathBuf> {
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(3);
+        let (root, at) = (left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        if right.next()? != kind {
+            return None;
+        }
+        let options = right.nth(1)?;
+        if controller.is_some_and(|c| !options.split(',').any(|o| o == c)) {
+            return None;
+        }
+        // In a container the mount shows a part of the hierarchy only.
+        let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+        let folder = Path::new(at).join(below);
+        Some(if folder.is_dir() { folder } else { PathBuf::from(at) })
+    })
+}

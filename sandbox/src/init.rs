@@ -1,0 +1,276 @@
+//! The tools' first process: starts what the worker asks for, reaps, reports, and ends all when the worker is gone.
+//!
+//! One thread, one loop. It holds no secret, keeps no descriptor that it does not need, and trusts the line alone: what
+//! the tools' processes do can only reach it as the end of a child.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{AccessFlags, Pid, access};
+
+use crate::layout::{HOME, PROXY_PORT, USER};
+use crate::line::{Inbox, Reply, Request, Text, send};
+
+/// Serves `line` until its other end closes, as the first process of a container (or of a test): makes the listener
+/// itself, tells the worker `environment`, and changes nothing about its own isolation.
+pub fn serve_tools(line: UnixStream, environment: &[(OsString, OsString)]) -> io::Result<()> {
+    let _ = crate::sys::loopback_up();
+    // Where this is not the first process, orphans come to it all the same.
+    let _ = crate::sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
+    let _ = crate::sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+    let listener = listener()?;
+    serve(line.into(), None, listener, environment)
+}
+
+/// The way out as the tools see it. The port is fixed so that settings can name it; another where it is taken.
+pub(crate) fn listener() -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, PROXY_PORT))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+}
+
+/// What the box decides about the tools' environment.
+pub(crate) fn environment(
+    port: u16,
+    path: &OsStr,
+    given: &[(OsString, OsString)],
+) -> Vec<(OsString, OsString)> {
+    let proxy = format!("http://127.0.0.1:{port}");
+    let java = format!(
+        "-Dhttp.proxyHost=127.0.0.1 -Dhttp.proxyPort={port} -Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort={port} \
+         -Dhttp.nonProxyHosts=localhost|127.0.0.1"
+    );
+    let own = ["localhost", "127.0.0.1", "::1"].join(",");
+    // Given ones win over these.
+    let mut environment: Vec<(OsString, OsString)> = vec![
+        ("LANG".into(), "C.UTF-8".into()),
+        ("SHELL".into(), "/bin/bash".into()),
+        ("MAVEN_OPTS".into(), java.clone().into()),
+        ("GRADLE_OPTS".into(), java.into()),
+        ("NODE_USE_ENV_PROXY".into(), "1".into()),
+    ];
+    let decided: [(&str, OsString); 13] = [
+        ("HOME", HOME.into()),
+        ("USER", USER.into()),
+        ("LOGNAME", USER.into()),
+        ("TMPDIR", "/tmp".into()),
+        ("PATH", path.to_owned()),
+        ("http_proxy", proxy.clone().into()),
+        ("https_proxy", proxy.clone().into()),
+        ("all_proxy", proxy.clone().into()),
+        ("HTTP_PROXY", proxy.clone().into()),
+        ("HTTPS_PROXY", proxy.clone().into()),
+        ("ALL_PROXY", proxy.into()),
+        ("no_proxy", own.clone().into()),
+        ("NO_PROXY", own.into()),
+    ];
+    let decided = decided.into_iter().map(|(n, v)| (OsString::from(n), v));
+    for (name, value) in given.iter().cloned().chain(decided) {
+        environment.retain(|(n, _)| *n != name);
+        environment.push((name, value));
+    }
+    environment
+}
+
+/// The loop. `control` is the monitor's line: what comes on it ends all commands, its end ends this.
+pub(crate) fn serve(
+    line: OwnedFd,
+    control: Option<OwnedFd>,
+    listener: TcpListener,
+    environment: &[(OsString, OsString)],
+) -> io::Result<()> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
+    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+    let told =
+        environment.iter().map(|(n, v)| (Text::from(n.as_os_str()), Text::from(v.as_os_str()))).collect();
+    send(line.as_fd(), &Reply::Hello { environment: told }, &[listener.as_raw_fd()])?;
+    // The worker accepts; this end is not needed, and a copy here would keep the port open after it.
+    drop(listener);
+    let mut tools = Tools { line, inbox: Inbox::default(), running: HashMap::new(), groups: HashSet::new() };
+    let served = tools.serve(control.as_ref().map(AsFd::as_fd), &children);
+    tools.kill_all();
+    tools.reap();
+    match served {
+        // The worker went away: the usual end.
+        Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => Ok(()),
+        served => served,
+    }
+}
+
+struct Tools {
+    line: OwnedFd,
+    inbox: Inbox,
+    /// Started and not yet ended: process to request.
+    running: HashMap<i32, u64>,
+    /// Groups that were started here.
+    groups: HashSet<i32>,
+}
+
+impl Tools {
+    fn serve(&mut self, control: Option<BorrowedFd<'_>>, children: &SignalFd) -> io::Result<()> {
+        loop {
+            let line = self.line.as_fd();
+            let mut fds =
+                vec![PollFd::new(line, PollFlags::POLLIN), PollFd::new(children.as_fd(), PollFlags::POLLIN)];
+            fds.extend(control.map(|control| PollFd::new(control, PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => (),
+                Err(e) => return Err(e.into()),
+            }
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or_default()).collect();
+            drop(fds);
+            if ready[1] {
+                while let Ok(Some(_)) = children.read_signal() {}
+                for ended in self.reap() {
+                    send(self.line.as_fd(), &ended, &[])?;
+                }
+            }
+            if let Some(control) = control.filter(|_| ready[2]) {
+                let mut word = [0u8; 16];
+                match nix::unistd::read(control, &mut word) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => self.kill_all(),
+                    Err(Errno::EINTR | Errno::EAGAIN) => (),
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            if ready[0] {
+                if !self.inbox.fill(self.line.as_fd())? {
+                    return Ok(());
+                }
+                while let Some(request) = self.inbox.take()? {
+                    self.answer(request)?;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> io::Result<()> {
+        match request {
+            Request::Spawn { id, program, args, env, dir, stdin } => {
+                let stdin = if stdin { Some(self.inbox.descriptor()?) } else { None };
+                let (stdout, stderr) = (self.inbox.descriptor()?, self.inbox.descriptor()?);
+                let env: Vec<(OsString, OsString)> =
+                    env.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
+                let dir = PathBuf::from(OsString::from(dir));
+                let reply =
+                    match start(&program.into(), args, &env, &dir, [stdin, Some(stdout), Some(stderr)]) {
+                        Ok(group) => {
+                            self.running.insert(group, id);
+                            self.groups.insert(group);
+                            Reply::Started { id, group }
+                        }
+                        Err(e) => Reply::Failed { id, errno: e.raw_os_error().unwrap_or(libc::EINVAL) },
+                    };
+                send(self.line.as_fd(), &reply, &[])
+            }
+            Request::Signal { group, signal } => {
+                if let (true, Ok(signal)) = (self.groups.contains(&group), Signal::try_from(signal)) {
+                    let _ = kill(Pid::from_raw(-group), signal);
+                }
+                Ok(())
+            }
+            Request::Alive { id, group } => {
+                let alive = self.groups.contains(&group) && kill(Pid::from_raw(-group), None).is_ok();
+                send(self.line.as_fd(), &Reply::Alive { id, alive }, &[])
+            }
+            Request::KillAll => {
+                self.kill_all();
+                Ok(())
+            }
+        }
+    }
+
+    /// Collects what ended; all of it, whoever's child it was.
+    fn reap(&mut self) -> Vec<Reply> {
+        let mut ended = Vec::new();
+        loop {
+            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
+                Err(Errno::EINTR) => continue,
+                Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+                Ok(_) => continue,
+            };
+            if let Some(id) = self.running.remove(&pid.as_raw()) {
+                ended.push(Reply::Ended { id, code });
+            }
+            // A number whose group is gone may be given to a stranger.
+            if self.groups.contains(&pid.as_raw()) && kill(Pid::from_raw(-pid.as_raw()), None).is_err() {
+                self.groups.remove(&pid.as_raw());
+            }
+        }
+    }
+
+    /// Ends every process of the tools. As first process of its namespace one call reaches them all at once, so that
+    /// none can start another meanwhile.
+    fn kill_all(&mut self) {
+        if std::process::id() == 1 {
+            let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            return;
+        }
+        for group in &self.groups {
+            let _ = kill(Pid::from_raw(-group), Signal::SIGKILL);
+        }
+    }
+}
+
+fn start(
+    program: &OsString,
+    args: Vec<Text>,
+    env: &[(OsString, OsString)],
+    dir: &Path,
+    [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
+) -> io::Result<i32> {
+    let path = env.iter().rev().find(|(n, _)| n == "PATH").map(|(_, v)| v.as_os_str());
+    let found = look_up(program, path.unwrap_or_default(), dir)?;
+    let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
+    let child = Command::new(found)
+        .arg0(program)
+        .args(args.into_iter().map(OsString::from))
+        .env_clear()
+        .envs(env.iter().map(|(n, v)| (n, v)))
+        .current_dir(dir)
+        .process_group(0)
+        .stdin(stdio(stdin))
+        .stdout(stdio(stdout))
+        .stderr(stdio(stderr))
+        .spawn()?;
+    // Reaped by number: dropping this neither waits nor kills.
+    Ok(child.id() as i32)
+}
+
+/// As `execvp`: a name is looked for in `path`, the error of a file that may not be executed outlives that of none.
+fn look_up(program: &OsStr, path: &OsStr, dir: &Path) -> io::Result<PathBuf> {
+    let errno = |e: Errno| io::Error::from_raw_os_error(e as i32);
+    if program.is_empty() {
+        return Err(errno(Errno::ENOENT));
+    }
+    if program.as_encoded_bytes().contains(&b'/') {
+        return Ok(dir.join(program));
+    }
+    let mut error = Errno::ENOENT;
+    for folder in std::env::split_paths(path) {
+        let candidate = dir.join(folder).join(program);
+        match access(&candidate, AccessFlags::X_OK) {
+            Ok(()) if candidate.is_file() => return Ok(candidate),
+            Ok(()) => error = Errno::EACCES,
+            Err(Errno::EACCES) => error = Errno::EACCES,
+            Err(_) => (),
+        }
+    }
+    Err(errno(error))
+}

@@ -1,0 +1,263 @@
+//! The two roots, as lists of what they hold, and making them: on a small tmpfs that is read-only in the end.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::{MsFlags, mount};
+
+use crate::layout::{self, Folders, Layer};
+use crate::plan::Bind;
+use crate::run::{BoxError, Doing};
+use crate::sys::{self, Show};
+use crate::toolchain::{SYSTEM, Toolchains};
+use crate::{Plan, etc};
+
+/// One thing in a root; `at` is its path in the box.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item {
+    Dir {
+        at: PathBuf,
+    },
+    Link {
+        at: PathBuf,
+        to: PathBuf,
+    },
+    Text {
+        at: PathBuf,
+        text: String,
+    },
+    Copy {
+        at: PathBuf,
+        from: PathBuf,
+    },
+    Bind {
+        at: PathBuf,
+        from: PathBuf,
+        show: Show,
+    },
+    /// Memory that the tools may fill, bounded.
+    Memory {
+        at: PathBuf,
+        mib: u64,
+    },
+    /// A private set of pseudo terminals.
+    Terminals {
+        at: PathBuf,
+    },
+}
+
+impl Item {
+    pub(crate) fn dir(at: &str) -> Item {
+        Item::Dir { at: at.into() }
+    }
+
+    fn bind(from: impl Into<PathBuf>, at: impl Into<PathBuf>, show: Show) -> Item {
+        Item::Bind { at: at.into(), from: from.into(), show }
+    }
+
+    pub(crate) fn at(&self) -> &Path {
+        match self {
+            Item::Dir { at }
+            | Item::Link { at, .. }
+            | Item::Text { at, .. }
+            | Item::Copy { at, .. }
+            | Item::Bind { at, .. }
+            | Item::Memory { at, .. }
+            | Item::Terminals { at } => at,
+        }
+    }
+}
+
+/// Where the dependency cache comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Cache {
+    /// An overlay, mounted there.
+    Overlay(PathBuf),
+    /// A private folder; what is shared is beside it, read-only.
+    Beside { private: PathBuf, shared: Option<PathBuf> },
+}
+
+/// What the tools see.
+pub(crate) fn of_tools(plan: &Plan, toolchains: &Toolchains, cache: &Cache) -> Vec<Item> {
+    let folders = Folders(&plan.dir);
+    let mut items = system();
+    items.extend(mask_site_configuration());
+    items.extend(etc::items(Layer::Tools, &plan.name, Path::new("/etc")));
+    items.extend(devices());
+    items.push(Item::Terminals { at: "/dev/pts".into() });
+    let memory = if plan.limits.memory_mib == 0 { 2_048 } else { (plan.limits.memory_mib / 2).max(1) };
+    items.push(Item::Memory { at: "/dev/shm".into(), mib: memory });
+    items.extend(toolchains.folders.iter().map(|f| Item::bind(f, f, Show::ReadOnly)));
+    items.push(Item::dir("/run"));
+    for (from, at) in [
+        (folders.tmp(), "/tmp"),
+        (folders.var_tmp(), "/var/tmp"),
+        (folders.home(), layout::HOME),
+        (folders.repo(), layout::REPO),
+        (folders.baseline(), layout::BASELINE),
+        (folders.embedded(), layout::EMBEDDED),
+    ] {
+        items.push(Item::bind(from, at, Show::Writable));
+    }
+    match cache {
+        Cache::Overlay(merged) => items.push(Item::bind(merged, layout::CACHE, Show::Writable)),
+        Cache::Beside { private, shared } => {
+            items.push(Item::bind(private, layout::CACHE, Show::Writable));
+            items.extend(shared.iter().map(|s| Item::bind(s, layout::CACHE_LOWER, Show::ReadOnly)));
+        }
+    }
+    items.extend(plan.read_only.iter().map(|b| Item::bind(&b.from, &b.to, Show::ReadOnly)));
+    items
+}
+
+/// What the worker sees.
+pub(crate) fn of_worker(plan: &Plan) -> Vec<Item> {
+    let folders = Folders(&plan.dir);
+    let mut items = system();
+    items.retain(|i| i.at() != Path::new("/opt"));
+    items.extend(etc::items(Layer::Worker, &plan.name, Path::new("/etc")));
+    items.extend(devices());
+    let own = Bind { from: folders.session(), to: layout::SESSION.into() };
+    let told = plan.worker_binds.iter().any(|b| b.to == own.to);
+    for bind in plan.worker_binds.iter().chain((!told).then_some(&own)) {
+        let show = if bind.to == own.to { Show::Writable } else { Show::ReadOnly };
+        items.push(Item::bind(&bind.from, &bind.to, show));
+    }
+    for (from, at) in [
+        (folders.repo(), layout::REPO),
+        (folders.baseline(), layout::BASELINE),
+        (folders.embedded(), layout::EMBEDDED),
+    ] {
+        items.push(Item::bind(from, at, Show::Writable));
+    }
+    items
+}
+
+/// The system's folders; a link stays a link.
+fn system() -> Vec<Item> {
+    let mut items = Vec::new();
+    for name in SYSTEM {
+        let at = Path::new("/").join(name);
+        let Ok(found) = fs::symlink_metadata(&at) else { continue };
+        if found.is_symlink() {
+            items.extend(fs::read_link(&at).map(|to| Item::Link { at: at.clone(), to }));
+        } else if found.is_dir() {
+            items.push(Item::bind(&at, &at, Show::ReadOnly));
+        }
+    }
+    items
+}
+
+/// Configuration of a site that lies in the system's folders and may hold tokens: covered.
+fn mask_site_configuration() -> Vec<Item> {
+    let mut items = Vec::new();
+    for file in [
+        "/usr/etc/npmrc",
+        "/usr/etc/gitconfig",
+        "/usr/local/etc/npmrc",
+        "/usr/local/etc/gitconfig",
+        "/usr/pip.conf",
+        "/usr/local/pip.conf",
+    ] {
+        if Path::new(file).exists() {
+            items.push(Item::bind("/dev/null", file, Show::Device));
+        }
+    }
+    items
+}
+
+fn devices() -> Vec<Item> {
+    let mut items = Vec::new();
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let at = Path::new("/dev").join(name);
+        items.push(Item::bind(&at, &at, Show::Device));
+    }
+    for (at, to) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ] {
+        items.push(Item::Link { at: at.into(), to: to.into() });
+    }
+    items
+}
+
+/// Makes a root at `folder`, which exists.
+pub(crate) fn build(folder: &Path, items: &[Item]) -> Result<(), BoxError> {
+    let at = || folder.display().to_string();
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("box"), folder, Some("tmpfs"), flags, Some("mode=0755,size=16m"))
+        .doing(|| format!("mounting a root at {}", at()))?;
+    fs::create_dir(folder.join("proc")).doing(|| "making /proc".into())?;
+    for item in items {
+        make(folder, item).doing(|| format!("making {} in the box", item.at().display()))?;
+    }
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)
+        .doing(|| format!("making the root at {} read-only", at()))
+}
+
+fn make(root: &Path, item: &Item) -> io::Result<()> {
+    let inside =
+        item.at().strip_prefix("/").map_err(|_| io::Error::other("its path in the box is not absolute"))?;
+    let path = way(root, inside)?;
+    match item {
+        Item::Dir { .. } => folder(&path),
+        Item::Link { to, .. } => symlink(to, &path),
+        Item::Text { text, .. } => fs::File::create_new(&path)?.write_all(text.as_bytes()),
+        Item::Copy { from, .. } => {
+            io::copy(&mut fs::File::open(from)?, &mut fs::File::create_new(&path)?).map(drop)
+        }
+        Item::Bind { from, show, .. } => {
+            if fs::metadata(from)?.is_dir() {
+                folder(&path)?;
+            } else if fs::symlink_metadata(&path).is_err() {
+                fs::File::create_new(&path)?;
+            }
+            sys::bind(from, &path, *show)
+        }
+        Item::Memory { mib, .. } => {
+            folder(&path)?;
+            let size = format!("mode=1777,size={mib}m");
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            Ok(mount(Some("box"), &path, Some("tmpfs"), flags, Some(size.as_str()))?)
+        }
+        Item::Terminals { .. } => {
+            folder(&path)?;
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+            let options = "newinstance,ptmxmode=0666,mode=620";
+            Ok(mount(Some("box"), &path, Some("devpts"), flags, Some(options))?)
+        }
+    }
+}
+
+/// The path of `inside` below `root`, its parents made. No part of it may be a link: followed here, outside the box, a
+/// link would lead to the host's files.
+fn way(root: &Path, inside: &Path) -> io::Result<PathBuf> {
+    let mut path = root.to_owned();
+    let mut parts = inside.components().peekable();
+    while let Some(part) = parts.next() {
+        let Component::Normal(part) = part else {
+            return Err(io::Error::other("its path in the box is not plain"));
+        };
+        path.push(part);
+        match fs::symlink_metadata(&path) {
+            Ok(found) if found.is_symlink() => return Err(io::Error::other("a part of its path is a link")),
+            Ok(_) => (),
+            Err(_) if parts.peek().is_some() => folder(&path)?,
+            Err(_) => (),
+        }
+    }
+    Ok(path)
+}
+
+fn folder(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o755).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}

@@ -1,0 +1,210 @@
+//! Which folders of the host hold the toolchains that the tools' `PATH` names, and are not the system's.
+//!
+//! Never a home folder itself, nor anything in it that is not known to hold programs alone.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Component, Path, PathBuf};
+
+/// Shown as they are, with the root of the file system.
+pub(crate) const SYSTEM: &[&str] =
+    &["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "opt", "nix/store", "gnu/store"];
+
+/// Where programs live in a home folder, and the variable that names it when it is elsewhere.
+const IN_HOME: &[(&str, &str)] = &[
+    (".cargo/bin", ""),
+    (".rustup", "RUSTUP_HOME"),
+    (".pyenv", "PYENV_ROOT"),
+    (".rbenv", "RBENV_ROOT"),
+    (".nvm", "NVM_DIR"),
+    (".fnm", "FNM_DIR"),
+    (".local/share/fnm", ""),
+    (".volta", "VOLTA_HOME"),
+    (".asdf", "ASDF_DATA_DIR"),
+    (".local/share/mise", "MISE_DATA_DIR"),
+    (".sdkman/candidates", ""),
+    (".jenv", "JENV_ROOT"),
+    (".goenv", "GOENV_ROOT"),
+    (".nodenv", "NODENV_ROOT"),
+    (".dotnet", "DOTNET_ROOT"),
+    (".ghcup", ""),
+    (".deno/bin", ""),
+    (".bun/bin", ""),
+    (".juliaup", ""),
+    ("miniconda3", ""),
+    ("anaconda3", ""),
+    ("miniforge3", ""),
+    (".local/bin", ""),
+    (".local/lib", ""),
+    (".local/pipx", "PIPX_HOME"),
+    (".local/share/pipx", ""),
+    (".local/share/uv", ""),
+    ("go/bin", ""),
+    ("sdk", ""),
+];
+/// Variables that name a toolchain wherever it is.
+const ROOTS: &[&str] = &["GOROOT", "JAVA_HOME", "ANDROID_HOME", "GRADLE_HOME", "M2_HOME", "SWIFT_HOME"];
+/// Variables that a toolchain in a home folder needs to be found with the box's own home.
+const TOLD: &[(&str, &str)] = &[
+    ("RUSTUP_HOME", ".rustup"),
+    ("PYENV_ROOT", ".pyenv"),
+    ("RBENV_ROOT", ".rbenv"),
+    ("NVM_DIR", ".nvm"),
+    ("VOLTA_HOME", ".volta"),
+    ("ASDF_DATA_DIR", ".asdf"),
+    ("DOTNET_ROOT", ".dotnet"),
+];
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Toolchains {
+    /// Shown read-only at the same path.
+    pub(crate) folders: Vec<PathBuf>,
+    /// Variables that the tools need and do not have.
+    pub(crate) env: Vec<(OsString, OsString)>,
+    /// Of `PATH`, what the box can see.
+    pub(crate) path: OsString,
+}
+
+/// Looks at `PATH` and the variables of toolchain managers; `exists` asks the host.
+pub(crate) fn find(
+    home: Option<&Path>,
+    var: &dyn Fn(&str) -> Option<OsString>,
+    exists: &dyn Fn(&Path) -> bool,
+) -> Toolchains {
+    let mut wanted: Vec<PathBuf> = Vec::new();
+    let mut env = Vec::new();
+    let path = var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let on_path: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| plain(p)).collect();
+    for (folder, named_by) in IN_HOME {
+        let named = (!named_by.is_empty()).then(|| var(named_by)).flatten().map(PathBuf::from);
+        wanted.extend(named.or_else(|| home.map(|home| home.join(folder))));
+    }
+    if let Some(cargo) = var("CARGO_HOME") {
+        wanted.push(Path::new(&cargo).join("bin"));
+    }
+    wanted.extend(ROOTS.iter().filter_map(|name| var(name)).map(PathBuf::from));
+    for entry in &on_path {
+        // A toolchain beside no home is shown whole: its `lib` belongs to its `bin`.
+        let whole = entry.file_name() == Some(OsStr::new("bin")) && !below_a_home(entry, home);
+        wanted.push(if whole {
+            entry.parent().map(Path::to_owned).unwrap_or_default()
+        } else {
+            entry.clone()
+        });
+    }
+    let mut folders: Vec<PathBuf> = Vec::new();
+    wanted.retain(|f| plain(f) && !of_system(f) && !is_a_home(f, home) && exists(f));
+    wanted.sort();
+    for folder in wanted {
+        if !folders.iter().any(|shown| folder.starts_with(shown)) {
+            folders.push(folder);
+        }
+    }
+    let seen = |p: &Path| of_system(p) || folders.iter().any(|shown| p.starts_with(shown));
+    let mut path: Vec<PathBuf> = Vec::new();
+    for entry in on_path {
+        if seen(&entry) && !path.contains(&entry) {
+            path.push(entry);
+        }
+    }
+    let path = std::env::join_paths(path).unwrap_or_default();
+    for (name, folder) in TOLD {
+        let at = var(name).map(PathBuf::from).or_else(|| home.map(|home| home.join(folder)));
+        if let Some(at) = at.filter(|at| seen(at) && exists(at)) {
+            env.push((OsString::from(name), at.into_os_string()));
+        }
+    }
+    Toolchains { folders, env, path }
+}
+
+/// Absolute, without `..`, and not the root.
+fn plain(path: &Path) -> bool {
+    path.is_absolute()
+        && path.components().count() > 1
+        && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+}
+
+fn of_system(path: &Path) -> bool {
+    SYSTEM.iter().any(|s| path.strip_prefix("/").is_ok_and(|p| p.starts_with(s)))
+}
+
+/// Whether showing `path` would show a home folder, or what holds them.
+fn is_a_home(path: &Path, home: Option<&Path>) -> bool {
+    let depth = path.components().count();
+    home.is_some_and(|home| home.starts_with(path))
+        || path == Path::new("/root")
+        || path.starts_with("/home") && depth <= 3
+        || path.starts_with("/Users") && depth <= 3
+        || ["/etc", "/proc", "/sys", "/dev", "/run", "/var", "/tmp", "/boot"]
+            .iter()
+            .any(|p| path == Path::new(p))
+}
+
+fn below_a_home(path: &Path, home: Option<&Path>) -> bool {
+    home.is_some_and(|home| path.starts_with(home))
+        || path.starts_with("/root")
+        || path.starts_with("/home") && !path.starts_with("/home/linuxbrew")
+        || path.starts_with("/Users")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(home: &str, env: &[(&str, &str)], has: &[&str], shown: &str, path: &str) {
+        let var = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
+        let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
+        let found = find(Some(Path::new(home)), &var, &exists);
+        let folders: Vec<_> = found.folders.iter().map(|f| f.display().to_string()).collect();
+        assert_eq!(folders.join(" "), shown);
+        assert_eq!(found.path.to_str().unwrap(), path);
+    }
+
+    #[test]
+    fn programs_of_a_home_without_the_home() {
+        check(
+            "/home/ada",
+            &[("PATH", "/home/ada/.cargo/bin:/home/ada/secret/bin:/home/ada:/usr/bin:/gone/bin:rel:/bin")],
+            &[
+                "/home/ada/.cargo/bin/cargo",
+                "/home/ada/.cargo/credentials.toml",
+                "/home/ada/.rustup/toolchains",
+                "/home/ada/.ssh/id",
+                "/home/ada/secret/bin/x",
+                "/usr/bin/true",
+            ],
+            "/home/ada/.cargo/bin /home/ada/.rustup /home/ada/secret/bin",
+            "/home/ada/.cargo/bin:/home/ada/secret/bin:/usr/bin:/bin",
+        );
+    }
+
+    #[test]
+    fn a_toolchain_elsewhere_is_shown_whole() {
+        check(
+            "/root",
+            &[("PATH", "/srv/go/bin:/opt/x/bin:/bin"), ("CARGO_HOME", "/srv/cargo"), ("JAVA_HOME", "/root")],
+            &[
+                "/srv/go/bin/go",
+                "/opt/x/bin/y",
+                "/srv/cargo/bin/cargo",
+                "/root/.pyenv/shims",
+                "/root/.aws/credentials",
+            ],
+            "/root/.pyenv /srv/cargo/bin /srv/go",
+            "/srv/go/bin:/opt/x/bin:/bin",
+        );
+    }
+
+    #[test]
+    fn no_variable_makes_a_home_visible() {
+        for folder in ["/", "/home", "/home/ada", "/root", "/etc", "/var", "/home/ada/.."] {
+            check(
+                "/home/ada",
+                &[("GOROOT", folder), ("RUSTUP_HOME", folder), ("PATH", folder)],
+                &["/home/ada/x", "/root/x", "/etc/shadow", "/var/x"],
+                "",
+                "",
+            );
+        }
+    }
+}
