@@ -108,7 +108,8 @@ pub fn serve(folder: &Path) -> Result<String> {
     }
     service = detached;
     service.args(["system", "service", &format!("--time={IDLE_S}"), &address]);
-    service.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
+    // Its helpers leave a file where they stand when a container runs out of memory.
+    service.current_dir(folder).stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
     step::run(&mut service)?;
     let started = Instant::now();
     while !answers(&socket) {
