@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cancel, completions, config, demo, doctor, events, in_box, list, pr, run, serve, status, submit, watch,
-    worker,
+    cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status, submit,
+    watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -60,6 +60,7 @@ pub enum Command {
     Status(status::Args),
     Watch(watch::Args),
     Events(events::Args),
+    Egress(egress::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
     Demo(demo::Args),

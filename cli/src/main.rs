@@ -1,6 +1,6 @@
 //! `bgagent`: the one binary. Serves, works in boxes, and is what a person types.
 //!
-//! A box starts `bgagent worker` for every attempt, so that command is told apart before anything else is set up.
+//! What boxes are made of (`bgagent worker` and its like) is told apart before anything else is set up.
 
 mod args;
 mod clean;
@@ -20,9 +20,9 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure, Reader};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "worker") && !words.any(|w| w == "--help" || w == "-h") {
-        return commands::worker::main();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = commands::inside::run(&words) {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -62,6 +62,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Status(args) => commands::status::status(cx, args).await,
             Command::Watch(args) => commands::watch::watch(cx, args).await,
             Command::Events(args) => commands::events::events(cx, args).await,
+            Command::Egress(args) => commands::egress::egress(cx, args).await,
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,

@@ -2,6 +2,7 @@
 //! [`crate::clean`].
 
 pub mod doctor;
+pub mod egress;
 pub mod event;
 pub mod events;
 pub mod list;

@@ -26,6 +26,11 @@ pub trait Harness: Send + Sync {
     /// A new backend object over this world, as a control plane has that was started again.
     fn backend(&self) -> Arc<dyn ComputeBackend>;
 
+    /// A session nobody else has, of a tier that this backend is for.
+    fn spec(&self) -> SessionSpec {
+        spec()
+    }
+
     /// Makes the worker of `handle` end by itself with `code`.
     async fn end(&self, handle: &SessionHandle, code: i32);
 }
@@ -74,7 +79,7 @@ pub async fn ended(backend: &dyn ComputeBackend, handle: &SessionHandle) -> (Opt
 
 async fn supported_tiers_are_kept(world: &impl Harness) {
     let backend = world.backend();
-    let spec = spec();
+    let spec = world.spec();
     assert_eq!(backend.supports(spec.tier), Ok(()));
     let handle = start(&*backend, &spec).await;
     assert_eq!(handle.tier(), spec.tier);
@@ -85,7 +90,7 @@ async fn supported_tiers_are_kept(world: &impl Harness) {
 
 async fn started_twice_is_one_session(world: &impl Harness) {
     let backend = world.backend();
-    let spec = spec();
+    let spec = world.spec();
     let first = start(&*backend, &spec).await;
     let again = start(&*backend, &spec).await;
     assert_eq!(first, again);
@@ -96,7 +101,7 @@ async fn started_twice_is_one_session(world: &impl Harness) {
 }
 
 async fn started_at_once_is_one_session(world: &impl Harness) {
-    let spec = spec();
+    let spec = world.spec();
     let mut starts = tokio::task::JoinSet::new();
     for _ in 0..STARTS_AT_ONCE {
         let (backend, spec) = (world.backend(), spec.clone());
@@ -112,7 +117,7 @@ async fn started_at_once_is_one_session(world: &impl Harness) {
 
 async fn attempts_are_sessions_of_their_own(world: &impl Harness) {
     let backend = world.backend();
-    let first = spec();
+    let first = world.spec();
     let second = SessionSpec { attempt: first.attempt.next(), ..first.clone() };
     let (a, b) = (start(&*backend, &first).await, start(&*backend, &second).await);
     assert_ne!(a, b);
@@ -124,7 +129,7 @@ async fn attempts_are_sessions_of_their_own(world: &impl Harness) {
 async fn an_end_is_seen_with_its_code(world: &impl Harness) {
     let backend = world.backend();
     for code in [0, 7] {
-        let handle = start(&*backend, &spec()).await;
+        let handle = start(&*backend, &world.spec()).await;
         assert_eq!(backend.poll(&handle).await.expect("poll"), SessionStatus::Running);
         world.end(&handle, code).await;
         assert_eq!(ended(&*backend, &handle).await.0, Some(code));
@@ -134,7 +139,7 @@ async fn an_end_is_seen_with_its_code(world: &impl Harness) {
 
 async fn an_ended_session_is_not_started_again(world: &impl Harness) {
     let backend = world.backend();
-    let spec = spec();
+    let spec = world.spec();
     let handle = start(&*backend, &spec).await;
     world.end(&handle, 3).await;
     ended(&*backend, &handle).await;
@@ -145,18 +150,18 @@ async fn an_ended_session_is_not_started_again(world: &impl Harness) {
 
 async fn a_stop_ends_it_and_can_be_repeated(world: &impl Harness) {
     let backend = world.backend();
-    let handle = start(&*backend, &spec()).await;
+    let handle = start(&*backend, &world.spec()).await;
     assert_eq!(backend.stop(&handle, GRACE).await.expect("stop"), StopOutcome::Stopped);
     ended(&*backend, &handle).await;
     assert_eq!(backend.stop(&handle, GRACE).await.expect("stop"), StopOutcome::AlreadyGone);
-    let handle = start(&*backend, &spec()).await;
+    let handle = start(&*backend, &world.spec()).await;
     world.end(&handle, 0).await;
     ended(&*backend, &handle).await;
     assert_eq!(backend.stop(&handle, GRACE).await.expect("stop"), StopOutcome::AlreadyGone);
 }
 
 async fn stops_at_once_are_harmless(world: &impl Harness) {
-    let handle = start(&*world.backend(), &spec()).await;
+    let handle = start(&*world.backend(), &world.spec()).await;
     let mut stops = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let (backend, handle) = (world.backend(), handle.clone());
@@ -171,8 +176,8 @@ async fn stops_at_once_are_harmless(world: &impl Harness) {
 async fn a_list_shows_what_lives(world: &impl Harness) {
     let backend = world.backend();
     assert_eq!(listed(&*backend).await, set(&[]));
-    let (a, b) = (start(&*backend, &spec()).await, start(&*backend, &spec()).await);
-    let c = start(&*backend, &spec()).await;
+    let (a, b) = (start(&*backend, &world.spec()).await, start(&*backend, &world.spec()).await);
+    let c = start(&*backend, &world.spec()).await;
     assert_eq!(listed(&*backend).await, set(&[a.clone(), b.clone(), c.clone()]));
     world.end(&a, 0).await;
     ended(&*backend, &a).await;
@@ -182,7 +187,7 @@ async fn a_list_shows_what_lives(world: &impl Harness) {
 }
 
 async fn a_new_backend_object_finds_it_again(world: &impl Harness) {
-    let spec = spec();
+    let spec = world.spec();
     let handle = start(&*world.backend(), &spec).await;
     let text = serde_json::to_string(&handle).expect("a handle is stored as JSON");
     let stored: SessionHandle = serde_json::from_str(&text).expect("a stored handle is read back");
@@ -196,7 +201,7 @@ async fn a_new_backend_object_finds_it_again(world: &impl Harness) {
 
 async fn a_purge_forgets_and_spares_what_lives(world: &impl Harness) {
     let backend = world.backend();
-    let spec = spec();
+    let spec = world.spec();
     let handle = start(&*backend, &spec).await;
     let refused = backend.purge(&handle).await.expect_err("a live session is not purged");
     assert!(matches!(refused, ComputeError::Unavailable { .. }), "{refused:?}");
@@ -214,7 +219,7 @@ async fn a_purge_forgets_and_spares_what_lives(world: &impl Harness) {
 
 async fn a_session_of_another_backend_is_refused(world: &impl Harness) {
     let backend = world.backend();
-    let spec = spec();
+    let spec = world.spec();
     let handle = start(&*backend, &spec).await;
     let (task, attempt, tier) = (spec.task, spec.attempt, spec.tier);
     let foreign = match &handle {

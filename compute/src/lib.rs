@@ -4,9 +4,12 @@
 //! A backend starts `bgagent worker` somewhere, says what it sees, stops it, and interprets nothing: what an ended
 //! process means for a task is the orchestrator's to decide.
 
+pub mod cache;
 pub mod conformance;
+pub mod container;
 pub mod fake;
 pub mod local;
+pub mod router;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -50,7 +53,15 @@ pub struct BoxSpec {
     pub image: Option<String>,
     /// Environment of the tools: where package managers find this site's registries. Never a secret.
     pub env: Vec<(String, String)>,
+    /// Files that the tools find at their start: absolute path in the box, below the home or the cache, and text.
+    /// They belong to the tools, which may change them. Never a secret.
+    pub files: Vec<(PathBuf, String)>,
+    /// Certificates that the tools trust: a file of the host, shown at [`CA_FILE`].
+    pub ca: Option<PathBuf>,
 }
+
+/// Where a box has its certificates.
+pub const CA_FILE: &str = "/box/ca.pem";
 
 /// What a backend sees of a session, in words that fit every backend.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -42,14 +42,19 @@ pub enum EventKind {
     AgentMilestone,
     AgentError,
     AgentBlocked,
+    LimitReached,
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
+    EgressAllowed,
+    EgressObserved,
+    EgressDenied,
+    PushRefused,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 33] = [
+    pub const ALL: [EventKind; 38] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -80,9 +85,14 @@ impl EventKind {
         EventKind::AgentMilestone,
         EventKind::AgentError,
         EventKind::AgentBlocked,
+        EventKind::LimitReached,
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
+        EventKind::EgressAllowed,
+        EventKind::EgressObserved,
+        EventKind::EgressDenied,
+        EventKind::PushRefused,
     ];
 
     /// The wire name, e.g. `task_created`.
@@ -109,6 +119,7 @@ impl EventKind {
                 | EventKind::AgentMilestone
                 | EventKind::AgentError
                 | EventKind::AgentBlocked
+                | EventKind::LimitReached
         )
     }
 

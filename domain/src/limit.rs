@@ -99,6 +99,20 @@ pub const RESULT_BODY_MAX_BYTES: usize = 1024 * 1024;
 pub const MODEL_BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of one pushed pack.
 pub const PUSH_MAX_BYTES: u64 = 512 * 1024 * 1024;
+/// Connections that the tools of one attempt may have to the proxy at once.
+pub const EGRESS_CONNECTIONS_PER_ATTEMPT: usize = 256;
+/// Headers of one request through the proxy.
+pub const EGRESS_HEADERS_MAX: usize = 100;
+/// Bytes of the head of one request through the proxy.
+pub const EGRESS_HEAD_MAX_BYTES: usize = 64 * 1024;
+/// Finding an address and connecting to it may take this long, each.
+pub const EGRESS_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection through the proxy on which nothing moves for this long is cut.
+pub const EGRESS_IDLE: Duration = Duration::from_secs(300);
+/// Events about the network that one attempt gets; a last one says that there was more.
+pub const EGRESS_EVENTS_PER_ATTEMPT_MAX: usize = 100;
+/// Characters of the reason that a push was refused for.
+pub const PUSH_REASON_MAX_CHARS: usize = 2_000;
 /// Characters of a pull request's title.
 pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).

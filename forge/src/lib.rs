@@ -10,6 +10,7 @@ pub mod github;
 pub mod local;
 pub mod mirror;
 mod near;
+pub mod push;
 
 use std::fmt;
 use std::path::Path;

@@ -1,17 +1,23 @@
-//! One bare mirror for each repository, kept by the control plane: boxes clone from it, push to it, and never see the
-//! forge. A mirror is a cache: it can be thrown away whenever no task runs, but for branches that were pushed by a box
-//! and not yet delivered.
+//! One bare mirror for each repository, kept by the control plane, and one [quarantine](quarantine) for each task that
+//! borrows from it: boxes fetch from theirs, push into it, and never see the forge. A mirror is a cache: it can be
+//! thrown away whenever no task runs. A quarantine is not: it may hold work that is not delivered yet.
 //!
-//! The forge's branches are under `refs/heads/` as on the forge, refreshed and pruned before each attempt;
-//! `refs/heads/bgagent/` belongs to boxes, and no refresh touches it.
+//! A mirror holds what is on the forge and nothing else, since its objects are lent to boxes. The forge's branches are
+//! under `refs/heads/` as on the forge, refreshed and pruned before each attempt; branches of earlier tasks
+//! (`refs/heads/bgagent/`) only where work goes on from one; delivered work under `refs/bgagent/`. No object is ever
+//! removed from it: a box may be using it.
+
+pub mod incoming;
+pub mod quarantine;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use domain::{Failure, FailureCode, RepoRef, limit};
-use git::harden::UPLOAD_PACK;
+use domain::{Failure, FailureCode, RepoRef, TaskId, limit};
+use git::harden::{ONLY_FILES, UPLOAD_PACK};
 use git::{Git, GitError, GitErrorKind};
 
 use crate::{ForgeError, Remote, Retry};
@@ -21,10 +27,14 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// Bytes of a diff that are kept for people.
 const DIFF_MAX_BYTES: usize = 1024 * 1024;
 
-/// The mirrors, in one folder.
+/// Names no tree: attributes are read from nowhere.
+pub(crate) const NO_TREE: &str = "refs/none";
+
+/// The mirrors in one folder, the quarantines in another.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     dir: PathBuf,
+    pushes: PathBuf,
     locks: Arc<Mutex<HashMap<PathBuf, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
@@ -40,9 +50,9 @@ pub struct BranchWork {
 }
 
 impl Mirrors {
-    /// Mirrors below `dir`, which is created as needed.
-    pub fn new(dir: PathBuf) -> Mirrors {
-        Mirrors { dir, locks: Arc::default() }
+    /// Mirrors below `dir`, quarantines below `pushes`; both are created as needed.
+    pub fn new(dir: PathBuf, pushes: PathBuf) -> Mirrors {
+        Mirrors { dir, pushes, locks: Arc::default() }
     }
 
     /// Where a repository's mirror is: a readable name and a hash that tells equal names apart.
@@ -66,10 +76,20 @@ impl Mirrors {
         locks.entry(path.to_path_buf()).or_default().clone()
     }
 
+    /// Makes the mirror when there is none: empty, so that its objects can be lent before they have arrived. Answers
+    /// whether there was none.
+    pub async fn make(&self, repo: &RepoRef) -> Result<bool, ForgeError> {
+        let path = self.path(repo);
+        let lock = self.lock(&path);
+        let _one_at_a_time = lock.lock().await;
+        let there = path.join("HEAD").exists();
+        self.init(&path).await.map_err(|e| failed(repo, e))?;
+        Ok(!there)
+    }
+
     /// Brings the mirror up to date with the forge. Two callers of one repository wait for each other.
     ///
-    /// `base` is the branch that is needed; when it is a branch of an earlier task, it is fetched too (never forced: what a
-    /// box pushed and nobody has delivered yet is not overwritten).
+    /// `base` is the branch that is needed; when it is a branch of an earlier task, it is fetched too.
     pub async fn refresh(&self, repo: &RepoRef, remote: &Remote, base: &str) -> Result<(), ForgeError> {
         let path = self.path(repo);
         let lock = self.lock(&path);
@@ -89,6 +109,9 @@ impl Mirrors {
             .args([remote.url.as_str(), "+refs/heads/*:refs/heads/*", "^refs/heads/bgagent/*"])
             .timeout(FETCH_TIMEOUT)
             .doing(format!("fetching {repo}"));
+        if Path::new(&remote.url).is_absolute() {
+            fetch = fetch.env(ONLY_FILES.0, ONLY_FILES.1);
+        }
         if let Some(basic) = &remote.basic_auth {
             fetch = fetch.auth(&remote.url, basic);
         }
@@ -97,7 +120,7 @@ impl Mirrors {
             return Ok(());
         }
         let auth = remote.basic_auth.as_ref().map(git::BasicAuth);
-        let refspec = format!("refs/heads/{base}:refs/heads/{base}");
+        let refspec = format!("+refs/heads/{base}:refs/heads/{base}");
         git::fetch(&path, &remote.url, auth.as_ref(), &[&refspec]).await.map_err(|e| failed(repo, e))
     }
 
@@ -106,15 +129,7 @@ impl Mirrors {
             return Ok(());
         }
         if let Err(error) = tokio::fs::create_dir_all(path).await {
-            let kind = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => GitErrorKind::DiskFull,
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
-                    GitErrorKind::Permission
-                }
-                _ => GitErrorKind::Other,
-            };
-            let doing = format!("creating {}", path.display());
-            return Err(GitError { doing, code: None, stderr: error.to_string(), kind });
+            return Err(refused_by_disk(path, &error));
         }
         Git::new()
             .dir(path)
@@ -125,21 +140,22 @@ impl Mirrors {
             .map(drop)
     }
 
-    /// What `branch` brings beyond `base`; `None` when no box has pushed it.
+    /// What a task's `branch` brings beyond `base`; `None` when its box has not pushed it.
     pub async fn branch_work(
         &self,
+        task: TaskId,
         repo: &RepoRef,
         branch: &str,
         base: &str,
     ) -> Result<Option<BranchWork>, ForgeError> {
-        let path = self.path(repo);
-        let of = |rev: &str| format!("refs/heads/{rev}");
+        let path = self.quarantine(task);
         let work = async {
-            let Some(head_sha) = git::rev_parse(&path, &of(branch)).await? else { return Ok(None) };
-            let Some(tip) = git::rev_parse(&path, &of(base)).await? else {
+            let Some(head_sha) = self.pushed(task, branch).await? else { return Ok(None) };
+            let Some(tip) = self.pushed(task, base).await? else {
                 let doing = format!("finding where {branch} left {base}");
                 let stderr = format!(
-                    "{base} is not on the forge any more; the work is kept on {branch} in the mirror"
+                    "{base} is not on the forge any more; the work is kept on {branch} in {}",
+                    path.display()
                 );
                 return Err(GitError { doing, code: None, stderr, kind: GitErrorKind::NotFound });
             };
@@ -159,15 +175,25 @@ impl Mirrors {
     }
 
     /// `git diff --stat` of a branch's work, for people.
-    pub async fn diff_stat(&self, repo: &RepoRef, work: &BranchWork) -> Result<String, ForgeError> {
-        let out = self.diff_of(repo, work, &["--stat=100"], DIFF_MAX_BYTES).await?;
+    pub async fn diff_stat(
+        &self,
+        task: TaskId,
+        repo: &RepoRef,
+        work: &BranchWork,
+    ) -> Result<String, ForgeError> {
+        let out = self.diff_of(task, repo, work, &["--stat=100"], DIFF_MAX_BYTES).await?;
         Ok(domain::event::preview(&out, limit::PR_BODY_MAX_CHARS))
     }
 
     /// The diff of a branch's work, cut at 1 MiB; the second value tells whether it was cut. Binary files are named
     /// only. Text conversion and external diff programs of the repository are never run.
-    pub async fn diff(&self, repo: &RepoRef, work: &BranchWork) -> Result<(String, bool), ForgeError> {
-        let out = self.diff_of(repo, work, &[], 64 * DIFF_MAX_BYTES).await;
+    pub async fn diff(
+        &self,
+        task: TaskId,
+        repo: &RepoRef,
+        work: &BranchWork,
+    ) -> Result<(String, bool), ForgeError> {
+        let out = self.diff_of(task, repo, work, &[], 64 * DIFF_MAX_BYTES).await;
         let text = match out {
             Ok(text) => text,
             Err(e) if e.failure.detail.contains("printed more than") => {
@@ -182,15 +208,21 @@ impl Mirrors {
         Ok((text[..end].to_owned(), true))
     }
 
+    /// From the quarantine while there is one, later from the mirror.
     async fn diff_of(
         &self,
+        task: TaskId,
         repo: &RepoRef,
         work: &BranchWork,
         how: &[&str],
         max: usize,
     ) -> Result<String, ForgeError> {
+        let quarantine = self.quarantine(task);
+        let at = if quarantine.join("HEAD").exists() { quarantine } else { self.path(repo) };
         let out = Git::new()
-            .dir(self.path(repo))
+            .dir(at)
+            // Nothing that the repository's attributes say hides a change.
+            .config("attr.tree", NO_TREE)
             .args(["diff", "--no-ext-diff", "--no-textconv", "--no-color"])
             .args(how)
             .args([work.base_sha.as_str(), work.head_sha.as_str(), "--"])
@@ -203,7 +235,14 @@ impl Mirrors {
     }
 }
 
-fn failed(repo: &RepoRef, error: GitError) -> ForgeError {
+/// What the file system refused, as git would have said it.
+fn refused_by_disk(path: &Path, error: &io::Error) -> GitError {
+    let doing = format!("writing to {}", path.display());
+    GitError { doing, code: None, stderr: error.to_string(), kind: quarantine::disk_kind(error) }
+}
+
+/// What a failure of git on a mirror or a quarantine means.
+pub fn failed(repo: &RepoRef, error: GitError) -> ForgeError {
     let code = match error.kind {
         GitErrorKind::NotFound | GitErrorKind::NotARepository => FailureCode::RepoNotFoundOrNoAccess,
         GitErrorKind::Auth => FailureCode::RepoNotFoundOrNoAccess,

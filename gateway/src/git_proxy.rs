@@ -1,12 +1,16 @@
-//! git smart HTTP on the mirrors. A box may fetch its task's repository, and push its task's branch: nothing else, no
-//! deletion, no force. What it pushes stays in the mirror until the control plane hands it to the forge.
+//! git smart HTTP on the quarantines. A box may fetch its task's repository, and push its task's branch: nothing else, no
+//! deletion, no force. What it pushes stays in its task's quarantine until the control plane hands it to the forge.
 //!
-//! Other tasks' branches are hidden from it. The refs of a push are read here before git sees any of it, and git is
-//! told the same rules again (`receive.denyDeletes`, `denyNonFastForwards`, hidden refs).
+//! | module | holds |
+//! |---|---|
+//! | `push` | receiving: the head is read here before git sees any of it, the content is looked at before it is accepted |
+//! | `pkt` | the lines of a push, read strictly |
 
 mod pkt;
+mod push;
 
 use std::io::Read as _;
+use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,19 +20,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use domain::state::Hydration;
-use domain::{State, Task, TaskId, limit};
+use domain::{State, Task, TaskId};
 use futures_util::StreamExt as _;
 use git::Git;
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::ChildStderr;
 use tokio::time::Instant;
 use tokio_util::io::ReaderStream;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal};
-use pkt::Commands;
 
 /// Bytes of a fetch request: only wants and haves.
 const FETCH_BODY_MAX: usize = 16 * 1024 * 1024;
@@ -42,7 +45,7 @@ pub fn routes() -> Router<Gateway> {
     Router::new()
         .route("/git/{repo}/info/refs", get(advertise))
         .route("/git/{repo}/git-upload-pack", post(upload_pack).layer(DefaultBodyLimit::max(FETCH_BODY_MAX)))
-        .route("/git/{repo}/git-receive-pack", post(receive_pack).layer(DefaultBodyLimit::disable()))
+        .route("/git/{repo}/git-receive-pack", post(push::receive_pack).layer(DefaultBodyLimit::disable()))
 }
 
 /// A refusal as git shows it to its user: plain text after `remote:`.
@@ -109,24 +112,14 @@ async fn task_with_mirror(gateway: &Gateway, caller: &Caller, repo: &str) -> Res
     }
 }
 
-/// git on the mirror of a task, with the rules of this proxy.
-fn serve(gateway: &Gateway, task: &Task, headers: &HeaderMap) -> Git {
-    let mirror = gateway.orchestrator().parts().mirrors.path(&task.spec.repo);
-    let mut git = Git::new()
-        .dir(mirror)
-        .config("transfer.hideRefs", "refs/heads/bgagent")
-        .config("transfer.hideRefs", format!("!refs/heads/bgagent/{}", task.id))
-        // Work may go on from an earlier task's branch.
-        .config(
-            "transfer.hideRefs",
-            format!("!refs/heads/{}", task.results.base_branch.as_deref().unwrap_or("-")),
-        )
-        .config("receive.denyDeletes", "true")
-        .config("receive.denyNonFastForwards", "true")
-        .config("receive.fsckObjects", "true")
-        .config("receive.maxInputSize", limit::PUSH_MAX_BYTES.to_string())
-        .config("receive.shallowUpdate", "true")
-        .config("uploadpack.allowFilter", "true");
+/// Where a task's repository is.
+fn quarantine(gateway: &Gateway, task: &Task) -> PathBuf {
+    gateway.orchestrator().parts().mirrors.quarantine(task.id)
+}
+
+/// git on a task's repository, with the rules of this proxy.
+fn serve(dir: &FilePath, headers: &HeaderMap) -> Git {
+    let mut git = Git::new().dir(dir).config("uploadpack.allowFilter", "true");
     if let Some(version) = headers.get("git-protocol").and_then(|v| v.to_str().ok())
         && version.chars().all(|c| c.is_ascii_alphanumeric() || "=:".contains(c))
     {
@@ -156,7 +149,7 @@ async fn advertise(
         _ => return Err(refuse(StatusCode::FORBIDDEN, "only the smart protocol is served")),
     };
     let verb = service.trim_start_matches("git-");
-    let out = serve(&gateway, &task, &headers)
+    let out = serve(&quarantine(&gateway, &task), &headers)
         .args([verb, "--stateless-rpc", "--advertise-refs", "."])
         .doing(format!("listing the refs for {}", task.id))
         .run()
@@ -183,7 +176,7 @@ async fn upload_pack(
     let task = task_of(&gateway, &caller?, &repo).await?;
     let zipped = headers.get(header::CONTENT_ENCODING).is_some_and(|v| v == "gzip" || v == "x-gzip");
     let request = if zipped { gunzip(&body)? } else { body.to_vec() };
-    let git = serve(&gateway, &task, &headers).args(["upload-pack", "--stateless-rpc", "."]);
+    let git = serve(&quarantine(&gateway, &task), &headers).args(["upload-pack", "--stateless-rpc", "."]);
     let mut process = git.spawn().map_err(|e| unavailable(&e))?;
     let (Some(mut stdin), Some(stdout)) = (process.stdin.take(), process.stdout.take()) else {
         return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
@@ -229,89 +222,8 @@ fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refused> {
     Ok(out)
 }
 
-async fn receive_pack(
-    extract::State(gateway): extract::State<Gateway>,
-    caller: Result<Caller, Refusal>,
-    Path(repo): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Refused> {
-    let task = task_of(&gateway, &caller?, &repo).await?;
-    let mut chunks = body.into_data_stream();
-    let mut head = Vec::new();
-    let commands = loop {
-        match pkt::commands(&head) {
-            Ok(Some(commands)) => break commands,
-            Ok(None) => (),
-            Err(why) => return Err(refuse(StatusCode::BAD_REQUEST, why)),
-        }
-        match chunks.next().await {
-            Some(Ok(chunk)) => head.extend_from_slice(&chunk),
-            Some(Err(_)) | None => {
-                return Err(refuse(StatusCode::BAD_REQUEST, "the push ended in its head"));
-            }
-        }
-    };
-    if let Err(why) = allowed(&commands, &task) {
-        info!(task.id = %task.id, reason = why, "a push was refused");
-        let Some(said) = pkt::refusal(&commands, &why) else {
-            return Err(refuse(StatusCode::FORBIDDEN, why));
-        };
-        // A client that is still sending would take an early answer for a broken connection.
-        let mut total = 0;
-        while let Some(Ok(chunk)) = chunks.next().await {
-            total += chunk.len() as u64;
-            if total > limit::PUSH_MAX_BYTES {
-                return Err(refuse(StatusCode::FORBIDDEN, why));
-            }
-        }
-        return Ok(answer("git-receive-pack", "result", Body::from(said)));
-    }
-    let git = serve(&gateway, &task, &headers).args(["receive-pack", "--stateless-rpc", "."]);
-    let mut process = git.spawn().map_err(|e| unavailable(&e))?;
-    let (Some(mut stdin), Some(mut stdout)) = (process.stdin.take(), process.stdout.take()) else {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git could not be started"));
-    };
-    let complaints = complaints(process.stderr.take());
-    let mut total = head.len() as u64;
-    let feed = async {
-        if stdin.write_all(&head).await.is_err() {
-            return Ok(());
-        }
-        while let Some(Ok(chunk)) = chunks.next().await {
-            total += chunk.len() as u64;
-            if total > limit::PUSH_MAX_BYTES {
-                return Err(format!("a push may have {} bytes", limit::PUSH_MAX_BYTES));
-            }
-            if stdin.write_all(&chunk).await.is_err() {
-                break;
-            }
-        }
-        drop(stdin);
-        Ok(())
-    };
-    let mut said = Vec::new();
-    let (fed, read, ()) = tokio::join!(feed, stdout.read_to_end(&mut said), complaints);
-    if let Err(why) = fed {
-        return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
-    }
-    if read.is_err() {
-        return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, "git broke off"));
-    }
-    let _ = process.wait().await;
-    Ok(answer("git-receive-pack", "result", Body::from(said)))
-}
-
-/// The rule: the task's branch, created or moved, and nothing else.
-fn allowed(commands: &Commands, task: &Task) -> Result<(), String> {
-    let own = format!("refs/heads/{}", task.branch);
-    for command in &commands.updates {
-        if command.name != own {
-            return Err(format!("this task may push {own} only, not {}", command.name));
-        }
-        if command.deletes() {
-            return Err(format!("{own} may not be deleted"));
-        }
-    }
-    Ok(())
+/// For a fuzz target: reads the head of a push, as it comes and whole. Public for that alone.
+#[doc(hidden)]
+pub fn fuzz_commands(bytes: &[u8]) {
+    pkt::exercise(bytes);
 }

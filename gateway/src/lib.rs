@@ -1,4 +1,4 @@
-//! The only door of the box: box API, model proxy, git proxy.
+//! The only door of the box: box API, model proxy, git proxy, egress proxy.
 //!
 //! It listens apart from the people's API and serves none of its routes. Every call carries a session token that is
 //! bound to (task, attempt, instance) and is checked against the record on each call: a superseded attempt gets 409 and
@@ -9,6 +9,7 @@
 //! | [`auth`] | who speaks, and whether its attempt still counts |
 //! | [`box_api`] | attach, events, directives, heartbeat, result, artifacts |
 //! | [`model`] | Anthropic Messages in; Anthropic, OpenAI-compatible or a script out; metering, budgets |
+//! | [`tunnel`], [`egress`] | the way to the network: the tools' stream, and the proxy that decides what it reaches |
 //! | [`git_proxy`] | git smart HTTP on the mirrors: clone, and push of the task's branch |
 //! | [`listen`] | the socket |
 
@@ -16,11 +17,14 @@ pub mod auth;
 pub mod box_api;
 pub mod catalog;
 pub mod egress;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod git_proxy;
 pub mod listen;
 pub mod meter;
 pub mod model;
 pub mod push;
+pub mod tunnel;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,12 +32,14 @@ use std::sync::Arc;
 use axum::Router;
 use orchestrator::Orchestrator;
 
+use crate::egress::{Egress, EgressParts};
 use crate::model::ModelRouter;
 
 /// What the gateway is made of; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     parts: Arc<Parts>,
+    egress: Egress,
 }
 
 #[derive(Debug)]
@@ -46,7 +52,18 @@ struct Parts {
 impl Gateway {
     /// A gateway of this control plane. `artifacts` is the folder that boxes' artifacts go to.
     pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>, artifacts: PathBuf) -> Gateway {
-        Gateway { parts: Arc::new(Parts { orchestrator, models, artifacts }) }
+        let egress = Egress::new(EgressParts::default());
+        Gateway { parts: Arc::new(Parts { orchestrator, models, artifacts }), egress }
+    }
+
+    /// The same, with a way to the network; without one boxes reach nothing.
+    #[must_use]
+    pub fn with_egress(self, egress: Egress) -> Gateway {
+        Gateway { egress, ..self }
+    }
+
+    pub(crate) fn egress(&self) -> &Egress {
+        &self.egress
     }
 
     pub(crate) fn orchestrator(&self) -> &Orchestrator {
@@ -67,6 +84,7 @@ impl Gateway {
             .merge(box_api::routes())
             .merge(git_proxy::routes())
             .merge(meter::routes())
+            .merge(tunnel::routes())
             .with_state(self.clone())
     }
 }

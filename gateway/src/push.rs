@@ -1,13 +1,3 @@
-//! What a push may bring.
+//! What a push may bring: `[push]`. The rules are `forge`'s, which asks them again before anything goes out.
 
-use serde::Deserialize;
-
-/// `[push]`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// Paths that a box may not change.
-    pub protected: Vec<String>,
-    /// Whether it may all the same.
-    pub allow_protected: bool,
-}
+pub use forge::push::Settings;

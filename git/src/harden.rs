@@ -49,6 +49,9 @@ pub const ENVIRONMENT: &[(&str, &str)] = &[
     ("GIT_ALLOW_PROTOCOL", "file:http:https"),
     ("GIT_PROTOCOL_FROM_USER", "0"),
     ("GIT_SSH_COMMAND", "false"),
+    // History is what the commits say: nothing stands in for an object, nobody has other parents.
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_GRAFT_FILE", "/dev/null"),
     // A missing object is an error, not a reason to fetch from whatever remote the repository names.
     ("GIT_NO_LAZY_FETCH", "1"),
     // Looking must not write into somebody's index.
@@ -63,6 +66,14 @@ pub const CONFIGURATION: &[(&str, &str)] = &[
     ("core.excludesFile", "/dev/null"),
     ("core.alternateRefsCommand", "true"),
     ("core.quotePath", "false"),
+    ("core.sshCommand", "false"),
+    ("core.gitProxy", ""),
+    ("core.askPass", ""),
+    // What a checkout must not write, whatever file system it is on.
+    ("core.protectHFS", "true"),
+    ("core.protectNTFS", "true"),
+    // A file that says who is whose parent, and that the repository brings along, is not asked.
+    ("core.commitGraph", "false"),
     ("safe.directory", "*"),
     ("protocol.ext.allow", "never"),
     ("protocol.version", "2"),
@@ -74,6 +85,8 @@ pub const CONFIGURATION: &[(&str, &str)] = &[
     ("submodule.recurse", "false"),
     ("fetch.recurseSubmodules", "false"),
     ("fetch.writeCommitGraph", "false"),
+    ("fetch.bundleURI", ""),
+    ("transfer.bundleURI", "false"),
     ("push.recurseSubmodules", "no"),
     ("push.gpgSign", "false"),
     ("push.followTags", "false"),
@@ -92,11 +105,15 @@ pub const CONFIGURATION: &[(&str, &str)] = &[
 /// The far side of a fetch from a directory: git starts it in that repository without our configuration, and by
 /// default by the name that *our* repository's configuration gives.
 pub const UPLOAD_PACK: &str = "git -c 'safe.directory=*' -c core.hooksPath=/dev/null -c core.alternateRefsCommand=true \
-                               upload-pack";
+                               -c core.useReplaceRefs=false -c core.commitGraph=false upload-pack";
 
-/// The environment a command starts with, of ours what [`PASSED_ON`] names.
-pub fn environment() -> Vec<(OsString, OsString)> {
-    let ours = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+/// Transports of a command that moves objects between two folders of this machine: whatever the configuration of
+/// either makes of their names, nothing is asked over the network.
+pub const ONLY_FILES: (&str, &str) = ("GIT_ALLOW_PROTOCOL", "file");
+
+/// The environment a command starts with; of the place it is started in, what [`PASSED_ON`] names.
+pub fn environment(of: impl Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let ours = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), of(name)?)));
     let fixed = ENVIRONMENT.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
     ours.chain(fixed).collect()
 }

@@ -1,11 +1,11 @@
 //! Fetching and pushing, by URL or directory: never by a remote's name, whose configuration could name programs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use crate::error::{GitError, redact};
-use crate::harden::UPLOAD_PACK;
+use crate::error::{GitError, GitErrorKind, redact};
+use crate::harden::{ONLY_FILES, UPLOAD_PACK};
 use crate::read::overrides;
 use crate::run::Git;
 
@@ -27,6 +27,9 @@ pub async fn fetch(
         .args(["--no-auto-maintenance", "--update-shallow", "--upload-pack", UPLOAD_PACK, "--", url])
         .args(refspecs)
         .doing(format!("fetching from {}", redact(url, &[])));
+    if Path::new(url).is_absolute() {
+        git = git.env(ONLY_FILES.0, ONLY_FILES.1);
+    }
     if let Some(auth) = auth {
         git = git.auth(url, auth.0);
     }
@@ -54,17 +57,20 @@ pub async fn push(
 
 /// Makes `branch` of the repository `target` on this disk point to `sha`, a commit of the repository `from`. Nothing is
 /// forced, no branch that is checked out is moved, no hook of `target` runs, and the shallow bounds of `from` are not
-/// taken over.
+/// taken over. A branch that is a name for something else, or whose folder lies elsewhere, is refused.
 pub async fn hand_over(
     from: impl AsRef<Path>,
     target: impl AsRef<Path>,
     sha: &str,
     branch: &str,
 ) -> Result<(), GitError> {
+    let doing = format!("making branch {branch} in {}", target.as_ref().display());
     let overrides = overrides(&target).await?;
+    is_its_own(target.as_ref(), branch, &doing).await?;
     Git::new()
         .dir(&target)
         .configs(overrides)
+        .env(ONLY_FILES.0, ONLY_FILES.1)
         .args([
             "fetch",
             "--no-tags",
@@ -75,10 +81,33 @@ pub async fn hand_over(
         .args(["--upload-pack", UPLOAD_PACK, "--"])
         .arg(from.as_ref())
         .arg(format!("{sha}:refs/heads/{branch}"))
-        .doing(format!("making branch {branch} in {}", target.as_ref().display()))
+        .doing(doing)
         .run()
         .await
         .map(drop)
+}
+
+/// Whether writing the branch writes that branch: not what a symbolic ref or a linked folder puts in its place.
+async fn is_its_own(target: &Path, branch: &str, doing: &str) -> Result<(), GitError> {
+    let name = format!("refs/heads/{branch}");
+    let ask = |args: &[&str]| Git::new().dir(target).args(args).exits(&[0, 1]).doing(doing).run();
+    let (alias, common) = tokio::try_join!(
+        ask(&["symbolic-ref", "--quiet", &name]),
+        ask(&["rev-parse", "--path-format=absolute", "--git-common-dir"])
+    )?;
+    if alias.code == 0 {
+        let why = format!("{name} is a symbolic ref to {}; remove it", alias.text());
+        return Err(GitError::said(doing, GitErrorKind::Rejected, why));
+    }
+    let mut at = PathBuf::from(common.text()).join("refs/heads");
+    for part in branch.split('/') {
+        at.push(part);
+        if at.is_symlink() {
+            let why = format!("{} is a symbolic link; remove it", at.display());
+            return Err(GitError::said(doing, GitErrorKind::Rejected, why));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use compute::BoxSpec;
+use compute::cache::Caches;
 use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
+use forge::push;
+use redact::Redactor;
 use store::{Scope, ScopeLimit};
 
 /// Limits and intervals.
@@ -19,8 +22,16 @@ pub struct Policy {
     pub tier: IsolationTier,
     /// The tiers a task may ask for.
     pub tiers: Vec<IsolationTier>,
+    /// Whether a repository may name the image of its containers itself.
+    pub devcontainer: bool,
     /// What boxes are made of and may use.
     pub boxes: PerRepo<BoxSpec>,
+    /// What a push may bring.
+    pub push: PerRepo<push::Settings>,
+    /// Knows the secrets that nothing which leaves may hold.
+    pub redactor: Redactor,
+    /// The dependency caches that boxes are lent.
+    pub caches: Option<Caches>,
     /// How often a live session is looked at.
     pub supervise_interval: Duration,
     /// Seconds between two heartbeats, as told to workers.
@@ -72,7 +83,11 @@ impl Default for Policy {
             system: 50,
             tier: IsolationTier::Process,
             tiers: IsolationTier::ALL.to_vec(),
+            devcontainer: false,
             boxes: PerRepo::default(),
+            push: PerRepo::default(),
+            redactor: Redactor::default(),
+            caches: None,
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,
@@ -97,6 +112,13 @@ impl Policy {
     /// The tier of a task's box.
     pub fn tier_of(&self, spec: &TaskSpec) -> IsolationTier {
         spec.isolation.unwrap_or(self.tier)
+    }
+
+    /// What the next box on `repo` is made of.
+    pub fn plan(&self, repo: &RepoRef) -> BoxSpec {
+        let plan = self.boxes.of(repo).clone();
+        let cache = self.caches.as_ref().and_then(|caches| caches.current(repo));
+        BoxSpec { cache: plan.cache.clone().or(cache), ..plan }
     }
 
     /// The scopes that a task takes a slot in.

@@ -1,10 +1,11 @@
-//! Starts the box of an attempt: refreshes the mirror it will clone from, opens the session record, starts compute.
+//! Starts the box of an attempt: refreshes the mirror, makes the task's quarantine that the box will clone from, opens
+//! the session record, starts compute.
 //!
-//! A crash between any two lines is harmless: the mirror refresh and the session record repeat, and `start` finds the
+//! A crash between any two lines is harmless: mirror, quarantine and session record repeat, and `start` finds the
 //! session it started before. A task that was cancelled meanwhile has its box stopped by the obligation of that
 //! transition; a box that was started after it is stopped here.
 
-use compute::{ComputeError, SessionSpec};
+use compute::{BoxSpec, ComputeError, SessionSpec};
 use domain::event::{EventKind, NewEvent};
 use domain::transition::StopSession;
 use domain::{Command, Failure, FailureCode, SessionHandle, Task};
@@ -25,7 +26,24 @@ impl Orchestrator {
     pub(crate) async fn dispatch(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
         self.store().session_open(task.id, task.attempt, self.now()).await?;
         fault::point("dispatch.opened");
-        let (mirror, session) = tokio::join!(self.refresh_mirror(task), self.start(task));
+        // There before the box, which may be lent its objects.
+        let made = self.parts().mirrors.make(&task.spec.repo).await;
+        let first = match made {
+            Ok(first) => first,
+            Err(ForgeError { failure, .. }) => {
+                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+            }
+        };
+        let (mirror, session) = if self.asks_for_image(task) {
+            let mirror = self.refresh_mirror(task, first).await;
+            let session = match &mirror {
+                Ok(()) => self.start(task).await,
+                Err(failure) => Err(failure.clone()),
+            };
+            (mirror, session)
+        } else {
+            tokio::join!(self.refresh_mirror(task, first), self.start(task))
+        };
         let session = match (mirror, session) {
             (Ok(()), Ok(session)) => session,
             (Err(failure), session) => {
@@ -51,23 +69,23 @@ impl Orchestrator {
         self.onward(task, done).await
     }
 
-    async fn refresh_mirror(&self, task: &Task) -> Result<(), Failure> {
-        if !self.parts().mirrors.path(&task.spec.repo).exists() {
+    async fn refresh_mirror(&self, task: &Task, first: bool) -> Result<(), Failure> {
+        let (repo, mirrors) = (&task.spec.repo, &self.parts().mirrors);
+        if first {
             // The first fetch of a large repository takes a while: say what is going on.
             let data = json!({ "milestone": "repository_first_fetch" });
             self.tell(task, "first-fetch", EventKind::AgentMilestone, data).await;
         }
-        let forge = self.parts().forges.of(&task.spec.repo);
+        let forge = self.parts().forges.of(repo);
         let base = task.results.base_branch.as_deref().unwrap_or_default();
         let mut tries = 0;
         loop {
             tries += 1;
-            let remote = forge.remote(&task.spec.repo).await;
-            let refreshed = match remote {
-                Ok(remote) => self.parts().mirrors.refresh(&task.spec.repo, &remote, base).await,
-                Err(failure) => Err(failure),
+            let refreshed = async {
+                mirrors.refresh(repo, &forge.remote(repo).await?, base).await?;
+                mirrors.quarantine_open(task.id, repo, base).await
             };
-            match refreshed {
+            match refreshed.await {
                 Ok(()) => return Ok(()),
                 Err(ForgeError { failure, retry: Retry::Never, .. }) => return Err(failure),
                 Err(ForgeError { failure, .. }) if tries == 3 => return Err(failure),
@@ -81,13 +99,20 @@ impl Orchestrator {
 
     async fn start(&self, task: &Task) -> Result<SessionHandle, Failure> {
         let parts = self.parts();
+        let mut plan = BoxSpec {
+            objects: Some(parts.mirrors.objects(&task.spec.repo)),
+            ..parts.policy.plan(&task.spec.repo)
+        };
+        if self.asks_for_image(task) {
+            plan.image = self.image(task).await?;
+        }
         let spec = SessionSpec {
             task: task.id,
             attempt: task.attempt,
             gateway: parts.gateway.clone(),
             bootstrap_token: parts.token_key.bootstrap(task.id, task.attempt),
             tier: parts.policy.tier_of(&task.spec),
-            plan: parts.policy.boxes.of(&task.spec.repo).clone(),
+            plan,
         };
         let mut tries = 0;
         loop {

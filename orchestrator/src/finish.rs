@@ -1,10 +1,14 @@
 //! Finishing: looks at what the box pushed, hands it to the forge, opens the pull request, and decides from evidence.
+//! What may not leave this server was refused when it was pushed; it is looked at again here, where nothing is between it
+//! and the forge.
 //!
 //! Every effect is idempotent (a push of the same commit, a pull request found again), so a crash anywhere repeats the
 //! whole of it. Failures that may mend themselves are tried again until the state's deadline.
 
+use std::path::Path;
 use std::time::Duration;
 
+use domain::event::{EventKind, NewEvent};
 use domain::outcome::{Evidence, Outcome, PrEvidence, infer};
 use domain::report::Report;
 use domain::state::State;
@@ -12,8 +16,11 @@ use domain::task::Results;
 use domain::transition::after;
 use domain::{Command, Failure, FailureCode, Task, limit};
 use forge::mirror::BranchWork;
+use forge::push::{self, Objection};
 use forge::{ForgeError, PullRequest, PullRequestDraft, PushRequest, Retry};
 use jiff::Timestamp;
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use store::{Epoch, PullRequestRecord, StoreError};
 use tracing::warn;
 
@@ -52,7 +59,7 @@ impl Orchestrator {
             commits,
             pr: delivered.pr,
             build: report.build,
-            failure: report.failure.clone(),
+            failure: self.reported(task, report),
             read_only: false,
             answer: !report.answer.trim().is_empty(),
         };
@@ -77,7 +84,11 @@ impl Orchestrator {
         let repo = &task.spec.repo;
         let base = task.results.base_branch.as_deref().unwrap_or_default();
         let nothing = |pr| Delivered { work: None, pr, record: None };
-        let work = match parts.mirrors.branch_work(repo, &task.branch, base).await {
+        // The last push is what the agent meant; what was pushed before it is a part, and stays here.
+        if let Some(failure) = self.reported(task, report).filter(|f| f.code == FailureCode::PushRefused) {
+            return Ok(nothing(PrEvidence::Failed(failure)));
+        }
+        let work = match parts.mirrors.branch_work(task.id, repo, &task.branch, base).await {
             Ok(Some(work)) if work.commits > 0 => work,
             Ok(_) => return Ok(nothing(PrEvidence::NotNeeded)),
             Err(failure) => return settle(failure).map(|f| nothing(PrEvidence::Failed(f))),
@@ -86,7 +97,16 @@ impl Orchestrator {
             settle(failure).map(|f| Delivered { work: Some(work), pr: PrEvidence::Failed(f), record: None })
         };
         let forge = parts.forges.of(repo);
-        let mirror = parts.mirrors.path(repo);
+        let mirror = parts.mirrors.quarantine(task.id);
+        let range = push::Range { head: &work.head_sha, base: &work.base_sha, seen: None };
+        let objections = match self.look_at(task, &mirror, range).await {
+            Ok(objections) => objections,
+            Err(failure) => return failed(work, failure),
+        };
+        if !objections.is_empty() {
+            let refused = refused(&push::sentence(&objections));
+            return Ok(Delivered { work: None, pr: PrEvidence::Failed(refused), record: None });
+        }
         let push = PushRequest { repo, mirror: &mirror, head_sha: &work.head_sha, branch: &task.branch };
         if let Err(failure) = forge.push(&push).await {
             return failed(work, failure);
@@ -104,9 +124,54 @@ impl Orchestrator {
             Err(failure) => return failed(work, failure),
         };
         fault::point("finish.opened");
-        let diff_stat = parts.mirrors.diff_stat(repo, &work).await.unwrap_or_default();
+        let diff_stat = parts.mirrors.diff_stat(task.id, repo, &work).await.unwrap_or_default();
         let record = record(task, &work, draft, pull, diff_stat, self.now());
         Ok(Delivered { work: Some(work), pr: PrEvidence::Opened, record: Some(record) })
+    }
+
+    /// What a range of a task's repository may not bring; told as an event when there is something.
+    pub async fn look_at(
+        &self,
+        task: &Task,
+        dir: &Path,
+        range: push::Range<'_>,
+    ) -> Result<Vec<Objection>, ForgeError> {
+        let policy = &self.parts().policy;
+        let settings = policy.push.of(&task.spec.repo);
+        let objections = push::look(dir, range, settings, &policy.redactor)
+            .await
+            .map_err(|e| forge::mirror::failed(&task.spec.repo, e))?;
+        if !objections.is_empty() {
+            let mut paths: Vec<&str> = objections.iter().filter_map(|o| o.place.as_deref()).collect();
+            paths.dedup();
+            paths.truncate(20);
+            let reason = push::sentence(&objections);
+            self.tell_refused(task, range.head, &reason, &paths).await;
+        }
+        Ok(objections)
+    }
+
+    /// Tells that a push was refused; once for each commit and reason. Telemetry: a refusal holds without it.
+    pub async fn tell_refused(&self, task: &Task, head_sha: &str, reason: &str, paths: &[&str]) {
+        let reason = domain::event::preview(reason, limit::PUSH_REASON_MAX_CHARS);
+        let key = hex::encode(&Sha256::digest(format!("{head_sha} {reason}"))[..8]);
+        let data = json!({ "reason": reason, "paths": paths, "head_sha": head_sha });
+        let event = NewEvent {
+            client_key: Some(format!("push-refused-{key}")),
+            ..NewEvent::new(EventKind::PushRefused, data)
+        };
+        if let Err(failure) = self.box_event(task.id, task.attempt, event).await {
+            warn!(task.id = %task.id, error = %failure, "an event could not be stored");
+        }
+    }
+
+    /// The first failure of the box; a rejected push that was refused here has our reason.
+    fn reported(&self, task: &Task, report: &Report) -> Option<Failure> {
+        let failure = report.failure.clone()?;
+        match self.parts().mirrors.last_refused(task.id) {
+            Some(last) if failure.code == FailureCode::PushRejected => Some(refused(&last.reason)),
+            Some(_) | None => Some(failure),
+        }
     }
 
     /// The next try: as the host said, or later and later.
@@ -120,6 +185,10 @@ impl Orchestrator {
             }
         }
     }
+}
+
+fn refused(reason: &str) -> Failure {
+    Failure::new(FailureCode::PushRefused, reason)
 }
 
 fn too_late(last: &ForgeError) -> Failure {

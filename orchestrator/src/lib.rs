@@ -18,6 +18,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod fault;
 pub mod finish;
+mod image;
 pub mod model;
 pub mod next;
 pub mod obligation;

@@ -1,14 +1,15 @@
-//! Stops boxes nobody should pay for: of finished, superseded or unknown attempts. Takes no input, trusts no hint, safe
-//! to run twice. Why an attempt ended: see `supervise`.
+//! Stops boxes nobody should pay for: of finished, superseded or unknown attempts. Ends quarantines of tasks that are
+//! over. Takes no input, trusts no hint, safe to run twice. Why an attempt ended: see `supervise`.
 
 use std::time::Duration;
 
-use domain::transition::StopSession;
-use domain::{SessionHandle, Status, Task};
+use domain::transition::{StopSession, after};
+use domain::{SessionHandle, Status, Task, TaskId, limit};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::Orchestrator;
+use crate::dispatch::chain;
 
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(60);
@@ -36,6 +37,7 @@ impl Orchestrator {
     pub(crate) async fn sweeps(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             self.sweep().await;
+            self.sweep_quarantines().await;
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => (),
                 () = stop.cancelled() => (),
@@ -78,6 +80,51 @@ impl Orchestrator {
         }
         stopped
     }
+
+    /// Ends the quarantines that no task needs any more; answers how many. What was pushed and is on no forge stays as long
+    /// as the record of its task. Public so that tests can single-step.
+    pub async fn sweep_quarantines(&self) -> usize {
+        let mirrors = &self.parts().mirrors;
+        let tasks = mirrors.quarantines().unwrap_or_else(|failure| {
+            warn!(error = %failure, "the quarantines could not be listed");
+            Vec::new()
+        });
+        let mut ended = 0;
+        for id in tasks {
+            match self.end_quarantine(id).await {
+                Ok(Fate::Kept) => (),
+                Ok(Fate::Ended) => ended += 1,
+                Err(failure) => warn!(task.id = %id, error = failure, "a quarantine could not be ended"),
+            }
+        }
+        ended
+    }
+
+    async fn end_quarantine(&self, id: TaskId) -> Result<Fate, String> {
+        let mirrors = &self.parts().mirrors;
+        let Some(task) = self.store().task_get(id).await.map_err(|e| chain(&e))? else {
+            return Ok(Fate::Kept);
+        };
+        if !task.status().is_terminal() {
+            return Ok(Fate::Kept);
+        }
+        if let Some(pull) = self.store().pull_request_get(id).await.map_err(|e| chain(&e))? {
+            mirrors.quarantine_end(id, &task.spec.repo, &pull.head_sha).await.map_err(|e| chain(&e))?;
+            return Ok(Fate::Ended);
+        }
+        let old = after(task.state.since(), limit::RECORD_RETENTION) < self.now();
+        if !old && mirrors.was_pushed(id, &task.branch).await.map_err(|e| chain(&e))? {
+            return Ok(Fate::Kept);
+        }
+        mirrors.quarantine_drop(id).map_err(|e| chain(&e))?;
+        Ok(Fate::Ended)
+    }
+}
+
+/// What became of a quarantine.
+enum Fate {
+    Kept,
+    Ended,
 }
 
 #[cfg(test)]

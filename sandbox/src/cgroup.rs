@@ -158,10 +158,7 @@ fn version_1(own: &str, mounts: &str, name: &str, limits: &BoxLimits) -> Option<
         cgroup.memory = Some(folder.join("memory.oom_control"));
         cgroup.folders.push(folder);
     }
-    if limits.processes > 0 {
-        let settings = [("pids.max", (limits.processes + 8).to_string(), true)];
-        cgroup.folders.push(group(&parent("pids")?, name, &settings).ok()?);
-    }
+    // Processes are counted by the kernel per user namespace already, and entering a group of this version is slow.
     if limits.cpus > 0
         && let Some(cpu) = parent("cpu")
     {

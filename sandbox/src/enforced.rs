@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 /// Which control groups bound the tools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CgroupKind {
     /// Version 2, delegated to this user.
     V2,
@@ -14,7 +17,7 @@ pub enum CgroupKind {
 }
 
 /// The walls that stand beside namespaces, seccomp, lost privileges and resource limits, which every box has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforced {
     /// The box is a user of its own outside, too.
     pub privileged: bool,

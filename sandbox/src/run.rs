@@ -13,7 +13,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, umask};
 
@@ -75,7 +75,7 @@ pub fn run_box(
     let (line_up, line_down) = UnixStream::pair().doing(|| "making the line between the layers".into())?;
     let (monitor_up, monitor_down) = UnixStream::pair().doing(|| "making the monitor's line".into())?;
     let (mut secret_in, secret_out) = UnixStream::pair().doing(|| "making the line for the secret".into())?;
-    let tools = built.start_tools(line_down.into())?;
+    let mut tools = built.start_tools(line_down.into())?;
     let upper = Upper { tools: line_up.into(), monitor: monitor_up.into(), enforced: built.enforced.clone() };
     let kept = [upper.tools.as_raw_fd(), upper.monitor.as_raw_fd(), secret_out.as_raw_fd()];
     let layer = built.layer(Layer::Worker, &kept)?;
@@ -85,9 +85,8 @@ pub fn run_box(
         let run = AssertUnwindSafe(|| worker(upper, secret));
         std::panic::catch_unwind(run).map(i32::from).map_err(|_| 101)
     })?;
-    let mut tools = tools;
-    built.identify(&mut tools)?;
-    built.identify(&mut worker)?;
+    built.identify(&tools)?;
+    built.identify(&worker)?;
     let watched = tools.ready()?;
     worker.ready()?;
     let mut secret = payload().doing(|| "reading the worker's secret".into())?;
@@ -119,7 +118,7 @@ pub fn run_command(plan: &Plan, dir: &Path, argv: &[OsString]) -> Result<Ran, Bo
     let built = Built::new(plan)?;
     let (ours, theirs) = UnixStream::pair().doing(|| "making the line to the tools".into())?;
     let mut tools = built.start_tools(theirs.into())?;
-    built.identify(&mut tools)?;
+    built.identify(&tools)?;
     let watched = tools.ready()?;
     let (code, notices) = monitor::run_command(plan, tools, watched, &built.cgroup, ours, dir, argv)?;
     Ok(Ran { code, notices, enforced: built.enforced.clone() })
@@ -143,6 +142,16 @@ struct Built<'a> {
     toolchains: Toolchains,
     cgroup: Cgroup,
     enforced: Enforced,
+}
+
+impl Drop for Built<'_> {
+    /// The layers have their own copies of what was mounted; here it would only keep the folders from being removed.
+    fn drop(&mut self) {
+        let folders = Folders(&self.plan.dir);
+        for path in [folders.root(Layer::Tools), folders.root(Layer::Worker), folders.cache_merged()] {
+            let _ = umount2(&path, MntFlags::MNT_DETACH);
+        }
+    }
 }
 
 impl Built<'_> {
@@ -190,6 +199,7 @@ impl Built<'_> {
             name: &self.plan.name,
             limits: &self.plan.limits,
             affinity,
+            first_cpu: std::process::id() as usize,
             filters,
             kept: kept.to_vec(),
         })
@@ -215,8 +225,8 @@ impl Built<'_> {
         env
     }
 
-    /// Gives a layer its user and its place among the control groups, and lets it go on.
-    fn identify(&self, started: &mut Started) -> Result<(), BoxError> {
+    /// Gives a layer its user, lets it go on, and gives it its place among the control groups.
+    fn identify(&self, started: &Started) -> Result<(), BoxError> {
         let proc = PathBuf::from(format!("/proc/{}", started.pid()));
         let (uid, gid) = self.standing.owner();
         let write = |file: &str, text: String| {
@@ -225,10 +235,12 @@ impl Built<'_> {
         };
         write("uid_map", format!("{INNER_ID} {uid} 1\n"))?;
         write("gid_map", format!("{INNER_ID} {gid} 1\n"))?;
+        started.go()?;
+        // Beside the layer's own work, for the kernel takes its time; no command runs before both are done.
         if started.layer() == Layer::Tools {
             self.cgroup.add(started.pid());
         }
-        started.go()
+        Ok(())
     }
 }
 

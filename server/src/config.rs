@@ -179,6 +179,8 @@ pub struct Compute {
     pub image: String,
     /// Address of the container engine; empty is the usual one.
     pub engine: String,
+    /// Whether a repository may name its image itself, in its devcontainer.json.
+    pub devcontainer: bool,
     /// Bounds of a box.
     pub limits: BoxLimits,
     /// Whether folders of ended sessions stay.
@@ -329,7 +331,9 @@ impl Config {
             system: l.system,
             tier: self.compute.isolation,
             tiers: self.compute.tiers.clone(),
+            devcontainer: self.compute.devcontainer,
             boxes: self.per_repo(self.compute.common().plan(), |repo| repo.compute.plan()),
+            push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),
@@ -396,7 +400,7 @@ pub fn fingerprint(env: &Env, key: &SecretString) -> String {
 }
 
 /// The standard variables that change what a server does.
-const STANDARD: [&str; 7] = [
+const STANDARD: [&str; 8] = [
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_BASE_URL",
     "OPENAI_API_KEY",
@@ -404,6 +408,7 @@ const STANDARD: [&str; 7] = [
     "GITHUB_TOKEN",
     "GITHUB_API_URL",
     "GITHUB_SERVER_URL",
+    "DOCKER_HOST",
 ];
 
 /// The variables that every tool reads. They come before the file, so that a file can say otherwise.

@@ -7,13 +7,20 @@
 //! | [`identity`] | who calls: the owner key of local mode |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`cursor`] | signed page tokens |
+//! | [`mod@egress`] | from the configuration to the proxy of boxes |
+//! | [`outfit`] | what boxes get of this site: registries, certificates |
+//! | [`registry`] | the registries of the tools of this machine |
 //! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
 
 pub mod api;
+pub mod boxes;
 pub mod config;
 pub mod cursor;
+pub mod egress;
 pub mod identity;
+pub mod outfit;
 pub mod paths;
+pub mod registry;
 pub mod serve;
 
 pub use config::Config;

@@ -10,18 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use compute::cache::Caches;
 use compute::local::{LocalBackend, LocalConfig, environment};
-use domain::NodeId;
+use compute::router::Router;
+use domain::{IsolationTier, NodeId};
 use forge::github::{self, GitHub};
 use forge::local::{LocalAccess, LocalForge};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::site::book::{Book, Fill};
 use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
 use orchestrator::tasks::OnPanic;
-use orchestrator::{Clock, Forges, Orchestrator, Parts, Tasks, TokenKey, fault};
+use orchestrator::{Clock, Forges, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{Store, StoreError};
@@ -29,13 +32,17 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::api::{self, App};
+use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::{Keys, secret_file};
+use crate::outfit::Outfit;
 use crate::paths;
 
 /// After this long, what has not drained is left.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Between two looks for dependency caches that nobody uses.
+const CACHE_SWEEP: Duration = Duration::from_secs(3_600);
 
 /// What `serve` is told besides the configuration.
 #[derive(Debug, Clone, Default)]
@@ -133,20 +140,27 @@ pub async fn serve(
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
+    let tasks = Tasks::default();
+    let sites = Book::new(env.clone(), state.sites());
+    let egress = crate::egress::egress(&config, &state, env, Arc::new(sites.clone()), Clock::System.now())
+        .map_err(|e| ServeError::Other(e.to_string()))?;
+    let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
+    let own = egress.certificate_pem().map(str::to_owned);
+    let compute = Arc::new(Outfit::new(backends, sites.clone(), env.clone(), own, state.box_ca()));
+    let caches = Caches::new(state.caches());
     let orchestrator = Orchestrator::new(Parts {
         store,
         forges: forges(&config)?,
-        mirrors: Mirrors::new(state.mirrors()),
-        compute: Arc::new(local_backend(&config, &state, &options)?),
+        mirrors: Mirrors::new(state.mirrors(), state.pushes()),
+        compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
-        policy: config.policy(),
+        policy: Policy { caches: Some(caches.clone()), ..config.policy() },
         clock: Clock::System,
         node: node_id(),
         gateway: gateway_address.for_boxes(),
     });
-    let tasks = Tasks::default();
-    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts());
+    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
         .await
@@ -157,6 +171,7 @@ pub async fn serve(
         }
     });
     orchestrator.run(&tasks);
+    keep_boxes_ready(&tasks, &config, &state, sites, caches);
     let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
@@ -179,6 +194,32 @@ pub async fn serve(
     drop(lock);
     info!("stopped; running tasks go on and are found again at the next start");
     Ok(())
+}
+
+/// What boxes need is found out before the first one, and kept fresh; what none needs any more is removed.
+fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites: Book, caches: Caches) {
+    let fill = match config.compute.isolation {
+        IsolationTier::Process => Fill::WhenAsked,
+        IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => Fill::Now,
+    };
+    let stop = tasks.stopping();
+    tasks.spawn("sites", OnPanic::Log, async move { sites.keep_fresh(fill, stop).await });
+    let (stop, sessions) = (tasks.stopping(), [state.sessions(), state.containers()]);
+    tasks.spawn("caches", OnPanic::Log, async move {
+        loop {
+            let (caches, sessions) = (caches.clone(), sessions.clone());
+            match tokio::task::spawn_blocking(move || caches.sweep(&sessions)).await {
+                Ok(Ok(0)) => (),
+                Ok(Ok(removed)) => info!(removed, "dependency caches that no box uses were removed"),
+                Ok(Err(failure)) => warn!(error = %failure, "dependency caches could not be cleaned up"),
+                Err(failure) => warn!(error = %failure, "dependency caches could not be cleaned up"),
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(CACHE_SWEEP) => (),
+            }
+        }
+    });
 }
 
 /// Makes a folder of this user's only.
@@ -244,8 +285,7 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
         "" => {
             let path = state.gateway_socket(env);
             if let Some(dir) = path.parent() {
-                private_dir(dir)?;
-                owned_dir(dir)?;
+                passable_dir(dir)?;
             }
             Ok(Address::Unix(path))
         }
@@ -259,6 +299,21 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
             },
         },
     }
+}
+
+/// A folder that boxes, which may be another user, can pass through once they are shown it; its parent is this user's
+/// only, so nobody else comes near it.
+fn passable_dir(dir: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Some(above) = dir.parent() {
+        private_dir(above)?;
+        owned_dir(above)?;
+    }
+    private_dir(dir)?;
+    owned_dir(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).map_err(|source| {
+        ServeError::State { doing: "cannot set the mode of", path: dir.display().to_string(), source }
+    })
 }
 
 /// A folder in a place that others can write to must be ours.
@@ -289,19 +344,36 @@ fn forges(config: &Config) -> Result<Forges, ServeError> {
     Ok(Forges { github: Arc::new(github), local: Arc::new(LocalForge::new(access)) })
 }
 
+/// Every backend of this machine.
+fn backends(
+    config: &Config,
+    state: &paths::State,
+    options: &ServeOptions,
+    env: &Env,
+    gateway: String,
+) -> Result<Router, ServeError> {
+    let local = local_backend(config, state, options, gateway)?;
+    Ok(boxes::router(local, boxes::container(config, env, program(options)?)))
+}
+
+fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
+    match &options.program {
+        Some(program) => Ok(program.clone()),
+        None => std::env::current_exe()
+            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}"))),
+    }
+}
+
 fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
+    gateway: String,
 ) -> Result<LocalBackend, ServeError> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .map_err(|e| ServeError::Other(format!("cannot find this program's file: {e}")))?,
-    };
+    let program = program(options)?;
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
-    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))
+    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env, gateway }))
 }
 
 fn node_id() -> NodeId {

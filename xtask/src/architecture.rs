@@ -18,7 +18,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("sandbox", &["domain"]),
     ("protocol", &["domain"]),
     ("store", &["domain"]),
-    ("forge", &["domain", "git"]),
+    ("forge", &["domain", "git", "redact"]),
     ("compute", &["domain", "git", "sandbox"]),
     ("orchestrator", &["compute", "domain", "forge", "git", "redact", "store"]),
     ("gateway", &["domain", "forge", "git", "orchestrator", "protocol", "redact", "store"]),

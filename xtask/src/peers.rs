@@ -6,6 +6,7 @@
 
 pub mod bubblewrap;
 mod npm;
+mod podman;
 mod projects;
 mod venv;
 
@@ -30,6 +31,9 @@ Examples:
 Each peer is in its own folder of `target/peers`, which leads to a folder shared by all checkouts.
 A peer is installed again when its recipe changed; remove its folder to start over.";
 
+/// The file that says that a peer's folder is complete.
+const STAMP: &str = ".stamp";
+
 /// Which peers to set up.
 #[derive(clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -49,6 +53,8 @@ enum Name {
     Litellm,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
     Myworld,
+    /// A container engine, and an image with the usual tools
+    Podman,
     /// A mock server for API descriptions, and GitHub's own description
     Prism,
     /// Three real projects (Rust, Python, Node) as git repositories
@@ -66,6 +72,8 @@ pub enum Peer {
     Litellm,
     /// See [`Name::Myworld`].
     Myworld,
+    /// See [`Name::Podman`].
+    Podman,
     /// See [`Name::Prism`].
     Prism,
     /// See [`Name::Projects`].
@@ -98,12 +106,18 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
+            Name::Podman => Peer::Podman,
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
             Name::Typos => Peer::Typos,
         };
         if let Outcome::Skipped(why) = install(peer)? {
             bail!("setting up {}: {why}", peer.name());
+        }
+        if peer == Peer::Podman
+            && let Some(engine) = engine()?
+        {
+            eprintln!("export DOCKER_HOST={} BGAGENT_TEST_IMAGE={}", engine.address, engine.image);
         }
     }
     Ok(())
@@ -117,12 +131,37 @@ pub fn set_up(peers: &[Peer]) -> Result<()> {
     Ok(())
 }
 
+/// A container engine for tests.
+pub struct Engine {
+    /// For `DOCKER_HOST`.
+    pub address: String,
+    /// An image that it has.
+    pub image: &'static str,
+}
+
+/// The container engine, started; nothing on a machine where it could not be installed.
+pub fn engine() -> Result<Option<Engine>> {
+    let folder = place::peers()?.join(Peer::Podman.name());
+    if !folder.join(STAMP).exists() {
+        return Ok(None);
+    }
+    let address = podman::serve(&folder).context("starting the container engine")?;
+    Ok(Some(Engine { address, image: podman::IMAGE }))
+}
+
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 6] =
-        [Peer::Bubblewrap, Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects, Peer::Typos];
+    pub const ALL: [Peer; 7] = [
+        Peer::Bubblewrap,
+        Peer::Litellm,
+        Peer::Myworld,
+        Peer::Podman,
+        Peer::Prism,
+        Peer::Projects,
+        Peer::Typos,
+    ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 4] = [Peer::Litellm, Peer::Myworld, Peer::Prism, Peer::Projects];
+    pub const OF_TESTS: [Peer; 5] = [Peer::Litellm, Peer::Myworld, Peer::Podman, Peer::Prism, Peer::Projects];
 
     /// The name of its folder.
     pub fn name(self) -> &'static str {
@@ -130,6 +169,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
+            Peer::Podman => "podman",
             Peer::Prism => "prism",
             Peer::Projects => "projects",
             Peer::Typos => "typos",
@@ -142,6 +182,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
+            Peer::Podman => podman::recipe(),
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
             Peer::Typos => venv::TYPOS.recipe(),
@@ -153,6 +194,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
+            Peer::Podman => podman::make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),
             Peer::Typos => venv::TYPOS.make(folder),
@@ -182,7 +224,7 @@ fn install_in(root: &Path, peer: Peer) -> Result<Outcome> {
     let guard = File::create(&guard).with_context(|| format!("opening {}", guard.display()))?;
     guard.lock().context("waiting for another run that sets it up")?;
 
-    let stamp = folder.join(".stamp");
+    let stamp = folder.join(STAMP);
     let wanted = hex::encode(Sha256::digest(peer.recipe()));
     if fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
         return Ok(Outcome::Present);

@@ -76,5 +76,8 @@ fn runner() -> Runner {
 
 fn with_peers(command: &mut Command) -> Result<&mut Command> {
     let binary = place::target().join("debug/bgagent");
+    if let Some(engine) = peers::engine()? {
+        command.env("DOCKER_HOST", engine.address).env("BGAGENT_TEST_IMAGE", engine.image);
+    }
     Ok(command.env(place::PEERS_VARIABLE, place::peers()?).env("BGAGENT_TEST_BINARY", binary))
 }

@@ -1,14 +1,19 @@
 //! `bgagent doctor`: whether tasks can work here, and what to do when not.
 
-use std::path::Path;
+mod isolation;
+
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use domain::IsolationTier;
 use protocol::client::{Client, TaskFilter};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use server::Config;
+use server::config::Env;
 use server::paths::{self, State};
+use server::registry::{self, Registry};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -46,7 +51,8 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
             checks.push(state_dir(&config.state_dir));
             checks.push(model(&config));
             checks.push(forge(&config));
-            checks.push(isolation(&config));
+            checks.extend(isolation(cx, &config));
+            checks.extend(registries(&config, &cx.env).await);
             checks.push(server(cx, &config).await);
         }
     }
@@ -155,17 +161,48 @@ fn forge(config: &Config) -> Check {
     check("forge", Verdict::Ok, format!("a token for {} is set", github.server_url), None)
 }
 
-fn isolation(config: &Config) -> Check {
-    let tier = config.compute.isolation;
-    let detail = format!("{}: {}", tier.as_str(), tier.explain());
-    match tier {
-        domain::IsolationTier::Process => {
-            let fix = "Give it only repositories and tasks that you would run yourself, or use a machine of its own.";
-            check("isolation", Verdict::Warn, detail, Some(fix.into()))
+fn isolation(cx: &Context, config: &Config) -> Vec<Check> {
+    let found = |tier| match tier {
+        IsolationTier::Process => Ok(String::new()),
+        IsolationTier::Sandbox => sandbox::probe::sandbox().map(|()| String::new()),
+        IsolationTier::Container => {
+            // The program matters only to a start.
+            let container = server::boxes::container(config, &cx.env, PathBuf::new());
+            container.look().map(|facts| facts.to_string())
         }
-        domain::IsolationTier::Sandbox
-        | domain::IsolationTier::Container
-        | domain::IsolationTier::Microvm => check("isolation", Verdict::Ok, detail, None),
+        IsolationTier::Microvm => Err("nothing here builds it".into()),
+    };
+    isolation::checks(config.compute.isolation, &config.compute.tiers, found)
+}
+
+/// One line for each tool: the hosts that its name stands for in egress rules.
+async fn registries(config: &Config, env: &Env) -> Vec<Check> {
+    registry::registries(config, env).await.into_iter().map(registry_check).collect()
+}
+
+fn registry_check(registry: Registry) -> Check {
+    let Registry { tool, named, hosts, wants, note } = registry;
+    let (none, unused) = (hosts.is_empty(), if named { "" } else { " (no egress rule names it)" });
+    let detail = match (&note, none) {
+        (Some(note), true) => note.clone(),
+        (None, true) => format!("{tool} uses no registry"),
+        (_, false) => format!("boxes reach {}{unused}", hosts.join(", ")),
+    };
+    if !wants.is_empty() {
+        let detail =
+            format!("{detail}; this machine has a credential for {}, boxes have none", wants.join(", "));
+        let hosts: Vec<String> = wants.iter().map(|host| format!("host = {host:?}")).collect();
+        let fix = format!("Let the proxy add it: [[egress.credentials]] with {}.", hosts.join(" and "));
+        return check(tool, Verdict::Warn, detail, Some(fix));
+    }
+    match note {
+        // Nothing is missing that a box of this machine could use.
+        Some(note) if none && note.ends_with("is not installed") => check(tool, Verdict::Ok, note, None),
+        Some(note) if named && none => {
+            check(tool, Verdict::Warn, note, Some("List its hosts in egress.allow.".into()))
+        }
+        Some(note) => check(tool, Verdict::Ok, format!("{detail}; {note}"), None),
+        None => check(tool, Verdict::Ok, detail, None),
     }
 }
 
@@ -207,6 +244,36 @@ async fn server(cx: &Context, config: &Config) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registries_are_told_with_what_is_left_to_do() {
+        let of = |hosts: &[&str], wants: &[&str], note: Option<&str>| {
+            let own = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+            let told = Registry {
+                tool: "pip",
+                named: true,
+                hosts: own(hosts),
+                wants: own(wants),
+                note: note.map(str::to_owned),
+            };
+            let check = registry_check(told);
+            format!("{:?}: {} -> {}", check.status, check.detail, check.fix.unwrap_or_default())
+        };
+        assert_eq!(
+            of(&["a.example:443", "b.example:80"], &[], None),
+            "Ok: boxes reach a.example:443, b.example:80 -> "
+        );
+        assert_eq!(of(&[], &[], Some("pip is not installed")), "Ok: pip is not installed -> ");
+        assert_eq!(
+            of(&[], &[], Some("pip asked for no host")),
+            "Warn: pip asked for no host -> List its hosts in egress.allow."
+        );
+        assert_eq!(
+            of(&["a.example:443"], &["a.example:443"], None),
+            "Warn: boxes reach a.example:443; this machine has a credential for a.example:443, boxes have none -> \
+             Let the proxy add it: [[egress.credentials]] with host = \"a.example:443\"."
+        );
+    }
 
     #[test]
     fn versions_are_found_in_what_git_says() {

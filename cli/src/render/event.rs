@@ -125,6 +125,7 @@ impl Show<'_> {
                 let what = format!("BLOCKED ({}){place}: {}", self.text("kind"), self.text("detail"));
                 self.with(self.mark("⛔", &paint.red(&what)), "remediation_hint", "↳ ")
             }
+            EventKind::LimitReached => self.warned(&self.text("detail")),
             EventKind::ModelWaiting => {
                 let seconds = self.data["retry_in_s"].as_f64().or(self.data["seconds"].as_f64());
                 let wait = seconds.map(|s| format!(", going on in {}", time::duration(s.ceil() as i64)));
@@ -138,10 +139,32 @@ impl Show<'_> {
                 let spent = spent.map(|s| format!(", {} spent", dollars(s))).unwrap_or_default();
                 self.warned(&format!("The budget{} is used up{spent}", budget.unwrap_or_default()))
             }
+            EventKind::PushRefused => self.warned(&format!("A push was refused: {}", self.text("reason"))),
             EventKind::EventsDropped => self.warned(&format!(
                 "Further events of this attempt are not stored{}",
                 self.word(": ", "reason")
             )),
+            EventKind::EgressAllowed => {
+                self.said("↗", &format!("Network: {}{}", self.place(), self.word(", allowed by ", "rule")))
+            }
+            EventKind::EgressObserved => {
+                self.warned(&format!("Network: {}, which no rule allows", self.place()))
+            }
+            EventKind::EgressDenied if self.text("reason") == "more" => {
+                self.warned("Network: further refusals are not told one by one")
+            }
+            EventKind::EgressDenied => {
+                let setting = match self.text("reason").as_str() {
+                    "private_address" | "local_name" => "egress.private",
+                    _other => "egress.allow",
+                };
+                let cure = self.word(&format!("; {setting} would allow it with "), "rule");
+                self.warned(&format!(
+                    "Network: {} was refused{}{cure}",
+                    self.place(),
+                    self.word(": ", "reason")
+                ))
+            }
         }
     }
 
@@ -259,6 +282,14 @@ impl Show<'_> {
         }
     }
 
+    /// A host, with its port where it says something.
+    fn place(&self) -> String {
+        match self.number("port") {
+            None | Some(443) => self.text("host"),
+            Some(port) => format!("{}:{port}", self.text("host")),
+        }
+    }
+
     fn number(&self, name: &str) -> Option<u64> {
         self.data[name].as_u64().or_else(|| self.data[name].as_f64().map(|f| f.max(0.0) as u64))
     }
@@ -300,6 +331,16 @@ mod tests {
             ("session_attached", json!({ "attempt": 1 })),
             ("agent_milestone", json!({ "milestone": "stage_started", "stage": "repo" })),
             ("agent_milestone", json!({ "milestone": "repo_setup_complete", "branch": "bgagent/x" })),
+            ("egress_allowed", json!({ "host": "index.example", "port": 443, "rule": "cargo" })),
+            (
+                "egress_observed",
+                json!({ "host": "x.example", "port": 8443, "reason": "not_allowed", "rule": "x.example:8443" }),
+            ),
+            (
+                "egress_denied",
+                json!({ "host": "y.example", "port": 443, "reason": "not_allowed", "rule": "y.example" }),
+            ),
+            ("egress_denied", json!({ "reason": "more", "limit": 100 })),
             ("hydration_complete", json!({ "sources": [], "token_estimate": 1200, "truncated": false })),
             ("task_running", json!({ "attempt": 1 })),
             (

@@ -10,6 +10,7 @@ const COMMANDS: [&str; 15] = [
     "status",
     "watch",
     "events",
+    "egress",
     "cancel",
     "pr",
     "demo",

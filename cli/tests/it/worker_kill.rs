@@ -81,12 +81,10 @@ async fn check(stage: Stage) {
     assert_eq!(belongings(repo.path()).await, before, "{stage:?}");
 
     let pushed = matches!(stage, Stage::Verify);
-    let mirror = in_mirror(&platform, &task.branch_name).await;
-    assert_eq!(mirror.is_some(), pushed, "{why}");
     if pushed {
-        assert_eq!(repo.head(&task.branch_name).await.ok(), mirror, "the branch is in the repository: {why}");
         assert_eq!(repo.git(&["show", &format!("{}:one.txt", task.branch_name)]).await.unwrap(), "one");
     } else {
+        assert_eq!(in_quarantine(&platform, &task.branch_name).await, None, "{why}");
         assert!(branches(repo.path()).await.is_empty(), "{why}");
     }
     platform.end(END).await.unwrap();
@@ -147,9 +145,9 @@ async fn worker(platform: &Platform) -> Pid {
     poll::until("the worker's process", END, leader).await.unwrap()
 }
 
-/// The commit of a branch in the one mirror there is.
-async fn in_mirror(platform: &Platform, branch: &str) -> Option<String> {
-    let mirrors = std::fs::read_dir(platform.state_dir().join("mirrors")).ok()?;
-    let mirror = mirrors.flatten().next()?.path();
-    git::branch_head(&mirror, branch).await.unwrap()
+/// The commit of a branch in the one quarantine there is.
+async fn in_quarantine(platform: &Platform, branch: &str) -> Option<String> {
+    let quarantines = std::fs::read_dir(platform.state_dir().join("pushes")).ok()?;
+    let quarantine = quarantines.flatten().next()?.path();
+    git::branch_head(&quarantine, branch).await.unwrap()
 }

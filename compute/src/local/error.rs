@@ -8,7 +8,7 @@ use crate::ComputeError;
 /// One file operation that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {}{}", path.display(), hint(source.kind()))]
-pub(super) struct PathError {
+pub(crate) struct PathError {
     what: &'static str,
     path: PathBuf,
     #[source]
@@ -17,12 +17,12 @@ pub(super) struct PathError {
 
 impl PathError {
     /// For `map_err`: `what` as in "creating", "writing".
-    pub(super) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PathError {
+    pub(crate) fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PathError {
         move |source| PathError { what, path: path.to_owned(), source }
     }
 
     /// The seam's error of the operation `doing`.
-    pub(super) fn of(self, doing: &str) -> ComputeError {
+    pub(crate) fn of(self, doing: &str) -> ComputeError {
         let doing = doing.to_owned();
         match self.source.kind() {
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
@@ -42,15 +42,15 @@ impl PathError {
 #[error("{0}")]
 struct Said(String);
 
-pub(super) fn unavailable(doing: &str, why: impl Into<String>) -> ComputeError {
+pub(crate) fn unavailable(doing: &str, why: impl Into<String>) -> ComputeError {
     ComputeError::Unavailable { doing: doing.to_owned(), source: Box::new(Said(why.into())) }
 }
 
-pub(super) fn denied(doing: &str, why: impl Into<String>) -> ComputeError {
+pub(crate) fn denied(doing: &str, why: impl Into<String>) -> ComputeError {
     ComputeError::Denied { doing: doing.to_owned(), source: Box::new(Said(why.into())) }
 }
 
-pub(super) fn unsupported(doing: &str, reason: impl Into<String>) -> ComputeError {
+pub(crate) fn unsupported(doing: &str, reason: impl Into<String>) -> ComputeError {
     ComputeError::Unsupported { doing: doing.to_owned(), reason: reason.into() }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::PathError;
 use super::tree::{Identity, Target};
+use crate::BoxSpec;
 
 const TAIL_MAX_BYTES: usize = 4 * 1024;
 
@@ -22,6 +23,8 @@ pub(super) struct SessionFile {
     pub(super) attempt: Attempt,
     pub(super) gateway: String,
     pub(super) tier: IsolationTier,
+    #[serde(default)]
+    pub(super) plan: BoxSpec,
 }
 
 /// `pid`: who the worker is. Written by the worker itself, when it holds `lock`.
@@ -33,26 +36,26 @@ struct PidFile {
 
 /// The folder of one (task, attempt). Making this value touches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Folder {
-    pub(super) task: TaskId,
-    pub(super) attempt: Attempt,
-    pub(super) path: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) task: TaskId,
+    pub(crate) attempt: Attempt,
+    pub(crate) path: PathBuf,
 }
 
 impl Folder {
-    pub(super) fn new(sessions: &Path, task: TaskId, attempt: Attempt) -> Self {
+    pub(crate) fn new(sessions: &Path, task: TaskId, attempt: Attempt) -> Self {
         Self { task, attempt, path: sessions.join(format!("{task}-{attempt}")) }
     }
 
     /// The folder whose name this is; `None` for a name that is not a session's.
-    pub(super) fn parse(sessions: &Path, name: &str) -> Option<Self> {
+    pub(crate) fn parse(sessions: &Path, name: &str) -> Option<Self> {
         let (task, attempt) = name.split_once('-')?;
         let folder = Self::new(sessions, task.parse().ok()?, Attempt(attempt.parse().ok()?));
         (folder.name() == name).then_some(folder)
     }
 
     /// `<task>-<attempt>`: the name of the folder, and the mark of the session's processes.
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         format!("{}-{}", self.task, self.attempt)
     }
 
@@ -61,7 +64,7 @@ impl Folder {
     }
 
     /// Makes the folder, and those above it, for this user alone.
-    pub(super) fn create(&self) -> Result<(), PathError> {
+    pub(crate) fn create(&self) -> Result<(), PathError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -70,7 +73,7 @@ impl Folder {
     }
 
     /// Holds off every other control plane that starts or purges this session; `None` when one is at it.
-    pub(super) fn turn(&self) -> Result<Option<Flock<File>>, PathError> {
+    pub(crate) fn turn(&self) -> Result<Option<Flock<File>>, PathError> {
         self.try_lock("turn")
     }
 
@@ -166,7 +169,7 @@ impl Folder {
     }
 
     /// Removes the folder with all that is in it. Folders that tools made read-only (module caches) are no obstacle.
-    pub(super) fn remove(&self) -> Result<(), PathError> {
+    pub(crate) fn remove(&self) -> Result<(), PathError> {
         let first = absent_ok(std::fs::remove_dir_all(&self.path));
         match first {
             Err(e) if e.kind() == ErrorKind::PermissionDenied => {
@@ -180,7 +183,7 @@ impl Folder {
     }
 
     /// Whole or not at all, readable by this user alone.
-    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let temporary = self.path.join(format!(".{name}.new"));
         let write = || {
             // Not `truncate`: what a crash left may have another mode.
@@ -213,7 +216,7 @@ impl Folder {
 }
 
 /// "Not there" as a value.
-pub(super) fn absent_ok<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(crate) fn absent_ok<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
@@ -234,7 +237,7 @@ fn open_up(path: &Path) -> io::Result<()> {
 }
 
 /// The last 4 KiB without terminal colours and control characters; line ends and tabs stay.
-fn printable_tail(text: &str) -> String {
+pub(crate) fn printable_tail(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

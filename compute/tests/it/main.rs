@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod container;
+mod engine;
 mod fake;
 mod local;
 mod survival;

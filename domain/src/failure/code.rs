@@ -122,6 +122,10 @@ failures! {
         "Push rejected"
         "The repository refused the branch: a rule, a hook or a protected name."
         "Look at what the repository answered, and allow the server's account to push {the branch}.";
+    PushRefused "PUSH_REFUSED" Guardrail User fix
+        "Push refused by this server"
+        "What was committed may not leave this server: a protected path, a secret, a link or submodule, or its size."
+        "Ask for the change without {what was refused}, or allow it in [push] of the server's configuration.";
     PushFailed "PUSH_FAILED" Network Transient again
         "Push failed"
         "The branch could not be sent to the repository."

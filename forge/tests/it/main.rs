@@ -4,6 +4,7 @@
 
 mod fake_github;
 mod github;
+mod hostile;
 mod local;
 mod myworld;
 mod prism;

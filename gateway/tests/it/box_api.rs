@@ -25,6 +25,7 @@ fn routes(task: domain::TaskId) -> Vec<(&'static str, String, Option<Value>)> {
         ("PUT", "/box/v1/artifacts/a.txt".into(), Some(json!("x"))),
         ("POST", "/box/v1/result".into(), Some(report())),
         ("POST", "/model/v1/messages".into(), Some(json!({ "messages": [], "max_tokens": 1 }))),
+        ("GET", "/box/v1/tunnel".into(), None),
         ("GET", format!("/git/{task}.git/info/refs?service=git-upload-pack"), None),
         ("POST", format!("/git/{task}.git/git-upload-pack"), None),
         ("POST", format!("/git/{task}.git/git-receive-pack"), None),

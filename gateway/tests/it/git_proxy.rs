@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 
 use crate::world::*;
 
+mod push;
+
 /// A gateway on a port, and a note of each request: method, path, encodings.
 struct Served {
     world: World,
@@ -28,7 +30,10 @@ impl Drop for Served {
 
 impl Served {
     async fn new() -> Served {
-        let world = World::new().await;
+        Served::over(World::new().await).await
+    }
+
+    async fn over(world: World) -> Served {
         let seen: Arc<Mutex<Vec<String>>> = Arc::default();
         let notes = seen.clone();
         let note = middleware::from_fn(move |request: Request, next: Next| {
@@ -93,9 +98,21 @@ impl Served {
         self.world.orchestrator.parts().mirrors.path(&repo())
     }
 
-    /// Every ref of the mirror, as it is on the disk.
+    fn quarantine(&self, task: domain::TaskId) -> PathBuf {
+        self.world.orchestrator.parts().mirrors.quarantine(task)
+    }
+
+    /// Every ref of the mirror and of the quarantines, as they are on the disk.
     async fn refs(&self) -> String {
-        Git::new().dir(self.mirror()).args(["for-each-ref"]).run().await.unwrap().text()
+        let mirrors = &self.world.orchestrator.parts().mirrors;
+        let mut all = vec![self.mirror()];
+        all.extend(mirrors.quarantines().unwrap().into_iter().map(|task| mirrors.quarantine(task)));
+        all.sort();
+        let mut refs = String::new();
+        for dir in all {
+            refs += &Git::new().dir(dir).args(["for-each-ref"]).run().await.unwrap().text();
+        }
+        refs
     }
 
     fn seen(&self, what: &str) -> usize {
@@ -138,7 +155,8 @@ async fn the_branch_of_the_task_is_pushed_created_and_moved() {
         for round in 0..2 {
             let head = served.commit(&me, &dir, &format!("{name}{round}"), b"x").await;
             served.push(&me, &dir, &[&branch]).await.unwrap();
-            let there = git::rev_parse(&served.mirror(), &format!("refs/heads/{branch}")).await.unwrap();
+            let there =
+                git::rev_parse(&served.quarantine(me.task), &format!("refs/heads/{branch}")).await.unwrap();
             assert_eq!(there.as_deref(), Some(head.as_str()), "{name}");
         }
         // Nothing new is nothing to do.
@@ -209,7 +227,7 @@ async fn a_large_push_is_streamed_and_a_refused_one_is_told() {
     let refused = served.push(&me, &dir, &["HEAD:refs/heads/main"]).await.unwrap_err();
     assert!(refused.stderr.contains("remote: this task may push"), "{refused}");
     served.push(&me, &dir, &[&branch]).await.unwrap();
-    let there = git::rev_parse(&served.mirror(), &format!("refs/heads/{branch}")).await.unwrap();
+    let there = git::rev_parse(&served.quarantine(me.task), &format!("refs/heads/{branch}")).await.unwrap();
     assert_eq!(there.as_deref(), Some(head.as_str()));
     assert!(served.seen("git-receive-pack - chunked") >= 2, "{:?}", served.seen.lock().unwrap());
 }
@@ -227,8 +245,10 @@ async fn a_compressed_fetch_is_understood() {
         commit.args(["commit", "--quiet", "--allow-empty", "-m", "mine"]).run().await.unwrap();
     }
     let new = served.world.source.commit("more", &[("more", "x")]).await.unwrap();
-    // Another task's dispatch brings the mirror up to date.
+    // Its next dispatch brings its quarantine up to date.
+    let (mirrors, base) = (&served.world.orchestrator.parts().mirrors, "main");
     served.world.boxed().await;
+    mirrors.quarantine_open(me.task, &repo(), base).await.unwrap();
     let fetch = served.git(&me).dir(&dir).config("protocol.version", "0");
     fetch.args(["fetch", "--quiet", "origin", "main"]).run().await.unwrap();
     assert_eq!(served.run(&me, &dir, &["rev-parse", "FETCH_HEAD"]).await.unwrap(), new);
@@ -323,7 +343,17 @@ async fn a_hostile_mirror_runs_nothing() {
     let branch = served.world.task(me.task).await.branch;
     let proof = served.folder.path().join("proof");
     let script = format!("touch {}", proof.display());
-    let mirror = served.mirror();
+    for repository in [served.mirror(), served.quarantine(me.task)] {
+        make_hostile(&repository, &script);
+    }
+    let dir = served.clone(&me, "hostile", &[]).await;
+    served.commit(&me, &dir, "a", b"a").await;
+    served.push(&me, &dir, &[&branch]).await.unwrap();
+    assert!(!proof.exists(), "a program of the mirror's configuration ran");
+}
+
+/// Gives a bare repository every program that git could run in it.
+fn make_hostile(mirror: &Path, script: &str) {
     let mut config = std::fs::read_to_string(mirror.join("config")).unwrap();
     config += &format!(
         "[core]\n\tfsmonitor = {script}\n\thooksPath = {hooks}\n\talternateRefsCommand = {script}\n\
@@ -343,10 +373,6 @@ async fn a_hostile_mirror_runs_nothing() {
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
     }
-    let dir = served.clone(&me, "hostile", &[]).await;
-    served.commit(&me, &dir, "a", b"a").await;
-    served.push(&me, &dir, &[&branch]).await.unwrap();
-    assert!(!proof.exists(), "a program of the mirror's configuration ran");
 }
 
 #[tokio::test]

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod box_api;
+mod egress;
+mod egress_site;
 mod git_proxy;
 mod model;
+mod network;
 mod world;

@@ -11,6 +11,7 @@ use domain::task::Workflow;
 use domain::{Attempt, Command, NodeId, RepoRef, Task, TaskId, TaskSpec, UserId};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::{Egress, EgressParts};
 use gateway::model::{Kind, ModelConfig, ModelRouter, ProviderConfig};
 use orchestrator::admission::Submission;
 use orchestrator::token::BoxIdentity;
@@ -28,6 +29,7 @@ pub struct World {
     pub router: Router,
     pub orchestrator: Orchestrator,
     pub backend: FakeBackend,
+    pub forge: FakeForge,
     pub clock: Clock,
     pub source: TempRepo,
     pub folder: TempDir,
@@ -50,6 +52,21 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
+        World::built(|_| (), EgressParts::default()).await
+    }
+
+    /// One with another policy.
+    pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
+        World::built(change, EgressParts::default()).await
+    }
+
+    pub async fn with_egress(egress: EgressParts) -> World {
+        World::built(|_| (), egress).await
+    }
+
+    async fn built(change: impl FnOnce(&mut Policy), egress: EgressParts) -> World {
+        let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
+        change(&mut policy);
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("m.json"), TRANSCRIPT).unwrap();
@@ -66,18 +83,19 @@ impl World {
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
         let orchestrator = Orchestrator::new(Parts {
             store: Store::in_memory(),
-            forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge) },
-            mirrors: Mirrors::new(folder.path().join("mirrors")),
+            forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
+            mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
-            policy: Policy { retry_pause: Duration::from_millis(1), ..Policy::default() },
+            policy,
             clock: clock.clone(),
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"));
-        World { router: gateway.routes(), orchestrator, backend, clock, source, folder }
+        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
+            .with_egress(Egress::new(egress));
+        World { router: gateway.routes(), orchestrator, backend, forge, clock, source, folder }
     }
 
     /// A task, just submitted.

@@ -117,6 +117,11 @@ fn make_hostile(dir: &Path, marker: &Path) {
              git config 'url.ext::{evil} .insteadOf' 'https://'
              git config filter.a.b.process {evil}; git config hook.h.command {evil}
              git config hook.h.event reference-transaction; git config remote.{at}.uploadpack {evil}
+             git config core.gitProxy {evil}; git config fetch.bundleURI ext::{evil}
+             git config trace2.normalTarget {evil}.trace; git config include.path {evil}.config
+             git config core.worktree {at}; git config interactive.diffFilter {evil}
+             git config pager.log {evil}; git config sequence.editor {evil}; git config core.editor {evil}
+             git config protocol.ext.allow always; git config protocol.allow always
              git config remote.{at}.vcs evil; git config url.ext::{evil}.insteadOf {at}/
              touch -d '2001-01-01' a.txt; echo y > new.txt"
         ),
@@ -174,4 +179,23 @@ async fn somebody_elses_repository_can_be_read() {
     sh(dir.path(), "chown -R 12345 .");
     assert!(rev_parse(&dir, "main").await.unwrap().is_some());
     assert_eq!(ls_remote_heads(dir.path().to_str().unwrap(), None, &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn history_is_what_the_commits_say() {
+    let dir = repo();
+    let root = rev_parse(&dir, "main").await.unwrap().unwrap();
+    sh(dir.path(), "echo two > a && git commit -qam two && echo three > a && git commit -qam three");
+    let head = rev_parse(&dir, "main").await.unwrap().unwrap();
+    let honest = count_commits(&dir, &root, &head).await.unwrap();
+    sh(
+        dir.path(),
+        &format!(
+            "git replace {head} {root}; mkdir -p .git/info; echo {head} {root} > .git/info/grafts
+             git commit-graph write --reachable; test \"$(git rev-list --count {root}..{head} 2>/dev/null)\" != {honest}"
+        ),
+    );
+    assert_eq!(count_commits(&dir, &root, &head).await.unwrap(), honest);
+    let diff = diff_stat(&dir, &root, &head).await.unwrap();
+    assert_eq!(diff, DiffStat { files: 1, insertions: 1, deletions: 1 });
 }

@@ -83,3 +83,47 @@ async fn a_checked_out_branch_is_not_moved() {
     let error = hand_over(&mirror, &src, &sha, "main").await.unwrap_err();
     assert_eq!(error.kind, GitErrorKind::Rejected, "{error}");
 }
+
+#[tokio::test]
+async fn a_branch_that_stands_for_something_else_is_not_written_through() {
+    let (dir, src, mirror) = pair();
+    fetch(&mirror, &src, None, &["refs/heads/main:refs/heads/main"]).await.unwrap();
+    let first = rev_parse(&src, "main~2").await.unwrap().unwrap();
+    sh(
+        dir.path(),
+        "cd src && git branch victim main~2 && git symbolic-ref refs/heads/topic/alias refs/heads/victim
+         mkdir ../elsewhere && ln -s ../../../../elsewhere .git/refs/heads/linked",
+    );
+    let sha = rev_parse(&mirror, "main").await.unwrap().unwrap();
+    let error = hand_over(&mirror, &src, &sha, "topic/alias").await.unwrap_err();
+    assert!(error.stderr.contains("symbolic ref"), "{error}");
+    assert_eq!(rev_parse(&src, "victim").await.unwrap(), Some(first), "the branch behind it stays");
+    let error = hand_over(&mirror, &src, &sha, "linked/x").await.unwrap_err();
+    assert!(error.stderr.contains("symbolic link"), "{error}");
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("elsewhere")).unwrap().count(),
+        0,
+        "nothing is written there"
+    );
+    hand_over(&mirror, &src, &sha, "topic/own").await.unwrap();
+}
+
+#[tokio::test]
+async fn between_folders_nothing_is_asked_over_the_network() {
+    let (_dir, src, mirror) = pair();
+    fetch(&mirror, &src, None, &["refs/heads/main:refs/heads/main"]).await.unwrap();
+    let sha = rev_parse(&mirror, "main").await.unwrap().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let web = format!("http://{}/", listener.local_addr().unwrap());
+    sh(
+        Path::new(&src),
+        &format!("git config fetch.bundleURI {web}bundle && git config transfer.bundleURI true"),
+    );
+    hand_over(&mirror, &src, &sha, "one").await.unwrap();
+    sh(Path::new(&src), &format!("git config url.{web}.insteadOf /"));
+    let error = hand_over(&mirror, &src, &sha, "two").await.unwrap_err();
+    assert!(error.stderr.contains("transport 'http' not allowed"), "{error}");
+    let asked = listener.accept().map(drop).unwrap_err();
+    assert_eq!(asked.kind(), std::io::ErrorKind::WouldBlock, "somebody asked");
+}

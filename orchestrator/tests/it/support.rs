@@ -1,6 +1,5 @@
 //! Doubles that need the orchestrator's own types, and the repository that all simulated tasks work on.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,12 +50,14 @@ impl Ground {
         let mirrors = tempfile::tempdir().unwrap();
         // The first fetch is told on the task: do it here, so that every task goes the same way.
         let remote = Remote { url: source.path().display().to_string(), basic_auth: None };
-        Mirrors::new(mirrors.path().to_owned()).refresh(&repo(), &remote, "main").await.unwrap();
-        Ground { source, donor, mirrors }
+        let ground = Ground { source, donor, mirrors };
+        ground.mirrors().refresh(&repo(), &remote, "main").await.unwrap();
+        ground
     }
 
-    pub fn mirrors(&self) -> PathBuf {
-        self.mirrors.path().to_owned()
+    pub fn mirrors(&self) -> Mirrors {
+        let folder = self.mirrors.path();
+        Mirrors::new(folder.join("mirrors"), folder.join("pushes"))
     }
 }
 

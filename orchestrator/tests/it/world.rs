@@ -10,7 +10,6 @@ use compute::SessionStatus;
 use compute::fake::FakeBackend;
 use domain::report::AgentStatus;
 use domain::{Attempt, Command, NodeId, TaskId, UserId};
-use forge::mirror::Mirrors;
 use orchestrator::admission::Submission;
 use orchestrator::report::{Heard, Work};
 use orchestrator::{Clock, Forges, Orchestrator, Parts, TokenKey};
@@ -341,11 +340,11 @@ impl<'g> World<'g> {
         self.note(format!("box of {} ends with {code}", self.name(task)));
     }
 
-    /// What the git proxy does when a box pushes: its branch in the mirror points to the work.
+    /// What the git proxy does when a box pushes: its branch in the quarantine points to the work.
     fn push(&self, task: TaskId) {
         let branch = domain::task::branch_name(task, &self.watched.description(task));
-        let mirror = Mirrors::new(self.ground.mirrors()).path(&repo());
-        let file = mirror.join("refs/heads").join(branch);
+        let quarantine = self.ground.mirrors().quarantine(task);
+        let file = quarantine.join("refs/heads").join(branch);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, format!("{}\n", self.ground.donor)).unwrap();
     }
@@ -453,7 +452,7 @@ fn node(
     Orchestrator::new(Parts {
         store: Store::new(Arc::new(gated.clone())),
         forges: Forges { github: forge.clone(), local: forge },
-        mirrors: Mirrors::new(ground.mirrors()),
+        mirrors: ground.mirrors(),
         compute: Arc::new(backend.clone()),
         models: Arc::new(FakeModels),
         token_key: TokenKey::new(SecretString::from("k".to_owned())),

@@ -25,7 +25,8 @@ pub async fn detail(
     };
     let work =
         BranchWork { head_sha: record.head_sha.clone(), base_sha: record.base_sha.clone(), commits: 0 };
-    let (diff, diff_truncated) = match app.orchestrator().parts().mirrors.diff(&record.repo, &work).await {
+    let mirrors = &app.orchestrator().parts().mirrors;
+    let (diff, diff_truncated) = match mirrors.diff(task.id, &record.repo, &work).await {
         Ok(diff) => diff,
         Err(failure) => {
             // A mirror is a cache: it may be gone, the record is not.

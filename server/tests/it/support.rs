@@ -78,7 +78,7 @@ impl World {
         let orchestrator = Orchestrator::new(Parts {
             store,
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
-            mirrors: Mirrors::new(mirrors.path().to_owned()),
+            mirrors: Mirrors::new(mirrors.path().join("mirrors"), mirrors.path().join("pushes")),
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -186,8 +186,8 @@ impl World {
     pub async fn completed(&self, source: &TempRepo, task: TaskId) {
         let branch = self.task(task).await.branch;
         let donor = source.head("donor").await.unwrap();
-        let mirror = self.orchestrator.parts().mirrors.path(&repo());
-        let file = mirror.join("refs/heads").join(branch);
+        let quarantine = self.orchestrator.parts().mirrors.quarantine(task);
+        let file = quarantine.join("refs/heads").join(branch);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, format!("{donor}\n")).unwrap();
         let report = Report {

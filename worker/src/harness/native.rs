@@ -113,11 +113,13 @@ impl Harness for Native {
 
 impl<'a> Run<'a> {
     fn open(native: &'a Native, work: &'a Work, ctx: &'a HarnessContext) -> Result<Self, Failure> {
-        let workspace = Workspace::open(&work.work_dir, ctx.environment.clone()).map_err(|error| {
+        let opened = Workspace::open(&work.work_dir, ctx.environment.clone());
+        let workspace = opened.map_err(|error| {
             let detail = format!("opening the work tree {}: {error}", work.work_dir.display());
             Failure::new(FailureCode::RepoSetupFailed, detail)
         })?;
-        let guidance = Guidance::of(workspace.root());
+        let workspace = workspace.launching(ctx.launcher.clone());
+        let guidance = Guidance::of(workspace.tree());
         let first = prompt::first_message(work, guidance.for_root().as_deref());
         let tools = Tools::new(workspace, guidance).redacting(vec![ctx.model.bearer.clone()]);
         let transcript = Transcript::new(prompt::system(work, tools.workspace().root()), &tools, first);

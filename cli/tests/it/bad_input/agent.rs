@@ -142,10 +142,9 @@ async fn the_agent_cannot_push_delete_or_force_anything_itself() {
     let codes = file(&repo, &task, "codes.txt").await;
     assert_eq!(codes.lines().count(), 4, "{codes}");
     assert!(codes.lines().all(|line| !line.ends_with(": 0") && !line.ends_with(": 124")), "{codes}");
-    let mirror =
-        std::fs::read_dir(platform.state_dir().join("mirrors")).unwrap().next().unwrap().unwrap().path();
-    assert_eq!(git::branch_head(&mirror, "main").await.unwrap(), repo.head("main").await.ok());
-    assert_eq!(git::local_branches(&mirror).await.unwrap().len(), 2, "main and the task's");
+    let quarantine = platform.state_dir().join("pushes").join(format!("{}.git", task.task_id));
+    assert_eq!(git::branch_head(&quarantine, "main").await.unwrap(), repo.head("main").await.ok());
+    assert_eq!(git::local_branches(&quarantine).await.unwrap().len(), 2, "main and the task's");
     platform.end(END).await.unwrap();
 }
 

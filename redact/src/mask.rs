@@ -1,0 +1,33 @@
+//! Masking a whole text.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use crate::MASK;
+use crate::net::Net;
+use crate::shape::End;
+use crate::walk::{Walk, joined};
+
+pub fn text<'a>(net: &Net, text: &'a str) -> Cow<'a, str> {
+    let secrets = find(net, text.as_bytes());
+    if secrets.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut at = 0;
+    for Range { start, end } in secrets {
+        // Secrets begin and end at characters: every form is a whole text.
+        clean.push_str(text.get(at..start).unwrap_or_default());
+        clean.push_str(MASK);
+        at = end;
+    }
+    clean.push_str(text.get(at..).unwrap_or_default());
+    Cow::Owned(clean)
+}
+
+/// Where the secrets of a whole text are, in order, apart from each other.
+pub fn find(net: &Net, bytes: &[u8]) -> Vec<Range<usize>> {
+    let mut walk = Walk::new(net);
+    walk.read(net, bytes, End::Final);
+    joined(&walk.spans)
+}
