@@ -291,7 +291,6 @@ pub fn serve_tools(socket: &Path) -> io::Result<()> {
             Err(_) => pause(),
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
     let environment = Environment::clean(std::env::vars_os());
     sandbox::init::serve_tools(line, environment.variables())
 }

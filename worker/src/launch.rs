@@ -98,7 +98,6 @@ impl Launcher {
     /// What programs get: of this machine what is harmless, or what the box decides.
     pub fn environment(&self) -> Environment {
         match self {
-            #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
             Launcher::Direct => Environment::clean(std::env::vars_os()),
             Launcher::Boxed(layer) => layer.environment.clone(),
         }
