@@ -11,6 +11,7 @@ mod person;
 mod projects;
 mod providers;
 mod registry;
+mod sandboxed;
 mod upstream;
 mod usage;
 mod whole;
