@@ -1,6 +1,6 @@
 //! `bgagent`: the one binary. Serves, works in boxes, and is what a person types.
 //!
-//! A box starts `bgagent worker` for every attempt, so that command is told apart before anything else is set up.
+//! What boxes are made of (`bgagent worker` and its like) is told apart before anything else is set up.
 
 mod args;
 mod clean;
@@ -20,9 +20,9 @@ use crate::context::Context;
 use crate::failure::{Exit, Failure, Reader};
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "worker") && !words.any(|w| w == "--help" || w == "-h") {
-        return commands::worker::main();
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(code) = commands::inside::run(&words) {
+        return code;
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -47,6 +47,9 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
     if let Command::Serve(args) = command {
         return commands::serve::serve(cx, &args);
     }
+    if let Command::Box(args) = command {
+        return commands::in_box::in_box(cx, &args);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,7 +69,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),
             Command::Completions(args) => commands::completions::completions(args),
-            Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
+            Command::Box(_) | Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
         }
     })
 }

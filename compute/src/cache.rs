@@ -153,10 +153,13 @@ impl Caches {
         Ok(true)
     }
 
-    /// Removes the generations that no new box gets and that no session below `sessions` uses. Returns how many.
-    pub fn sweep(&self, sessions: &Path) -> Result<usize, CacheError> {
+    /// Removes the generations that no new box gets and that no session below the folders `sessions` uses. Returns how many.
+    pub fn sweep(&self, sessions: &[PathBuf]) -> Result<usize, CacheError> {
         let mut removed = 0;
-        let told = running(sessions).map_err(at("reading", sessions))?;
+        let mut told = vec![];
+        for folder in sessions {
+            told.extend(running(folder).map_err(at("reading", folder))?);
+        }
         for folder in folders(&self.root).map_err(at("reading", &self.root))? {
             let numbers = numbers(&folder).map_err(at("reading", &folder))?;
             let newest = numbers.iter().max().copied();
@@ -237,7 +240,10 @@ fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
 /// What the sessions that have not ended say of themselves.
 fn running(sessions: &Path) -> io::Result<Vec<String>> {
     let live = folders(sessions)?.into_iter().filter(|session| !session.join("exit").exists());
-    Ok(live.filter_map(|session| fs::read_to_string(session.join("session.json")).ok()).collect())
+    // A container's session has its file one folder deeper.
+    let places =
+        live.flat_map(|session| [session.join("session.json"), session.join("session/session.json")]);
+    Ok(places.filter_map(|file| fs::read_to_string(file).ok()).collect())
 }
 
 /// Bytes and files below a folder. Symlinks count as themselves.
@@ -358,11 +364,11 @@ mod tests {
         let plan = serde_json::json!({ "plan": { "cache": first.path } });
         fs::write(session.join("session.json"), plan.to_string()).unwrap();
 
-        assert_eq!(w.caches.sweep(&w.sessions()).unwrap(), 0, "it was lent a moment ago");
+        assert_eq!(w.caches.sweep(&[w.sessions()]).unwrap(), 0, "it was lent a moment ago");
         w.age(&second.path.with_extension("json"));
-        assert_eq!(w.caches.sweep(&w.sessions()).unwrap(), 0, "a session uses it");
+        assert_eq!(w.caches.sweep(&[w.sessions()]).unwrap(), 0, "a session uses it");
         fs::write(session.join("exit"), "0").unwrap();
-        assert_eq!(w.caches.sweep(&w.sessions()).unwrap(), 1);
+        assert_eq!(w.caches.sweep(&[w.sessions()]).unwrap(), 1);
         assert!(!first.path.exists());
         assert_eq!(w.caches.current(&w.repo), Some(second.path), "what new boxes get is never swept");
     }
@@ -378,7 +384,7 @@ mod tests {
         assert!(!w.caches.clear(&w.repo).unwrap());
         assert_eq!(w.caches.list().unwrap()[0].older, 1);
         w.age(&only.path.with_extension("cleared"));
-        assert_eq!(w.caches.sweep(&w.sessions()).unwrap(), 1);
+        assert_eq!(w.caches.sweep(&[w.sessions()]).unwrap(), 1);
         assert_eq!(w.caches.list().unwrap(), []);
         let again = w.publish("b");
         assert_eq!(w.caches.current(&w.repo), Some(again.path));

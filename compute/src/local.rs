@@ -1,4 +1,5 @@
-//! Runs boxes as ordinary process trees of this machine and this user. Isolates nothing.
+//! Runs boxes as process trees of this machine: in tier `process` as ordinary ones of this user, which isolates nothing;
+//! in tier `sandbox` the worker itself builds the box, and the process that is started here is its monitor, outside.
 //!
 //! # The session folder
 //!
@@ -8,12 +9,13 @@
 //! | file | written by | holds |
 //! |---|---|---|
 //! | `turn` | control plane | locked (`flock`) while one control plane starts or purges the session |
-//! | `session.json` | control plane | `{task, attempt, gateway, tier}`; no secret |
+//! | `session.json` | control plane | `{task, attempt, gateway, tier, plan}`; no secret |
 //! | `bootstrap` | control plane, 0600 | the one-time token; the worker reads and then deletes it |
 //! | `worker.log` | worker | its stdout and stderr, appended |
 //! | `lock` | worker | locked (`flock`) for the worker's life; who cannot lock it is a second worker and ends with 0 |
 //! | `pid` | worker, once it holds `lock` | `{"pid", "start_ticks"}`; never rewritten: this attempt has run |
 //! | `exit` | worker, or who reaped it | its exit code in decimal |
+//! | `box/` | tier `sandbox` | all that the box can write; it sees nothing else of the folder |
 //!
 //! Files appear whole, by rename. The worker is spawned as `<program> worker --session <dir>` with nothing in its
 //! environment but what the configuration names and the mark [`SESSION_MARK`]. It makes its own POSIX session as its
@@ -25,6 +27,7 @@ mod child;
 pub(crate) mod error;
 pub(crate) mod folder;
 mod proc;
+mod reach;
 mod start;
 mod tree;
 
@@ -81,6 +84,8 @@ pub struct LocalConfig {
     pub program: PathBuf,
     /// The whole environment of the worker (see [`environment`]). Never anything with a secret.
     pub env: Vec<(OsString, OsString)>,
+    /// Address of the gateway, as boxes are told: not every tier can reach every one.
+    pub gateway: String,
 }
 
 /// Of the variables in `from` those that [`ENV_ALLOWED`] or `extra` names.
@@ -148,7 +153,10 @@ impl ComputeBackend for LocalBackend {
             IsolationTier::Process => {
                 Err("the local backend finds processes through Linux' /proc: run the server on Linux".into())
             }
-            IsolationTier::Sandbox => sandbox::probe::sandbox(),
+            IsolationTier::Sandbox => {
+                reach::from_a_box(&self.config.gateway)?;
+                sandbox::probe::sandbox_of(&self.config.program).map(drop)
+            }
             IsolationTier::Container | IsolationTier::Microvm => {
                 Err(format!("the local backend has no tier `{}`", tier.as_str()))
             }

@@ -42,6 +42,7 @@ pub enum EventKind {
     AgentMilestone,
     AgentError,
     AgentBlocked,
+    LimitReached,
     ModelWaiting,
     BudgetExceeded,
     EventsDropped,
@@ -53,7 +54,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 37] = [
+    pub const ALL: [EventKind; 38] = [
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -84,6 +85,7 @@ impl EventKind {
         EventKind::AgentMilestone,
         EventKind::AgentError,
         EventKind::AgentBlocked,
+        EventKind::LimitReached,
         EventKind::ModelWaiting,
         EventKind::BudgetExceeded,
         EventKind::EventsDropped,
@@ -117,6 +119,7 @@ impl EventKind {
                 | EventKind::AgentMilestone
                 | EventKind::AgentError
                 | EventKind::AgentBlocked
+                | EventKind::LimitReached
         )
     }
 

@@ -36,14 +36,13 @@ use std::sync::Arc;
 
 use domain::PerRepo;
 use serde::Deserialize;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use self::attempt::Attempts;
 use self::authority::Authority;
 use self::credential::CredentialSettings;
 use self::outer::OuterProxy;
-use self::policy::{Groups, Policy};
+use self::policy::{AskGroups, Groups, Policy};
 use self::resolve::{Resolve, SystemResolver};
 
 /// `[egress]`
@@ -89,8 +88,8 @@ pub struct Egress {
 pub struct EgressParts {
     /// What boxes may reach, by repository.
     pub policies: PerRepo<Arc<Policy>>,
-    /// The hosts of the tools' groups, as they become known.
-    pub groups: watch::Receiver<Groups>,
+    /// Knows the hosts of the tools' groups.
+    pub groups: Arc<dyn AskGroups>,
     /// Looks names up.
     pub resolver: Arc<dyn Resolve>,
     /// The proxy that this machine must use itself.
@@ -103,7 +102,7 @@ impl Default for EgressParts {
     fn default() -> EgressParts {
         EgressParts {
             policies: PerRepo::default(),
-            groups: watch::channel(Groups::none()).1,
+            groups: Arc::new(Groups::default()),
             resolver: Arc::new(SystemResolver),
             outer: None,
             authority: None,

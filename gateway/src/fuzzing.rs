@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 
 use crate::egress::forward::{Destination, Tls, is_framing, outgoing};
 use crate::egress::hello::Hello;
+use crate::egress::resolve::Reach;
 use crate::egress::rule::Rule;
 use crate::egress::target::Target;
 use crate::tunnel;
@@ -116,7 +117,8 @@ async fn pass_on(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
             return Response::builder().status(403).body(Body::empty()).unwrap();
         }
         let wanted = target.host_header(80);
-        let request = outgoing(request, &Destination { target, tls: Tls::No }, None, []);
+        let request =
+            outgoing(request, &Destination { target, tls: Tls::No, reach: Reach::Public }, None, []);
         assert_eq!(request.headers().get_all("host").iter().collect::<Vec<_>>(), [wanted.as_str()]);
         let framing: Vec<_> = request.headers().keys().filter(|n| is_framing(n) && *n != "host").collect();
         assert!(framing.is_empty(), "{framing:?}");

@@ -1,7 +1,10 @@
-//! The gateway's socket: a UNIX socket for boxes of this machine (0600: only this user's processes), or TCP.
+//! The gateway's socket: a UNIX socket for boxes of this machine, or TCP.
+//!
+//! Boxes may run as another user, so the socket itself is open to all (0666) where a folder above it keeps others out
+//! (0700, this user's); where none does, it is this user's alone (0600).
 
 use std::future::Future;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use axum::Router;
@@ -64,7 +67,37 @@ fn bind_unix(path: &Path) -> std::io::Result<UnixListener> {
         std::fs::remove_file(&fresh)?;
     }
     let listener = UnixListener::bind(&fresh)?;
-    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
+    let mode = if is_sheltered(path) { 0o666 } else { 0o600 };
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
     std::fs::rename(&fresh, path)?;
     Ok(listener)
+}
+
+/// Whether a folder above `path` is this user's and closed to everybody else.
+fn is_sheltered(path: &Path) -> bool {
+    let me = nix::unistd::geteuid().as_raw();
+    let closed = |meta: std::fs::Metadata| meta.is_dir() && meta.uid() == me && meta.mode() & 0o077 == 0;
+    path.ancestors().skip(1).any(|folder| folder.symlink_metadata().is_ok_and(closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_socket_is_open_to_all_only_behind_a_closed_folder() {
+        let place = tempfile::Builder::new().prefix("g").tempdir_in("/tmp").unwrap();
+        let folder = place.path().join("gateway");
+        std::fs::create_dir(&folder).unwrap();
+        let socket = folder.join("gateway.sock");
+        let mode = || socket.metadata().unwrap().mode() & 0o777;
+        let set =
+            |mode| std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(mode)).unwrap();
+        set(0o700);
+        bind(&Address::Unix(socket.clone())).await.unwrap();
+        assert_eq!(mode(), 0o666);
+        set(0o711);
+        bind(&Address::Unix(socket.clone())).await.unwrap();
+        assert_eq!(mode(), 0o600, "a socket that is left behind is replaced, with the right mode");
+    }
 }

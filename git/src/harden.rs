@@ -111,9 +111,9 @@ pub const UPLOAD_PACK: &str = "git -c 'safe.directory=*' -c core.hooksPath=/dev/
 /// either makes of their names, nothing is asked over the network.
 pub const ONLY_FILES: (&str, &str) = ("GIT_ALLOW_PROTOCOL", "file");
 
-/// The environment a command starts with, of ours what [`PASSED_ON`] names.
-pub fn environment() -> Vec<(OsString, OsString)> {
-    let ours = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+/// The environment a command starts with; of the place it is started in, what [`PASSED_ON`] names.
+pub fn environment(of: impl Fn(&str) -> Option<OsString>) -> Vec<(OsString, OsString)> {
+    let ours = PASSED_ON.iter().filter_map(|name| Some((OsString::from(name), of(name)?)));
     let fixed = ENVIRONMENT.iter().map(|(k, v)| (OsString::from(k), OsString::from(v)));
     ours.chain(fixed).collect()
 }

@@ -11,6 +11,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`run`] | [`Git`], the builder, and what a run gives |
+//! | [`place`] | where a command is started: here, or in a box |
 //! | [`harden`](mod@harden) | the environment and configuration each command gets |
 //! | [`bound`] | bounds for a command that reads what a stranger made |
 //! | [`error`] | [`GitError`] and how its kind is read from what git says |
@@ -20,12 +21,14 @@
 pub mod bound;
 pub mod error;
 pub mod harden;
+pub mod place;
 pub mod read;
 pub mod run;
 pub mod transfer;
 
 pub use bound::Bounds;
 pub use error::{GitError, GitErrorKind};
+pub use place::At;
 pub use read::{
     DiffStat, Kind, Layout, RemoteHead, StatusEntry, branch_head, count_commits, current_branch, diff_stat,
     is_ancestor, layout, local_branches, ls_remote_heads, overrides, rev_parse, status_porcelain, version,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{GitError, GitErrorKind};
 use crate::harden;
+use crate::place::At;
 use crate::run::Git;
 use crate::transfer::BasicAuth;
 
@@ -118,25 +119,27 @@ pub async fn branch_head(dir: impl AsRef<Path>, branch: &str) -> Result<Option<S
 }
 
 /// The commit that `rev` names, if there is one.
-pub async fn rev_parse(dir: impl AsRef<Path>, rev: &str) -> Result<Option<String>, GitError> {
-    let dir = dir.as_ref();
+pub async fn rev_parse(at: impl Into<At>, rev: &str) -> Result<Option<String>, GitError> {
+    let at = at.into();
+    let dir = at.dir.display();
     let out = Git::new()
-        .dir(dir)
+        .at(at.clone())
         .args(["rev-parse", "--verify", "--quiet", "--end-of-options"])
         .arg(format!("{rev}^{{commit}}"))
         .exits(&[0, 1])
-        .doing(format!("looking up {rev} in {}", dir.display()))
+        .doing(format!("looking up {rev} in {dir}"))
         .run()
         .await?;
     Ok(Some(out.text()).filter(|sha| !sha.is_empty()))
 }
 
 /// The branch that HEAD names (which may have no commit yet); none when HEAD is detached.
-pub async fn current_branch(dir: impl AsRef<Path>) -> Result<Option<String>, GitError> {
-    let dir = dir.as_ref();
-    let doing = format!("asking for the current branch of {}", dir.display());
+pub async fn current_branch(at: impl Into<At>) -> Result<Option<String>, GitError> {
+    let at = at.into();
+    let dir = at.dir.display();
+    let doing = format!("asking for the current branch of {}", dir);
     let out = Git::new()
-        .dir(dir)
+        .at(at.clone())
         .args(["symbolic-ref", "--quiet", "HEAD"])
         .exits(&[0, 1])
         .doing(doing)
@@ -175,12 +178,17 @@ pub async fn is_ancestor(dir: impl AsRef<Path>, ancestor: &str, descendant: &str
 }
 
 /// How many commits are in `head` and not in `base`.
-pub async fn count_commits(dir: impl AsRef<Path>, base: &str, head: &str) -> Result<u64, GitError> {
-    let dir = dir.as_ref();
-    let doing = format!("counting the commits {base}..{head} in {}", dir.display());
+pub async fn count_commits(at: impl Into<At>, base: &str, head: &str) -> Result<u64, GitError> {
+    let at = at.into();
+    let dir = at.dir.display();
+    let doing = format!("counting the commits {base}..{head} in {dir}");
     let range = format!("{}..{}", commit(base, &doing)?, commit(head, &doing)?);
-    let out =
-        Git::new().dir(dir).args(["rev-list", "--count", &range, "--"]).doing(doing.clone()).run().await?;
+    let out = Git::new()
+        .at(at.clone())
+        .args(["rev-list", "--count", &range, "--"])
+        .doing(doing.clone())
+        .run()
+        .await?;
     out.text().parse().map_err(|_| GitError::said(&doing, GitErrorKind::Other, "git printed no number"))
 }
 

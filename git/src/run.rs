@@ -1,19 +1,23 @@
 //! Building and running one git command.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use crate::bound::Bounds;
 use crate::error::{GitError, GitErrorKind};
 use crate::harden;
+use crate::place::{At, Running, Spawn, Start};
 
 /// How long a command may take when the caller names no other time.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(600);
@@ -27,6 +31,7 @@ const STDERR_KEPT: usize = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Git {
     dir: Option<PathBuf>,
+    via: Option<Arc<dyn Spawn>>,
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     config: Vec<(String, String)>,
@@ -80,6 +85,7 @@ impl Git {
     pub fn new() -> Git {
         Git {
             dir: None,
+            via: None,
             args: Vec::new(),
             env: Vec::new(),
             config: Vec::new(),
@@ -96,6 +102,14 @@ impl Git {
     /// The directory it runs in: a work tree, a folder in one, or a bare repository.
     pub fn dir(mut self, dir: impl AsRef<Path>) -> Git {
         self.dir = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// The folder it runs in, and the place that it is started in: see [`place`](crate::place). Only [`Git::run`] heeds
+    /// the place.
+    pub fn at(mut self, at: impl Into<At>) -> Git {
+        let At { dir, via } = at.into();
+        (self.dir, self.via) = (Some(dir), via);
         self
     }
 
@@ -179,8 +193,7 @@ impl Git {
         let doing = self.what();
         let secrets = self.secrets();
         let input = std::mem::take(&mut self.stdin);
-        let mut process = self.spawn()?;
-        let (stdin, stdout, stderr) = (process.stdin.take(), process.stdout.take(), process.stderr.take());
+        let (stdin, stdout, stderr, mut process) = self.start().await?;
         let feed = async {
             if let Some(mut stdin) = stdin {
                 // A command that ends without reading all of it is judged by its exit code.
@@ -206,7 +219,7 @@ impl Git {
                 return Err(GitError::said(&doing, GitErrorKind::Timeout, why));
             }
         };
-        let code = status.map_err(|e| GitError::said(&doing, GitErrorKind::Other, e.to_string()))?.code();
+        let code = status.map_err(|e| GitError::said(&doing, GitErrorKind::Other, e.to_string()))?;
         tracing::debug!(git.args = ?self.args.first(), git.code = code, "git ran");
         match code {
             Some(code) if self.exits.contains(&code) => {
@@ -221,10 +234,8 @@ impl Git {
     /// nor the bounds of output apply: the caller has them.
     pub fn spawn(&self) -> Result<Process, GitError> {
         let mut command = Command::new("git");
-        command.arg("--no-pager").args(&self.args).env_clear().envs(harden::environment());
-        command
-            .envs(harden::as_environment(&self.configuration()))
-            .envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.arg("--no-pager").args(&self.args).env_clear();
+        command.envs(self.environment(|name| std::env::var_os(name)));
         // Never in the folder that this process happens to be in: it may lie in a repository.
         command.current_dir(self.dir.as_deref().unwrap_or_else(|| Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -242,6 +253,51 @@ impl Git {
             stderr: child.stderr.take(),
             child,
         })
+    }
+
+    /// Starts it where it belongs: its three streams, and its end.
+    async fn start(&self) -> Result<(Option<Input>, Option<Stream>, Option<Stream>, Begun), GitError> {
+        let Some(via) = &self.via else {
+            let mut process = self.spawn()?;
+            let stdin = process.stdin.take().map(|s| Box::new(s) as Input);
+            let stdout = process.stdout.take().map(|s| Box::new(s) as Stream);
+            let stderr = process.stderr.take().map(|s| Box::new(s) as Stream);
+            return Ok((stdin, stdout, stderr, Begun::Here(Box::new(process))));
+        };
+        let begun = self.start_via(via.as_ref()).await;
+        begun.map_err(|e| GitError::not_started(&self.what(), self.dir.as_ref(), &e))
+    }
+
+    async fn start_via(
+        &self,
+        via: &dyn Spawn,
+    ) -> std::io::Result<(Option<Input>, Option<Stream>, Option<Stream>, Begun)> {
+        let (stdin, to) = std::io::pipe()?;
+        let (from, stdout) = std::io::pipe()?;
+        let (complaints, stderr) = std::io::pipe()?;
+        let there = via.environment();
+        let passed_on =
+            |name: &str| there.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let start = Start {
+            program: "git".into(),
+            args: std::iter::once("--no-pager".into()).chain(self.args.iter().cloned()).collect(),
+            env: self.environment(passed_on).into_iter().collect(),
+            dir: self.dir.clone(),
+            stdin: stdin.into(),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        let running = via.spawn(start).await?;
+        let to: Input = Box::new(pipe::Sender::from_owned_fd(to.into())?);
+        let from: Stream = Box::new(pipe::Receiver::from_owned_fd(from.into())?);
+        let complaints: Stream = Box::new(pipe::Receiver::from_owned_fd(complaints.into())?);
+        Ok((Some(to), Some(from), Some(complaints), Begun::There(running)))
+    }
+
+    /// Its whole environment; later values win over earlier ones of the same name.
+    fn environment(&self, passed_on: impl Fn(&str) -> Option<OsString>) -> BTreeMap<OsString, OsString> {
+        let fixed = harden::environment(passed_on).into_iter();
+        fixed.chain(harden::as_environment(&self.configuration())).chain(self.env.iter().cloned()).collect()
     }
 
     fn configuration(&self) -> Vec<(String, String)> {
@@ -271,6 +327,24 @@ impl Git {
             [encoded(basic), plain, password]
         });
         forms.collect()
+    }
+}
+
+type Input = Box<dyn tokio::io::AsyncWrite + Send + Unpin>;
+type Stream = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A command that was started. Dropping it ends it and what it started.
+enum Begun {
+    Here(Box<Process>),
+    There(Box<dyn Running>),
+}
+
+impl Begun {
+    async fn wait(&mut self) -> std::io::Result<Option<i32>> {
+        match self {
+            Begun::Here(process) => process.wait().await.map(|status| status.code()),
+            Begun::There(running) => running.wait().await.map(Some),
+        }
     }
 }
 

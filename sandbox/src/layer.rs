@@ -12,6 +12,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
 };
+use nix::sys::stat::Mode;
 use nix::unistd::{
     Gid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid, setsid,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) name: &'a str,
     pub(crate) limits: &'a BoxLimits,
     pub(crate) affinity: Affinity,
+    /// Where its processors begin, when they are bound by affinity.
+    pub(crate) first_cpu: usize,
     pub(crate) filters: [BpfProgram; 2],
     /// Descriptors that its body uses; all others are closed.
     pub(crate) kept: Vec<RawFd>,
@@ -57,7 +60,8 @@ pub(crate) struct Watched {
 }
 
 /// Hidden in `/proc`: what a tool has no use for and the machine may not tell.
-const MASKED: &[&str] = &["kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
+const MASKED: &[&str] =
+    &["cmdline", "kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
 /// Shown in `/proc` without its switches.
 const READ_ONLY: &[&str] = &["sys", "irq", "bus", "fs"];
 
@@ -71,11 +75,7 @@ pub(crate) fn start(
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).doing(what)?;
     // The child finds itself in its copy of the root by its working directory: a path would be looked up with rights
     // that it does not have any more.
-    let here = nix::fcntl::open(
-        ".",
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    );
+    let here = nix::fcntl::open(".", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty());
     chdir(&wanted.root).doing(what)?;
     let forked = sys::fork_into(
         libc::CLONE_NEWUSER
@@ -242,6 +242,7 @@ fn inside(wanted: &Wanted<'_>, control: OwnedFd, body: impl FnOnce(OwnedFd) -> R
 fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxError> {
     let tools = wanted.layer == Layer::Tools;
     descriptors(wanted, control)?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     // Handlers and masks of the monitor mean nothing here; a program started later gets the usual ones.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .doing(|| "unblocking signals".into())?;
@@ -249,9 +250,6 @@ fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxErr
     if word != b"go" {
         return Err(io::Error::other("the monitor is gone")).doing(|| "waiting for the identity".into());
     }
-    // After the monitor has placed it: its own group is the root of what it sees.
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
-        .doing(|| "hiding the control groups".into())?;
     sethostname(wanted.name).doing(|| "naming the box".into())?;
     into_root()?;
     if tools {
@@ -271,9 +269,12 @@ fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxErr
     // After the change of user, which clears it. Should the monitor be gone by now, the next word to it fails.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).doing(|| "binding to the monitor".into())?;
     if tools && wanted.affinity == Affinity::Bound {
-        bind_processors(wanted.limits.cpus).doing(|| "bounding the processors".into())?;
+        bind_processors(wanted.limits.cpus, wanted.first_cpu).doing(|| "bounding the processors".into())?;
     }
     let watched = if tools { watched()? } else { Vec::new() };
+    // Late, for the monitor places it meanwhile: its own group is the root of what it sees.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP)
+        .doing(|| "hiding the control groups".into())?;
     lock::limit(wanted.layer, wanted.limits)?;
     lock::privileges()?;
     lock::files(wanted.layer)?;
@@ -335,14 +336,15 @@ fn watched() -> Result<Vec<OwnedFd>, BoxError> {
 }
 
 /// To some of the processors that it has, so many; which ones differs from box to box.
-fn bind_processors(count: u32) -> nix::Result<()> {
+fn bind_processors(count: u32, first: usize) -> nix::Result<()> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     let this = nix::unistd::Pid::from_raw(0);
     let all = sched_getaffinity(this)?;
     let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).collect();
-    let first = nix::unistd::getpgrp().as_raw() as usize % usable.len().max(1);
     let mut some = CpuSet::new();
-    for cpu in usable.iter().cycle().skip(first).take((count as usize).min(usable.len())) {
+    for cpu in
+        usable.iter().cycle().skip(first % usable.len().max(1)).take((count as usize).min(usable.len()))
+    {
         some.set(*cpu)?;
     }
     sched_setaffinity(this, &some)

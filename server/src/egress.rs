@@ -5,11 +5,10 @@ use std::sync::Arc;
 use domain::PerRepo;
 use gateway::egress::authority::{Authority, AuthorityError};
 use gateway::egress::outer::OuterProxy;
-use gateway::egress::policy::{BadPolicy, Groups, Policy};
+use gateway::egress::policy::{AskGroups, BadPolicy, Policy};
 use gateway::egress::resolve::SystemResolver;
 use gateway::egress::{Egress, EgressParts};
 use jiff::Timestamp;
-use tokio::sync::watch;
 
 use crate::config::{Config, Env};
 use crate::paths;
@@ -23,12 +22,12 @@ pub enum EgressError {
     Authority(#[from] AuthorityError),
 }
 
-/// The proxy of a server. `groups` are the hosts of the tools' groups, as they become known.
+/// The proxy of a server. `groups` knows the hosts of the tools' groups.
 pub fn egress(
     config: &Config,
     state: &paths::State,
     env: &Env,
-    groups: watch::Receiver<Groups>,
+    groups: Arc<dyn AskGroups>,
     now: Timestamp,
 ) -> Result<Egress, EgressError> {
     let policies = policies(config)?;

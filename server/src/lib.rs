@@ -9,6 +9,7 @@
 //! | [`cursor`] | signed page tokens |
 //! | [`mod@egress`] | from the configuration to the proxy of boxes |
 //! | [`outfit`] | what boxes get of this site: registries, certificates |
+//! | [`registry`] | the registries of the tools of this machine |
 //! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
 
 pub mod api;
@@ -19,6 +20,7 @@ pub mod egress;
 pub mod identity;
 pub mod outfit;
 pub mod paths;
+pub mod registry;
 pub mod serve;
 
 pub use config::Config;

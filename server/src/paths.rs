@@ -6,6 +6,7 @@ use crate::config::Env;
 
 /// Longest path of a UNIX socket, with room for the suffix of its replacement (the system's limit is 107 bytes).
 const SOCKET_PATH_MAX: usize = 100;
+const SOCKET: &str = "gateway.sock";
 
 fn xdg(env: &Env, name: &str, below_home: &str) -> PathBuf {
     match env.get(name).map(PathBuf::from).filter(|p| p.is_absolute()) {
@@ -86,10 +87,11 @@ impl State {
         self.0.join("server.log")
     }
 
-    /// The gateway's socket: in the state folder, or, when that path is too long for a socket, in a folder of this
-    /// user's that is named after it, so that a restarted server is found at the same place.
+    /// The gateway's socket: in a folder of its own, which boxes are shown, below one that is this user's alone. That is
+    /// the state folder, or, when that path is too long for a socket, the user's runtime folder; there the folder is
+    /// named after the state folder, so that a restarted server is found at the same place.
     pub fn gateway_socket(&self, env: &Env) -> PathBuf {
-        let plain = self.0.join("gateway.sock");
+        let plain = self.0.join("gateway").join(SOCKET);
         if plain.as_os_str().len() <= SOCKET_PATH_MAX {
             return plain;
         }
@@ -99,7 +101,7 @@ impl State {
             .filter(|p| p.is_absolute() && p.as_os_str().len() < 60);
         let user = nix::unistd::Uid::current();
         let base = runtime.unwrap_or_else(|| PathBuf::from(format!("/tmp/bgagent-{user}")));
-        base.join(short_name(&self.0)).with_extension("sock")
+        base.join(short_name(&self.0)).join(SOCKET)
     }
 }
 
@@ -119,6 +121,6 @@ mod tests {
         let socket = long.gateway_socket(&env);
         assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX);
         assert_eq!(socket, long.gateway_socket(&env));
-        assert_eq!(State("/s".into()).gateway_socket(&env), PathBuf::from("/s/gateway.sock"));
+        assert_eq!(State("/s".into()).gateway_socket(&env), PathBuf::from("/s/gateway/gateway.sock"));
     }
 }

@@ -24,7 +24,7 @@ use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
 use orchestrator::tasks::OnPanic;
-use orchestrator::{Clock, Forges, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
+use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{Store, StoreError};
@@ -137,14 +137,18 @@ pub async fn serve(
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
     let fingerprint = config::fingerprint(env, &owner);
+    for concern in config.secrets.concerns() {
+        warn!(concern, "a secret should be kept better");
+    }
+    let masks = Masks::new(&[config.secrets.values(), vec![owner.clone(), token_key.clone()]].concat());
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
     let tasks = Tasks::default();
     let sites = Book::new(env.clone(), state.sites());
-    let egress = crate::egress::egress(&config, &state, env, sites.groups(), Clock::System.now())
+    let egress = crate::egress::egress(&config, &state, env, Arc::new(sites.clone()), Clock::System.now())
         .map_err(|e| ServeError::Other(e.to_string()))?;
-    let backends = Arc::new(backends(&config, &state, &options, env)?);
+    let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
     let own = egress.certificate_pem().map(str::to_owned);
     let compute = Arc::new(Outfit::new(backends, sites.clone(), env.clone(), own, state.box_ca()));
     let caches = Caches::new(state.caches());
@@ -155,7 +159,7 @@ pub async fn serve(
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
-        policy: Policy { caches: Some(caches.clone()), ..config.policy() },
+        policy: Policy { caches: Some(caches.clone()), masks, ..config.policy() },
         clock: Clock::System,
         node: node_id(),
         gateway: gateway_address.for_boxes(),
@@ -204,7 +208,7 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
     };
     let stop = tasks.stopping();
     tasks.spawn("sites", OnPanic::Log, async move { sites.keep_fresh(fill, stop).await });
-    let (stop, sessions) = (tasks.stopping(), state.sessions());
+    let (stop, sessions) = (tasks.stopping(), [state.sessions(), state.containers()]);
     tasks.spawn("caches", OnPanic::Log, async move {
         loop {
             let (caches, sessions) = (caches.clone(), sessions.clone());
@@ -285,8 +289,7 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
         "" => {
             let path = state.gateway_socket(env);
             if let Some(dir) = path.parent() {
-                private_dir(dir)?;
-                owned_dir(dir)?;
+                passable_dir(dir)?;
             }
             Ok(Address::Unix(path))
         }
@@ -300,6 +303,21 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
             },
         },
     }
+}
+
+/// A folder that boxes, which may be another user, can pass through once they are shown it; its parent is this user's
+/// only, so nobody else comes near it.
+fn passable_dir(dir: &Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if let Some(above) = dir.parent() {
+        private_dir(above)?;
+        owned_dir(above)?;
+    }
+    private_dir(dir)?;
+    owned_dir(dir)?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).map_err(|source| {
+        ServeError::State { doing: "cannot set the mode of", path: dir.display().to_string(), source }
+    })
 }
 
 /// A folder in a place that others can write to must be ours.
@@ -336,8 +354,9 @@ fn backends(
     state: &paths::State,
     options: &ServeOptions,
     env: &Env,
+    gateway: String,
 ) -> Result<Router, ServeError> {
-    let local = local_backend(config, state, options)?;
+    let local = local_backend(config, state, options, gateway)?;
     Ok(boxes::router(local, boxes::container(config, env, program(options)?)))
 }
 
@@ -353,11 +372,12 @@ fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
+    gateway: String,
 ) -> Result<LocalBackend, ServeError> {
     let program = program(options)?;
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
-    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env }))
+    Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env, gateway }))
 }
 
 fn node_id() -> NodeId {

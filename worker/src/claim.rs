@@ -4,11 +4,13 @@
 //!
 //! | file | written by | holds |
 //! |---|---|---|
-//! | `session.json` | control plane | `{task, attempt, gateway, tier}`; no secret |
+//! | `session.json` | control plane | `{task, attempt, gateway, tier, plan}`; no secret |
 //! | `bootstrap` | control plane, 0600 | the one-time token; read and then deleted here |
 //! | `lock` | worker | locked (`flock`) for the worker's life |
 //! | `pid` | worker, once it holds `lock` | `{"pid", "start_ticks"}`; its being there means: this attempt has run |
 //! | `exit` | worker | its exit code in decimal, see [`Claim::write_exit`] |
+//!
+//! In a box this is the monitor's part, outside: the box never sees the folder, but for a folder of its own in it.
 //!
 //! Order matters. The lock comes first, so of two workers one does nothing. `pid` comes after the token has been read,
 //! so a worker that cannot go on leaves an attempt that can still be started; and before the token is deleted, so a
@@ -19,7 +21,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use domain::{Attempt, IsolationTier, TaskId};
+use domain::{Attempt, BoxLimits, IsolationTier, TaskId};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use secrecy::SecretString;
@@ -36,6 +38,39 @@ pub struct SessionFile {
     pub gateway: String,
     /// What the box is kept in.
     pub tier: IsolationTier,
+    /// What the box is made of.
+    #[serde(default)]
+    pub plan: BoxPlan,
+}
+
+/// What the box is made of, as far as it is made on this side.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct BoxPlan {
+    /// Bounds.
+    pub limits: BoxLimits,
+    /// Folders of the host that tools may read, beside the system's and the toolchains'.
+    pub read: Vec<PathBuf>,
+    /// Objects of the repository's mirror, lent to the work tree.
+    pub objects: Option<PathBuf>,
+    /// Lower, read-only layer of the dependency cache.
+    pub cache: Option<PathBuf>,
+    /// Environment of the tools.
+    pub env: Vec<(String, String)>,
+    /// Files that the tools find at their start: path in the box, below the home or the cache, and text.
+    pub files: Vec<(PathBuf, String)>,
+    /// Certificates that the tools trust: a file of the host.
+    pub ca: Option<PathBuf>,
+}
+
+/// A session that is locked and not yet taken: it can still be given back by ending.
+#[derive(Debug)]
+pub struct Opened {
+    /// The session's folder.
+    pub dir: PathBuf,
+    /// Whose box this is.
+    pub session: SessionFile,
+    lock: Flock<File>,
 }
 
 /// A session that is this process's own, until it ends.
@@ -78,10 +113,10 @@ pub enum ClaimError {
     },
 }
 
-/// Makes this process a session of its own and takes the session in `dir`. Call it first, before any thread or child.
-pub fn claim_session(dir: &Path) -> Result<Claim, ClaimError> {
+/// Makes this process a session of its own and locks the session in `dir`. Call it first, before any thread or child.
+pub fn open_session(dir: &Path) -> Result<Opened, ClaimError> {
     detach().map_err(at("leaving the terminal's session for", dir))?;
-    claim(dir)
+    open(dir)
 }
 
 impl Claim {
@@ -105,7 +140,7 @@ fn detach() -> io::Result<()> {
     Ok(())
 }
 
-fn claim(dir: &Path) -> Result<Claim, ClaimError> {
+fn open(dir: &Path) -> Result<Opened, ClaimError> {
     let path = dir.join("lock");
     let file =
         OpenOptions::new().create(true).append(true).mode(0o600).open(&path).map_err(at("opening", &path))?;
@@ -121,14 +156,22 @@ fn claim(dir: &Path) -> Result<Claim, ClaimError> {
     let session = dir.join("session.json");
     let text = std::fs::read(&session).map_err(at("reading", &session))?;
     let parsed = serde_json::from_slice(&text).map_err(|e| at("reading", &session)(e.into()))?;
-    let bootstrap = dir.join("bootstrap");
-    let token = std::fs::read_to_string(&bootstrap).map_err(at("reading", &bootstrap))?;
-    if token.is_empty() {
-        return Err(at("reading", &bootstrap)(io::Error::new(ErrorKind::InvalidData, "it is empty")));
+    Ok(Opened { dir: dir.to_owned(), session: parsed, lock })
+}
+
+impl Opened {
+    /// Takes it: reads the token, says who we are, deletes the token.
+    pub fn take(self) -> Result<Claim, ClaimError> {
+        let Opened { dir, session, lock } = self;
+        let bootstrap = dir.join("bootstrap");
+        let token = std::fs::read_to_string(&bootstrap).map_err(at("reading", &bootstrap))?;
+        if token.is_empty() {
+            return Err(at("reading", &bootstrap)(io::Error::new(ErrorKind::InvalidData, "it is empty")));
+        }
+        write_pid(&dir).map_err(at("writing", &dir.join("pid")))?;
+        std::fs::remove_file(&bootstrap).map_err(at("removing", &bootstrap))?;
+        Ok(Claim { dir, session, bootstrap_token: token.into(), _lock: lock })
     }
-    write_pid(dir).map_err(at("writing", &pid))?;
-    std::fs::remove_file(&bootstrap).map_err(at("removing", &bootstrap))?;
-    Ok(Claim { dir: dir.to_owned(), session: parsed, bootstrap_token: token.into(), _lock: lock })
 }
 
 fn write_pid(dir: &Path) -> io::Result<()> {
@@ -170,6 +213,10 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+
+    fn claim(dir: &Path) -> Result<Claim, ClaimError> {
+        open(dir)?.take()
+    }
 
     const TASK: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 

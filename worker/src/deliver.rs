@@ -3,14 +3,15 @@
 //! The agent may have left anything: another branch checked out, a detached HEAD, a stale lock, repositories inside the
 //! repository, a file too large for any forge. Work is never thrown away silently: what is left out is named in a note.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use domain::{Failure, FailureCode, TaskId};
-use git::{Git, GitError, GitErrorKind};
+use git::{GitError, GitErrorKind};
 
 use crate::client::Pause;
 use crate::repo::{self, Checkout, Identity, Remote};
+use crate::tree::Tree;
 
 mod words;
 
@@ -20,6 +21,10 @@ pub use words::{Telling, body, subject_of, title};
 const FILE_MAX_BYTES: u64 = 100 * 1024 * 1024;
 /// Repositories inside the repository that are taken in; more than this is not somebody's scaffold.
 const EMBEDDED_MAX: usize = 20;
+/// Where their metadata goes: within the repository's own, so that it is a move.
+const PUT_ASIDE: &str = ".git/embedded";
+/// Bytes of a repository's configuration that are looked at.
+const CONFIG_MAX_BYTES: u64 = 256 * 1024;
 
 /// What committing came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,25 +45,23 @@ pub async fn commit(
     identity: &Identity,
     task: TaskId,
     subject: Option<&str>,
-    put_aside: &Path,
 ) -> Result<Committed, Failure> {
     let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
-    let dir = &checkout.dir;
-    unlock(dir);
+    unlock(&checkout.tree);
     follow(checkout).await.map_err(lost)?;
     let mut notes = Vec::new();
-    take_in_embedded(dir, put_aside, &mut notes).await.map_err(lost)?;
-    let leave_out = too_large(dir, &mut notes).await.map_err(lost)?;
-    let trouble = unresolved(dir).await.map_err(lost)?;
+    take_in_embedded(checkout, &mut notes).await.map_err(lost)?;
+    let leave_out = too_large(checkout, &mut notes).await.map_err(lost)?;
+    let trouble = unresolved(checkout).await.map_err(lost)?;
     notes.extend(trouble.iter().map(|failure| failure.detail.clone()));
-    stage(dir, &leave_out, &mut notes).await.map_err(lost)?;
+    stage(checkout, &leave_out, &mut notes).await.map_err(lost)?;
     let clean =
-        Git::new().dir(dir).args(["diff", "--cached", "--quiet", "--ignore-submodules=none"]).exits(&[0, 1]);
+        checkout.git().args(["diff", "--cached", "--quiet", "--ignore-submodules=none"]).exits(&[0, 1]);
     if clean.doing("looking for staged changes").run().await.map_err(lost)?.code == 1 {
         let subject = subject.unwrap_or("chore(agent): save uncommitted work from session end");
         let message = format!("{subject}\n\nTask-Id: {task}\n");
-        let commit = Git::new()
-            .dir(dir)
+        let commit = checkout
+            .git()
             .args(["commit", "--quiet", "--no-verify", "--file=-"])
             .env("GIT_AUTHOR_NAME", &identity.name)
             .env("GIT_AUTHOR_EMAIL", &identity.mail)
@@ -75,14 +78,14 @@ pub async fn commit(
 pub async fn count(checkout: &Checkout) -> Result<(String, u32), Failure> {
     let lost = |e: GitError| repo::failure(&e, FailureCode::DeliverableLost);
     let name = format!("refs/heads/{}", checkout.branch);
-    let head = git::rev_parse(&checkout.dir, &name).await.map_err(lost)?;
+    let head = git::rev_parse(checkout.at(), &name).await.map_err(lost)?.filter(|head| repo::is_sha(head));
     let head = head.ok_or_else(|| {
         Failure::new(
             FailureCode::DeliverableLost,
             format!("the branch {} is gone from the work tree", checkout.branch),
         )
     })?;
-    let commits = git::count_commits(&checkout.dir, &checkout.base, &head).await.map_err(lost)?;
+    let commits = git::count_commits(checkout.at(), &checkout.base, &head).await.map_err(lost)?;
     Ok((head, u32::try_from(commits).unwrap_or(u32::MAX)))
 }
 
@@ -92,7 +95,7 @@ pub async fn push(checkout: &Checkout, remote: &Remote) -> Result<(), Failure> {
     let mut pause = Pause::default();
     loop {
         let push = remote
-            .git(&checkout.dir)
+            .git(checkout.at())
             .args(["push", "--quiet", "--no-follow-tags", "--no-verify", "--", remote.url.as_str()])
             .arg(format!("refs/heads/{branch}:refs/heads/{branch}"))
             .doing(format!("pushing {branch}"));
@@ -129,9 +132,9 @@ fn push_failure(error: &GitError) -> Failure {
 }
 
 /// A git of the agent that was ended in the middle leaves its lock; nobody else works here any more.
-fn unlock(dir: &Path) {
+fn unlock(tree: &Tree) {
     for lock in ["index.lock", "HEAD.lock", "config.lock"] {
-        match std::fs::remove_file(dir.join(".git").join(lock)) {
+        match tree.remove(&tree.root().join(".git").join(lock)) {
             Ok(()) => tracing::info!(lock, "a stale lock of git was removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => tracing::warn!(%error, lock, "a lock of git cannot be removed"),
@@ -141,29 +144,28 @@ fn unlock(dir: &Path) {
 
 /// When the agent works on another branch, or on none, the task's branch comes to where HEAD is. Index and files stay.
 async fn follow(checkout: &Checkout) -> Result<(), GitError> {
-    let dir = &checkout.dir;
-    let current = git::current_branch(dir).await?;
+    let current = git::current_branch(checkout.at()).await?;
     if current.as_deref() == Some(checkout.branch.as_str()) {
         return Ok(());
     }
     let name = format!("refs/heads/{}", checkout.branch);
     tracing::info!(branch = current, "the agent left another branch checked out");
     let doing = format!("bringing {} to HEAD", checkout.branch);
-    if let Some(head) = git::rev_parse(dir, "HEAD").await? {
-        Git::new().dir(dir).args(["update-ref", &name, &head]).doing(&doing).run().await?;
+    if let Some(head) = git::rev_parse(checkout.at(), "HEAD").await?.filter(|head| repo::is_sha(head)) {
+        checkout.git().args(["update-ref", &name, &head]).doing(&doing).run().await?;
     }
-    Git::new().dir(dir).args(["symbolic-ref", "HEAD", &name]).doing(&doing).run().await.map(drop)
+    checkout.git().args(["symbolic-ref", "HEAD", &name]).doing(&doing).run().await.map(drop)
 }
 
 /// New folders that are repositories of their own would be committed as empty links. One without a remote was made
 /// here (a scaffold): its files are work and are taken in. A clone is somebody else's: it is left out.
-async fn take_in_embedded(dir: &Path, put_aside: &Path, notes: &mut Vec<String>) -> Result<(), GitError> {
+async fn take_in_embedded(checkout: &Checkout, notes: &mut Vec<String>) -> Result<(), GitError> {
+    let tree = &checkout.tree;
     for number in 0..EMBEDDED_MAX {
-        let mine = untracked(dir).await?.into_iter().filter(|path| path.ends_with('/'));
-        let Some(path) = mine.map(PathBuf::from).find(|path| !is_clone(&dir.join(path))) else { break };
-        let metadata = dir.join(&path).join(".git");
-        let moved = std::fs::create_dir_all(put_aside)
-            .and_then(|()| std::fs::rename(&metadata, put_aside.join(number.to_string())));
+        let mine = untracked(checkout).await?.into_iter().filter(|path| path.ends_with('/'));
+        let Some(path) = mine.map(PathBuf::from).find(|path| !is_clone(tree, path)) else { break };
+        let metadata = tree.root().join(&path).join(".git");
+        let moved = tree.rename(&metadata, &tree.root().join(PUT_ASIDE).join(number.to_string()));
         let name = path.display();
         match moved {
             Ok(()) => notes.push(format!(
@@ -179,20 +181,28 @@ async fn take_in_embedded(dir: &Path, put_aside: &Path, notes: &mut Vec<String>)
 }
 
 /// Whether a folder is a clone of something, or linked to a repository elsewhere.
-fn is_clone(dir: &Path) -> bool {
-    let metadata = dir.join(".git");
-    metadata.is_file()
-        || std::fs::read_to_string(metadata.join("config")).is_ok_and(|text| text.contains("[remote \""))
+fn is_clone(tree: &Tree, folder: &Path) -> bool {
+    let metadata = tree.root().join(folder).join(".git");
+    match tree.look(&metadata) {
+        Ok(meta) if meta.is_dir() => {
+            let mut text = String::new();
+            let config = tree.file(&metadata.join("config"));
+            let read = config.and_then(|file| file.take(CONFIG_MAX_BYTES).read_to_string(&mut text));
+            read.is_ok() && text.contains("[remote \"")
+        }
+        Ok(_) | Err(_) => true,
+    }
 }
 
-async fn too_large(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<String>, GitError> {
-    let list = Git::new().dir(dir).args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]);
+async fn too_large(checkout: &Checkout, notes: &mut Vec<String>) -> Result<Vec<String>, GitError> {
+    let list = checkout.git().args(["ls-files", "--others", "--modified", "--exclude-standard", "-z"]);
     let out = list.doing("looking for large files").run().await?;
     let text = String::from_utf8_lossy(&out.stdout);
+    let tree = &checkout.tree;
     let mut large: Vec<String> = Vec::new();
     for path in text.split('\0').filter(|path| !path.is_empty() && !path.ends_with('/')) {
-        let size =
-            dir.join(path).symlink_metadata().map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
+        let looked = tree.look(&tree.root().join(path));
+        let size = looked.map_or(0, |meta| if meta.is_file() { meta.len() } else { 0 });
         if size > FILE_MAX_BYTES && !large.iter().any(|known| known == path) {
             let mebibytes = size / (1024 * 1024);
             notes.push(format!("`{path}` ({mebibytes} MiB) is larger than forges take and was left out."));
@@ -202,8 +212,9 @@ async fn too_large(dir: &Path, notes: &mut Vec<String>) -> Result<Vec<String>, G
     Ok(large)
 }
 
-async fn stage(dir: &Path, leave_out: &[String], notes: &mut Vec<String>) -> Result<(), GitError> {
-    let clones: Vec<String> = untracked(dir).await?.into_iter().filter(|path| path.ends_with('/')).collect();
+async fn stage(checkout: &Checkout, leave_out: &[String], notes: &mut Vec<String>) -> Result<(), GitError> {
+    let clones: Vec<String> =
+        untracked(checkout).await?.into_iter().filter(|path| path.ends_with('/')).collect();
     for clone in &clones {
         notes.push(format!("`{clone}` is a repository of its own (a clone) and was left out."));
     }
@@ -213,8 +224,8 @@ async fn stage(dir: &Path, leave_out: &[String], notes: &mut Vec<String>) -> Res
         .map(|path| format!(":(top,exclude,literal){}", path.trim_end_matches('/')));
     // Path by path from stdin: there may be more than a command line holds.
     let paths: Vec<String> = std::iter::once(":(top)".to_owned()).chain(excluded).collect();
-    let add = Git::new()
-        .dir(dir)
+    let add = checkout
+        .git()
         .args(["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"])
         .stdin(paths.join("\0"))
         .config("core.safecrlf", "false");
@@ -223,8 +234,8 @@ async fn stage(dir: &Path, leave_out: &[String], notes: &mut Vec<String>) -> Res
 
 /// A merge that the agent left half done: its files are committed as they are, conflict markers included, and that is
 /// said wherever the work is shown.
-async fn unresolved(dir: &Path) -> Result<Option<Failure>, GitError> {
-    let list = Git::new().dir(dir).args(["diff", "--name-only", "--diff-filter=U", "-z"]);
+async fn unresolved(checkout: &Checkout) -> Result<Option<Failure>, GitError> {
+    let list = checkout.git().args(["diff", "--name-only", "--diff-filter=U", "-z"]);
     let out = list.doing("looking for unresolved conflicts").run().await?;
     let text = String::from_utf8_lossy(&out.stdout);
     let files: Vec<&str> = text.split('\0').filter(|p| !p.is_empty()).collect();
@@ -237,8 +248,8 @@ async fn unresolved(dir: &Path) -> Result<Option<Failure>, GitError> {
 }
 
 /// Paths git does not know and does not ignore; a folder that is a repository ends with `/`.
-async fn untracked(dir: &Path) -> Result<Vec<String>, GitError> {
-    let list = Git::new().dir(dir).args(["ls-files", "--others", "--exclude-standard", "-z"]);
+async fn untracked(checkout: &Checkout) -> Result<Vec<String>, GitError> {
+    let list = checkout.git().args(["ls-files", "--others", "--exclude-standard", "-z"]);
     let out = list.doing("listing new files").run().await?;
     Ok(String::from_utf8_lossy(&out.stdout)
         .split('\0')

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::tool::path;
 use crate::tool::text::prefix;
+use crate::tree::Tree;
 
 const NAMES: [&str; 2] = ["AGENTS.md", "CLAUDE.md"];
 const FILE_MAX_BYTES: u64 = 32 * 1024;
@@ -22,20 +23,20 @@ const TAG: &str = "repository-guidance";
 /// The guidance of one work tree. Each file is told once.
 #[derive(Debug)]
 pub struct Guidance {
-    root: PathBuf,
+    tree: Tree,
     told: Mutex<HashSet<PathBuf>>,
 }
 
 impl Guidance {
-    /// Of the work tree at `root`, which must be canonical.
-    pub fn of(root: &Path) -> Self {
-        Self { root: root.to_owned(), told: Mutex::default() }
+    /// Of that work tree.
+    pub fn of(tree: &Tree) -> Self {
+        Self { tree: tree.clone(), told: Mutex::default() }
     }
 
     /// The guidance of the root, marked as text of the repository; `None` when there is none.
     pub fn for_root(&self) -> Option<String> {
         lock(&self.told).clear();
-        self.collect(&self.root, ROOT_MAX_BYTES)
+        self.collect(self.tree.root(), ROOT_MAX_BYTES)
     }
 
     /// Folders are told of again when they are next touched: what was said of them is no longer in the transcript.
@@ -45,8 +46,8 @@ impl Guidance {
 
     /// The guidance of the folders between the root and `file` that was not told yet.
     pub fn note_for(&self, file: &Path) -> Option<String> {
-        let inside = file.parent()?.strip_prefix(&self.root).ok()?;
-        let mut folder = self.root.clone();
+        let inside = file.parent()?.strip_prefix(self.tree.root()).ok()?;
+        let mut folder = self.tree.root().to_owned();
         let mut notes = String::new();
         for name in inside.components() {
             folder.push(name);
@@ -68,21 +69,23 @@ impl Guidance {
     /// Appends one file and, after it, what it imports. Missing files, cycles and what leads outside are passed over.
     fn append(&self, file: &Path, max: usize, depth: u32, out: &mut String) {
         let Ok(real) = file.canonicalize() else { return };
-        if !real.starts_with(&self.root) || out.len() >= max || !lock(&self.told).insert(real.clone()) {
+        if !real.starts_with(self.tree.root()) || out.len() >= max || !lock(&self.told).insert(real.clone()) {
             return;
         }
-        let Some(text) = read_capped(&real) else { return };
-        let shown = path::shown(&self.root, &real);
+        let Some(text) = self.tree.file(&real).ok().and_then(read_capped) else { return };
+        let shown = path::shown(self.tree.root(), &real);
         let kept = prefix(text.trim(), max - out.len());
         if kept.is_empty() {
             return;
         }
         let cut = if kept.len() < text.trim().len() { "\n[cut here: the file is longer]" } else { "" };
-        let defused = kept.replace(&format!("</{TAG}"), &format!("<\\/{TAG}"));
-        out.push_str(&format!("<{TAG} file=\"{shown}\">\n{defused}{cut}\n</{TAG}>\n"));
+        let (seen, hidden) = domain::text::visible(kept);
+        let note = domain::text::hidden_note(hidden).map(|note| format!("\n{note}")).unwrap_or_default();
+        let fenced = domain::text::fence(TAG, &[("file", &shown)], &format!("{seen}{cut}{note}"));
+        out.push_str(&format!("{fenced}\n"));
         if depth < IMPORT_DEPTH_MAX {
             for import in imports(&text) {
-                let base = real.parent().unwrap_or(&self.root);
+                let base = real.parent().unwrap_or(self.tree.root());
                 self.append(&base.join(import), max, depth + 1, out);
             }
         }
@@ -111,12 +114,9 @@ fn imports(text: &str) -> Vec<&str> {
     found
 }
 
-fn read_capped(file: &Path) -> Option<String> {
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+fn read_capped(file: File) -> Option<String> {
     let mut bytes = Vec::new();
-    File::open(file).ok()?.take(FILE_MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    file.take(FILE_MAX_BYTES).read_to_end(&mut bytes).ok()?;
     if bytes.contains(&0) {
         return None;
     }

@@ -17,6 +17,7 @@ use domain::{Failure, TokenCount};
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::launch::Launcher;
 use crate::tool::Environment;
 
 /// How often signals are looked at while something runs.
@@ -64,6 +65,8 @@ pub struct HarnessContext {
     pub signals: Arc<dyn Signals>,
     /// What commands of the agent run with.
     pub environment: Environment,
+    /// Who starts them.
+    pub launcher: Launcher,
 }
 
 /// An Anthropic Messages endpoint: the model proxy of the control plane.

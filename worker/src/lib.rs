@@ -19,15 +19,23 @@
 //! | [`spool`] | events: to disk first, then to the gateway |
 //! | [`heartbeat`] | signs of life, and directives |
 //! | [`reap`] | ended processes that nobody waits for |
-//! | [`forwarder`] | TCP to the gateway's socket, for git |
+//! | [`boxed`] | the box from this side: what it is made of, and what is where in it |
+//! | [`job`] | what the pipeline is given, the same in every tier |
+//! | [`launch`] | starting programs: here, or in the tools' layer of the box |
+//! | [`notice`] | limits that the box has reached |
+//! | [`forwarder`] | TCP to the gateway's socket, for git without a box |
+//! | [`tunnel`] | the way out of the tools' layer |
+//! | [`tree`] | the work tree's files, past all links |
 //! | [`repo`] | clone and branch |
 //! | [`harness`] | the seam to the agent, and our own agent |
 //! | [`tool`] | what the agent may do |
 //! | [`guidance`] | what the repository tells agents |
 //! | [`verify`] | build and lint, before and after |
 //! | [`deliver`] | commit, push, title and body |
+//! | [`mod@warm`] | the owner's commands in a box, to fill a dependency cache |
 
 pub mod boot;
+pub mod boxed;
 pub mod claim;
 pub mod client;
 pub mod deliver;
@@ -35,6 +43,9 @@ pub mod forwarder;
 pub mod guidance;
 pub mod harness;
 pub mod heartbeat;
+pub mod job;
+pub mod launch;
+pub mod notice;
 pub mod pipeline;
 pub mod reap;
 pub mod repo;
@@ -42,6 +53,10 @@ pub mod spool;
 pub mod stage;
 pub mod stop;
 pub mod tool;
+pub mod tree;
+pub mod tunnel;
 pub mod verify;
+pub mod warm;
 
 pub use boot::{WorkerArgs, run};
+pub use warm::warm;

@@ -3,7 +3,6 @@
 //! Whatever happens after the clone, what is committed is pushed before the end is reported: an agent that failed, hit a
 //! limit or panicked leaves its work on the branch. Only a stop (cancelled, superseded, a signal) delivers nothing.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,12 +14,13 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::claim::Claim;
-use crate::client::{Address, CallError, Gateway, Patience};
+use crate::client::{CallError, Gateway, Patience};
 use crate::deliver::{self, Telling};
-use crate::forwarder::Forwarder;
 use crate::harness::AgentResult;
 use crate::heartbeat;
+use crate::job::{Folders, Job, Way};
+use crate::launch::Launcher;
+use crate::notice;
 use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
 use crate::spool::Spool;
@@ -47,20 +47,26 @@ pub enum Ended {
 }
 
 /// Runs everything. `attached` gets the gateway as soon as it may be reported to.
-pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> Ended {
-    let spool = match Spool::open(&claim.dir) {
+pub async fn run(mut job: Job, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> Ended {
+    let folders = job.folders.clone();
+    let spool = match Spool::open(&folders.private) {
         Ok(spool) => spool,
         Err(error) => {
-            return Ended::Undelivered(format!(
-                "opening the event spool in {}: {error}",
-                claim.dir.display()
-            ));
+            let dir = folders.private.display();
+            return Ended::Undelivered(format!("opening the event spool in {dir}: {error}"));
         }
     };
     let runner = Runner::new(spool.clone(), stop.clone());
-    let repo_dir = claim.dir.join("repo");
+    let mut beside = JoinSet::new();
+    let launcher = job.launcher.clone();
+    if let Some(enforced) = job.enforced.take() {
+        spool.milestone("box_ready", json!({ "enforced": enforced }));
+    }
+    if let Some(monitor) = job.monitor.take() {
+        beside.spawn(notice::listen(monitor, launcher.notices(), spool.clone()));
+    }
     // The empty repository needs nothing from the gateway, so it is made while we wait for it.
-    let (answer, made) = tokio::join!(attach(&claim, &stop), repo::init(&repo_dir));
+    let (answer, made) = tokio::join!(attach(&job, &stop), repo::init(&folders.repo, &launcher));
     let (gateway, spec, heartbeat) = match answer {
         Ok(answer) => answer,
         Err(ended) => return ended,
@@ -68,14 +74,16 @@ pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>
     // Another attach, after a panic, is not possible: the first one stays.
     let gateway = attached.get_or_init(|| gateway).clone();
     let runner = runner.verifying_within(Duration::from_secs(spec.verify_timeout_s));
-    let mut beside = JoinSet::new();
     beside.spawn(spool.clone().send_all(gateway.clone(), stop.clone()));
     beside.spawn(heartbeat::beat(gateway.clone(), heartbeat, runner.watch(), stop.clone()));
-    beside.spawn(reap::reap());
+    if !launcher.is_boxed() {
+        beside.spawn(reap::reap());
+    }
     beside.spawn(heartbeat::listen(gateway.clone(), stop.clone()));
-    let pipeline = Pipeline { dir: claim.dir.clone(), repo_dir, gateway, spec, spool, stop, runner };
+    let Job { way, objects, .. } = job;
+    let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, runner };
     let done = match made {
-        Ok(()) => pipeline.work().await,
+        Ok(()) => pipeline.work(way).await,
         Err(failure) => Ok(Report::lost(failure)),
     };
     match done {
@@ -84,15 +92,15 @@ pub async fn run(claim: Arc<Claim>, stop: Stop, attached: Arc<OnceLock<Gateway>>
     }
 }
 
-async fn attach(claim: &Claim, stop: &Stop) -> Result<(Gateway, WorkSpec, Duration), Ended> {
+async fn attach(job: &Job, stop: &Stop) -> Result<(Gateway, WorkSpec, Duration), Ended> {
     let undelivered = |error: &dyn std::fmt::Display| Ended::Undelivered(format!("attaching: {error}"));
-    let address: Address = claim.session.gateway.parse().map_err(|e| undelivered(&e))?;
-    let gateway = Gateway::new(address, claim.bootstrap_token.clone()).map_err(|e| undelivered(&e))?;
+    let gateway = Gateway::new(job.gateway.clone(), job.bootstrap_token.clone());
+    let gateway = gateway.map_err(|e| undelivered(&e))?;
     let mut instance = [0; 16];
     getrandom::fill(&mut instance).map_err(|e| undelivered(&e))?;
     let request = AttachRequest {
-        task: claim.session.task,
-        attempt: claim.session.attempt,
+        task: job.task,
+        attempt: job.attempt,
         instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
     };
@@ -112,8 +120,9 @@ async fn attach(claim: &Claim, stop: &Stop) -> Result<(Gateway, WorkSpec, Durati
 }
 
 struct Pipeline {
-    dir: PathBuf,
-    repo_dir: PathBuf,
+    folders: Folders,
+    launcher: Launcher,
+    objects: Option<std::path::PathBuf>,
     gateway: Gateway,
     spec: WorkSpec,
     spool: Spool,
@@ -132,24 +141,23 @@ type Measuring = AbortOnDropHandle<Baseline>;
 
 impl Pipeline {
     /// From the clone to the report. Every failure is in the report; `Err` is a stop.
-    async fn work(&self) -> Result<Report, Reason> {
-        // Lives as long as the work: git needs it for the push.
-        let forwarder = match self.gateway.address() {
-            Address::Unix(path) => match Forwarder::start(path.clone()).await {
-                Ok(forwarder) => Some(forwarder),
-                Err(error) => {
-                    let why = format!("listening on the loopback interface for git: {error}");
-                    return Ok(Report::lost(Failure::new(FailureCode::RepoSetupFailed, why)));
-                }
-            },
-            Address::Http(_) => None,
+    async fn work(&self, way: Way) -> Result<Report, Reason> {
+        // Lives as long as the work: programs need it, and git for the push.
+        let open = match way.open(self.gateway.address(), self.gateway.token()).await {
+            Ok(open) => open,
+            Err(error) => {
+                let why = format!("opening the way to the gateway for git: {error}");
+                return Ok(Report::lost(Failure::new(FailureCode::RepoSetupFailed, why)));
+            }
         };
-        let base = forwarder
-            .as_ref()
-            .map_or_else(|| self.gateway.address().base_url().to_owned(), Forwarder::base_url);
-        let remote =
-            Remote { url: format!("{base}{}", self.spec.git_path), token: self.gateway.token().clone() };
-        let cloned = self.runner.run(Stage::Repo, repo::check_out(&self.repo_dir, &remote, &self.spec)).await;
+        let remote = Remote {
+            url: format!("{}{}", open.base_url(), self.spec.git_path),
+            token: open.needs_token().then(|| self.gateway.token().clone()),
+            objects: self.objects.clone(),
+        };
+        let repo_dir = &self.folders.repo;
+        let cloning = repo::check_out(repo_dir, &self.launcher, &remote, &self.spec);
+        let cloned = self.runner.run(Stage::Repo, cloning).await;
         let checkout = match cloned {
             Ok(checkout) => checkout,
             Err(Broken::Failed(failure)) => return Ok(Report::lost(failure)),
@@ -160,7 +168,7 @@ impl Pipeline {
         self.spool.milestone("repo_setup_complete", details);
 
         let commands = verify::find(
-            &checkout.dir,
+            &checkout.tree,
             self.spec.build_command.as_deref(),
             self.spec.lint_command.as_deref(),
         );
@@ -168,11 +176,17 @@ impl Pipeline {
         if let Some(failure) = self.say_started().await? {
             return Ok(Report::lost(failure));
         }
-        let agent = match self
-            .runner
-            .run(Stage::Agent, agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &checkout))
-            .await
-        {
+        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &checkout);
+        let notices = self.launcher.notices();
+        let agent = async {
+            tokio::select! {
+                biased;
+                failure = notices.fatal() => Err(failure),
+                () = self.launcher.ended() => Err(tools_ended()),
+                result = agent => result,
+            }
+        };
+        let agent = match self.runner.run(Stage::Agent, agent).await {
             Ok(result) => result,
             Err(Broken::Failed(failure)) => agent::failed(failure),
             Err(Broken::Stopped(reason)) => return Err(reason),
@@ -208,14 +222,14 @@ impl Pipeline {
             return None;
         }
         let (runner, spool) = (self.runner.clone(), self.spool.clone());
-        let (checkout, commands, tree) = (checkout.clone(), commands.clone(), self.dir.join("baseline"));
+        let (checkout, commands, tree) = (checkout.clone(), commands.clone(), self.folders.baseline.clone());
         let time = Duration::from_secs(self.spec.verify_timeout_s);
         let work = async move {
             let measure = async {
-                let added = BaseTree::add(&checkout.dir, &tree, &checkout.base).await;
+                let added = BaseTree::add(&checkout, &tree).await;
                 let tree = added.map_err(|e| repo::setup_failure(&e))?;
-                let build = measure(commands.build.as_ref(), tree.dir(), time).await;
-                let lint = measure(commands.lint.as_ref(), tree.dir(), time).await;
+                let build = measure(&checkout.launcher, commands.build.as_ref(), tree.dir(), time).await;
+                let lint = measure(&checkout.launcher, commands.lint.as_ref(), tree.dir(), time).await;
                 Ok(Baseline { build, lint })
             };
             // Without one there is no usable baseline: then red counts as new, and the body says so.
@@ -247,8 +261,7 @@ impl Pipeline {
         }
         let identity = Identity::parse(&self.spec.git_identity);
         let subject = deliver::subject_of(&agent.final_text);
-        let aside = self.dir.join("embedded");
-        let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref(), &aside);
+        let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref());
         let mut committed = kept(self.runner.run(Stage::Commit, commit).await, &mut failures)?;
         if committed.is_none() {
             // What the agent committed itself is there all the same.
@@ -329,10 +342,10 @@ impl Pipeline {
         let mut after = Baseline::default();
         if changed {
             let time = Duration::from_secs(self.spec.verify_timeout_s);
-            let dir = &checkout.dir;
+            let (dir, launcher) = (&checkout.dir, &checkout.launcher);
             let measure = async {
-                let build = measure(commands.build.as_ref(), dir, time).await;
-                Ok(Baseline { build, lint: measure(commands.lint.as_ref(), dir, time).await })
+                let build = measure(launcher, commands.build.as_ref(), dir, time).await;
+                Ok(Baseline { build, lint: measure(launcher, commands.lint.as_ref(), dir, time).await })
             };
             after = match self.runner.run(Stage::Verify, measure).await {
                 Ok(after) => after,
@@ -410,9 +423,19 @@ impl Pipeline {
     }
 }
 
-async fn measure(command: Option<&Command>, dir: &std::path::Path, time: Duration) -> Option<Measured> {
+fn tools_ended() -> Failure {
+    let why = "the tools' layer of the box has ended, and with it every command: perhaps at its memory limit";
+    Failure::new(FailureCode::WorkerCrashed, why)
+}
+
+async fn measure(
+    launcher: &Launcher,
+    command: Option<&Command>,
+    dir: &std::path::Path,
+    time: Duration,
+) -> Option<Measured> {
     match command {
-        Some(command) => Some(verify::measure(command, dir, time).await),
+        Some(command) => Some(verify::measure(launcher, command, dir, time).await),
         None => None,
     }
 }

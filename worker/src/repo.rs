@@ -1,30 +1,39 @@
 //! Clone and branch: from the gateway's git endpoint to a work tree on the task's branch.
 //!
 //! Three git processes in all: `init` (which runs while we attach), one `fetch` of the base and, if an earlier attempt
-//! pushed it, the work branch, and one `reset`. The credential is in the environment of `fetch` and `push` alone, never
-//! in the repository; `origin` is there for the agent's eyes (`git diff origin/main`).
+//! pushed it, the work branch, and one `reset`. Where the objects of the mirror are lent to us, nothing is fetched: git
+//! is told where they are (`objects/info/alternates`) and asked for the branches only. Without a box the credential is
+//! in the environment of `fetch` and `push` alone; in a box git runs beside the agent's commands and has none: the
+//! tunnel adds it. `origin` is there for the agent's eyes (`git diff origin/main`).
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::{Failure, FailureCode};
-use git::{Git, GitError, GitErrorKind};
+use git::{At, Git, GitError, GitErrorKind, Output};
 use protocol::box_api::WorkSpec;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::client::Pause;
+use crate::launch::Launcher;
+use crate::tree::Tree;
 
 /// One `fetch` or `push`.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(900);
+/// Hex digits of a commit's name.
+const SHA1_LENGTH: usize = 40;
+const SHA256_LENGTH: usize = 64;
 
 /// Where git finds the repository, and what it must show there.
 #[derive(Debug, Clone)]
 pub struct Remote {
     /// URL without a credential.
     pub url: String,
-    /// Session token.
-    pub token: SecretString,
+    /// Session token; none in a box.
+    pub token: Option<SecretString>,
+    /// Objects of the mirror that may be used where they are, as git finds them.
+    pub objects: Option<PathBuf>,
 }
 
 /// The work tree on its branch.
@@ -38,9 +47,23 @@ pub struct Checkout {
     pub start: String,
     /// The branch to work on.
     pub branch: String,
+    /// Its files, past all links.
+    pub tree: Tree,
+    /// Who starts git there.
+    pub launcher: Launcher,
 }
 
 impl Checkout {
+    /// A git command in it.
+    pub fn git(&self) -> Git {
+        Git::new().at(self.at())
+    }
+
+    /// Its folder, for questions to git.
+    pub fn at(&self) -> At {
+        self.launcher.at(&self.dir)
+    }
+
     /// Whether an earlier attempt's work is in it.
     pub fn is_resumed(&self) -> bool {
         self.start != self.base
@@ -73,77 +96,191 @@ impl Identity {
 
 impl Remote {
     /// A git command that may use the token here, and only here.
-    pub fn git(&self, dir: &Path) -> Git {
-        let header = format!("Authorization: Bearer {}", self.token.expose_secret());
+    pub fn git(&self, at: At) -> Git {
         // The gateway's mirror has checked the objects; old histories hold what a strict check refuses.
-        Git::new()
-            .dir(dir)
-            .config(format!("http.{}.extraHeader", self.url), header)
-            .config("transfer.fsckObjects", "false")
-            .timeout(TRANSFER_TIMEOUT)
+        let git = Git::new().at(at).config("transfer.fsckObjects", "false").timeout(TRANSFER_TIMEOUT);
+        match &self.token {
+            Some(token) => {
+                let header = format!("Authorization: Bearer {}", token.expose_secret());
+                git.config(format!("http.{}.extraHeader", self.url), header)
+            }
+            None => git,
+        }
     }
 }
 
 /// An empty repository in `dir`, which must not hold anything that matters.
-pub async fn init(dir: &Path) -> Result<(), Failure> {
-    init_with(dir, "sha1").await
+pub async fn init(dir: &Path, launcher: &Launcher) -> Result<(), Failure> {
+    init_with(dir, launcher, "sha1").await
 }
 
-async fn init_with(dir: &Path, format: &str) -> Result<(), Failure> {
-    match std::fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io_failure("emptying", dir, &error));
-        }
-        Ok(()) | Err(_) => (),
-    }
-    std::fs::create_dir_all(dir).map_err(|e| io_failure("creating", dir, &e))?;
-    let init = Git::new().dir(dir).args(["init", "--quiet", "--template=", "--initial-branch=main"]);
+async fn init_with(dir: &Path, launcher: &Launcher, format: &str) -> Result<(), Failure> {
+    empty(dir).map_err(|e| io_failure("emptying", dir, &e))?;
+    let init =
+        Git::new().at(launcher.at(dir)).args(["init", "--quiet", "--template=", "--initial-branch=main"]);
     let init = init.arg(format!("--object-format={format}")).doing("making the work tree's repository");
     init.run().await.map(drop).map_err(|e| setup_failure(&e))
 }
 
+/// An empty folder. The folder itself stays: in a box it is a mount.
+fn empty(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => std::fs::remove_dir_all(entry.path())?,
+            false => std::fs::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
+}
+
 /// Fills the repository that [`init`] made. Retries what may pass; the stage bounds how long.
-pub async fn check_out(dir: &Path, remote: &Remote, spec: &WorkSpec) -> Result<Checkout, Failure> {
+pub async fn check_out(
+    dir: &Path,
+    launcher: &Launcher,
+    remote: &Remote,
+    spec: &WorkSpec,
+) -> Result<Checkout, Failure> {
+    let borrowed = match &remote.objects {
+        Some(objects) => borrow(dir, launcher, remote, spec, objects).await?,
+        None => None,
+    };
+    let (base, start) = match borrowed {
+        Some(found) => found,
+        None => {
+            let found = fetch_all(dir, launcher, remote, spec).await?;
+            reset(dir, launcher, spec, &found.1).await.map_err(|e| setup_failure(&e))?;
+            found
+        }
+    };
+    let tree = Tree::open(dir).map_err(|e| io_failure("opening", dir, &e))?;
+    let branch = spec.branch.clone();
+    Ok(Checkout { dir: dir.to_owned(), base, start, branch, tree, launcher: launcher.clone() })
+}
+
+/// Fetches base and branch with all they need; the commits of the base and of the start.
+async fn fetch_all(
+    dir: &Path,
+    launcher: &Launcher,
+    remote: &Remote,
+    spec: &WorkSpec,
+) -> Result<(String, String), Failure> {
     configure(dir, remote, spec).map_err(|e| io_failure("configuring", dir, &e))?;
-    if let Err(error) = fetch(dir, remote, spec).await {
+    if let Err(error) = fetch(dir, launcher, remote, spec).await {
         if !error.stderr.contains("mismatched algorithms") {
             return Err(fetch_failure(&error, spec));
         }
-        init_with(dir, "sha256").await?;
+        init_with(dir, launcher, "sha256").await?;
         configure(dir, remote, spec).map_err(|e| io_failure("configuring", dir, &e))?;
-        fetch(dir, remote, spec).await.map_err(|e| fetch_failure(&e, spec))?;
+        fetch(dir, launcher, remote, spec).await.map_err(|e| fetch_failure(&e, spec))?;
     }
-    let missing = || {
-        Failure::new(
-            FailureCode::BaseBranchNotFound,
-            format!("the gateway has no branch {}", spec.base_branch),
-        )
-        .resource(&spec.base_branch)
-    };
-    let base = tracked(dir, &spec.base_branch).await?.ok_or_else(missing)?;
-    let start = tracked(dir, &spec.branch).await?.unwrap_or_else(|| base.clone());
-    let reset = Git::new()
-        .dir(dir)
-        .args(["reset", "--quiet", "--hard", start.as_str()])
-        .config("checkout.workers", "0");
-    reset.doing(format!("checking out {}", spec.base_branch)).run().await.map_err(|e| setup_failure(&e))?;
-    Ok(Checkout { dir: dir.to_owned(), base, start, branch: spec.branch.clone() })
+    let base = tracked(dir, launcher, &spec.base_branch).await?.ok_or_else(|| no_base(spec))?;
+    let start = tracked(dir, launcher, &spec.branch).await?.unwrap_or_else(|| base.clone());
+    Ok((base, start))
 }
 
-async fn fetch(dir: &Path, remote: &Remote, spec: &WorkSpec) -> Result<(), GitError> {
+fn no_base(spec: &WorkSpec) -> Failure {
+    let why = format!("the gateway has no branch {}", spec.base_branch);
+    Failure::new(FailureCode::BaseBranchNotFound, why).resource(&spec.base_branch)
+}
+
+async fn reset(dir: &Path, launcher: &Launcher, spec: &WorkSpec, start: &str) -> Result<(), GitError> {
+    let reset = Git::new().at(launcher.at(dir)).args(["reset", "--quiet", "--hard", start]);
+    let reset = reset.config("checkout.workers", "0");
+    reset.doing(format!("checking out {}", spec.base_branch)).run().await.map(drop)
+}
+
+/// Checks out from objects that are lent: nothing is copied. `None` when they do not do (the mirror has not all of it,
+/// say); then the repository is empty again, and to be fetched.
+async fn borrow(
+    dir: &Path,
+    launcher: &Launcher,
+    remote: &Remote,
+    spec: &WorkSpec,
+    objects: &Path,
+) -> Result<Option<(String, String)>, Failure> {
+    let heads = heads(dir, launcher, remote, spec).await.map_err(|e| fetch_failure(&e, spec))?;
+    let of = |branch: &str| heads.iter().find(|(name, _)| name == branch).map(|(_, sha)| sha.clone());
+    let base = of(&spec.base_branch).ok_or_else(|| no_base(spec))?;
+    let start = of(&spec.branch).unwrap_or_else(|| base.clone());
+    if base.len() == SHA256_LENGTH {
+        init_with(dir, launcher, "sha256").await?;
+    }
+    let prepared = configure(dir, remote, spec).and_then(|()| {
+        let info = dir.join(".git/objects/info");
+        std::fs::create_dir_all(&info)?;
+        std::fs::write(info.join("alternates"), format!("{}\n", objects.display()))?;
+        for (branch, sha) in &heads {
+            let file = dir.join(".git/refs/remotes/origin").join(branch);
+            std::fs::create_dir_all(file.parent().unwrap_or(dir))?;
+            std::fs::write(file, format!("{sha}\n"))?;
+        }
+        Ok(())
+    });
+    prepared.map_err(|e| io_failure("configuring", dir, &e))?;
+    match reset(dir, launcher, spec, &start).await {
+        Ok(()) => Ok(Some((base, start))),
+        Err(error) if error.kind == GitErrorKind::DiskFull => Err(setup_failure(&error)),
+        Err(error) => {
+            tracing::warn!(%error, "the lent objects do not do; the repository is fetched instead");
+            init(dir, launcher).await?;
+            Ok(None)
+        }
+    }
+}
+
+/// The base, and the branch (and what begins like it) if it is there: names and commits.
+async fn heads(
+    dir: &Path,
+    launcher: &Launcher,
+    remote: &Remote,
+    spec: &WorkSpec,
+) -> Result<Vec<(String, String)>, GitError> {
+    let out = patiently(|| {
+        remote
+            .git(launcher.at(dir))
+            .args(["ls-remote", "--heads", "--", remote.url.as_str()])
+            .doing(format!("asking the gateway for {}", spec.base_branch))
+    });
+    let text = out.await?.text();
+    let wanted = |name: &str| name == spec.base_branch || name.starts_with(&spec.branch);
+    let head = |line: &str| {
+        let (sha, name) = line.split_once('\t')?;
+        let name = name.strip_prefix("refs/heads/").filter(|name| wanted(name))?;
+        // Names of the gateway's own choice; all the same, none leads out of the folder that refs are written to.
+        let plain = is_sha(sha) && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        plain.then(|| (name.to_owned(), sha.to_owned()))
+    };
+    Ok(text.lines().filter_map(head).collect())
+}
+
+/// Whether a text is a commit's full name, and not what somebody else would like us to read.
+pub fn is_sha(text: &str) -> bool {
+    matches!(text.len(), SHA1_LENGTH | SHA256_LENGTH) && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+async fn fetch(dir: &Path, launcher: &Launcher, remote: &Remote, spec: &WorkSpec) -> Result<(), GitError> {
     let (base, branch) = (&spec.base_branch, &spec.branch);
-    let mut pause = Pause::default();
-    loop {
-        // The pattern matches the branch itself too, and, unlike its bare name, may match nothing.
-        let fetch = remote
-            .git(dir)
+    // The pattern matches the branch itself too, and, unlike its bare name, may match nothing.
+    let fetch = || {
+        remote
+            .git(launcher.at(dir))
             .args(["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"])
             .args(["--no-auto-maintenance", "--update-shallow", "--", remote.url.as_str()])
             .arg(format!("+refs/heads/{base}:refs/remotes/origin/{base}"))
             .arg(format!("+refs/heads/{branch}*:refs/remotes/origin/{branch}*"))
-            .doing(format!("fetching {base} from the gateway"));
-        match fetch.run().await {
-            Ok(_) => return Ok(()),
+            .doing(format!("fetching {base} from the gateway"))
+    };
+    patiently(fetch).await.map(drop)
+}
+
+/// Runs it until the gateway is there; the stage bounds how long.
+async fn patiently(git: impl Fn() -> Git) -> Result<Output, GitError> {
+    let mut pause = Pause::default();
+    loop {
+        match git().run().await {
+            Ok(out) => return Ok(out),
             Err(error) if may_pass(&error) => {
                 tracing::warn!(%error, "the repository cannot be fetched yet");
                 tokio::time::sleep(pause.next()).await;
@@ -189,14 +326,14 @@ fn quoted(text: &str) -> String {
 }
 
 /// The commit of a branch as it was fetched; read from its file where it has one.
-async fn tracked(dir: &Path, branch: &str) -> Result<Option<String>, Failure> {
+async fn tracked(dir: &Path, launcher: &Launcher, branch: &str) -> Result<Option<String>, Failure> {
     let name = format!("refs/remotes/origin/{branch}");
     let git_dir = dir.join(".git");
     match std::fs::read_to_string(git_dir.join(&name)) {
         Ok(sha) => Ok(Some(sha.trim().to_owned())),
         // Where refs are files and none is packed, a branch without a file is not there: git need not be asked.
         Err(_) if !git_dir.join("packed-refs").exists() && !git_dir.join("reftable").exists() => Ok(None),
-        Err(_) => git::rev_parse(dir, &name).await.map_err(|e| setup_failure(&e)),
+        Err(_) => git::rev_parse(launcher.at(dir), &name).await.map_err(|e| setup_failure(&e)),
     }
 }
 

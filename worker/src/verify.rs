@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::report::GateResult;
-use git::Git;
 use tokio_util::sync::CancellationToken;
 
-use crate::tool::Environment;
-use crate::tool::process::{Background, End, Shell};
+use crate::launch::Launcher;
+use crate::notice;
+use crate::repo::Checkout;
+use crate::tool::process::{Background, End, Finished, Shell};
 
 mod find;
 
@@ -109,21 +110,34 @@ pub fn compare(before: Option<&Measured>, after: Option<&Measured>) -> GateResul
 }
 
 /// Runs a command in a work tree. It and all it started end when the future is dropped.
-pub async fn measure(command: &Command, dir: &Path, time: Duration) -> Measured {
-    let environment = Environment::clean(std::env::vars_os().chain([("CI".into(), "1".into())]));
-    if let Some(missing) = find::missing_program(&command.line, &environment) {
+pub async fn measure(launcher: &Launcher, command: &Command, dir: &Path, time: Duration) -> Measured {
+    let environment = launcher.environment().with("CI", "1");
+    // In a box the shell says it: its programs are not ours.
+    let missing = match launcher.is_boxed() {
+        true => None,
+        false => find::missing_program(&command.line, &environment),
+    };
+    if let Some(missing) = missing {
         return Measured::Inert(format!("`{missing}` is not installed here"));
     }
-    let background = Background::default();
+    let background = Background::of(launcher.clone());
+    let (notices, mark) = (launcher.notices(), launcher.notices().count());
     let shell = Shell {
         command: &command.line,
         directory: dir.to_owned(),
         environment: &environment,
+        launcher,
         timeout: time,
         output_max: OUTPUT_MAX_BYTES,
     };
     // Dropped with the stage, which ends the group: nothing else cancels it.
     match shell.run(&CancellationToken::new(), &background, &|_| ()).await {
+        Ok(Finished { end: end @ End::Exited(137 | 143), .. })
+            if !notices.after(mark, end).await.is_empty() =>
+        {
+            let told: Vec<String> = notices.since(mark).iter().map(notice::told).collect();
+            Measured::Infra(told.join("; "))
+        }
         Ok(finished) => judge(finished.end, &finished.output.render()),
         Err(error) => Measured::Infra(format!("it could not be run: {error}")),
     }
@@ -167,13 +181,13 @@ pub struct BaseTree {
 }
 
 impl BaseTree {
-    /// Checks `commit` out beside the repository `repo`.
-    pub async fn add(repo: &Path, dir: &Path, commit: &str) -> Result<BaseTree, git::GitError> {
-        let add = Git::new()
-            .dir(repo)
+    /// Checks the base out beside the work tree.
+    pub async fn add(checkout: &Checkout, dir: &Path) -> Result<BaseTree, git::GitError> {
+        let add = checkout
+            .git()
             .args(["worktree", "add", "--quiet", "--force", "--detach"])
             .arg(dir)
-            .arg(commit);
+            .arg(&checkout.base);
         add.doing("checking out the base for its baseline").run().await?;
         Ok(BaseTree { dir: dir.to_owned() })
     }
@@ -250,14 +264,14 @@ mod tests {
     async fn a_missing_program_and_a_slow_one_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let command = |line: &str| Command { line: line.into(), source: Source::Configured };
-        let second = Duration::from_secs(1);
+        let (second, here) = (Duration::from_secs(1), &Launcher::Direct);
         assert!(matches!(
-            measure(&command("no-such-program-x test"), dir.path(), second).await,
+            measure(here, &command("no-such-program-x test"), dir.path(), second).await,
             Measured::Inert(_)
         ));
-        assert_eq!(measure(&command("A=1 true && true"), dir.path(), second).await, Measured::Green);
+        assert_eq!(measure(here, &command("A=1 true && true"), dir.path(), second).await, Measured::Green);
         assert_eq!(
-            measure(&command("sleep 20"), dir.path(), Duration::from_millis(100)).await,
+            measure(here, &command("sleep 20"), dir.path(), Duration::from_millis(100)).await,
             Measured::TimedOut
         );
     }

@@ -11,7 +11,9 @@ use protocol::client::{Client, TaskFilter};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use server::Config;
+use server::config::Env;
 use server::paths::{self, State};
+use server::registry::{self, Registry};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -38,7 +40,7 @@ pub struct Args {}
 /// Runs the command.
 pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
     let mut checks = vec![git().await];
-    match cx.config() {
+    match cx.server_config() {
         Err(failure) => {
             let file = paths::config_file(&cx.env);
             let fix = format!("Correct it; the file is {}.", file.display());
@@ -46,10 +48,12 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
         }
         Ok(config) => {
             checks.push(settings(cx));
+            checks.extend(secrets(&config));
             checks.push(state_dir(&config.state_dir));
             checks.push(model(&config));
             checks.push(forge(&config));
             checks.extend(isolation(cx, &config));
+            checks.extend(registries(&config, &cx.env).await);
             checks.push(server(cx, &config).await);
         }
     }
@@ -97,6 +101,16 @@ fn settings(cx: &Context) -> Check {
     let over =
         if overlaid == 0 { String::new() } else { format!(", {overlaid} BGAGENT__ variables over it") };
     check("config", Verdict::Ok, format!("{read}{over}"), None)
+}
+
+/// What should be better about the secrets; nothing when all is well.
+fn secrets(config: &Config) -> Vec<Check> {
+    let concerns = config.secrets.concerns().into_iter();
+    let split = concerns.map(|text| match text.split_once("; ") {
+        Some((detail, fix)) => (detail.to_owned(), Some(fix.to_owned())),
+        None => (text, None),
+    });
+    split.map(|(detail, fix)| check("secrets", Verdict::Warn, detail, fix)).collect()
 }
 
 fn state_dir(dir: &Path) -> Check {
@@ -172,6 +186,37 @@ fn isolation(cx: &Context, config: &Config) -> Vec<Check> {
     isolation::checks(config.compute.isolation, &config.compute.tiers, found)
 }
 
+/// One line for each tool: the hosts that its name stands for in egress rules.
+async fn registries(config: &Config, env: &Env) -> Vec<Check> {
+    registry::registries(config, env).await.into_iter().map(registry_check).collect()
+}
+
+fn registry_check(registry: Registry) -> Check {
+    let Registry { tool, named, hosts, wants, note } = registry;
+    let (none, unused) = (hosts.is_empty(), if named { "" } else { " (no egress rule names it)" });
+    let detail = match (&note, none) {
+        (Some(note), true) => note.clone(),
+        (None, true) => format!("{tool} uses no registry"),
+        (_, false) => format!("boxes reach {}{unused}", hosts.join(", ")),
+    };
+    if !wants.is_empty() {
+        let detail =
+            format!("{detail}; this machine has a credential for {}, boxes have none", wants.join(", "));
+        let hosts: Vec<String> = wants.iter().map(|host| format!("host = {host:?}")).collect();
+        let fix = format!("Let the proxy add it: [[egress.credentials]] with {}.", hosts.join(" and "));
+        return check(tool, Verdict::Warn, detail, Some(fix));
+    }
+    match note {
+        // Nothing is missing that a box of this machine could use.
+        Some(note) if none && note.ends_with("is not installed") => check(tool, Verdict::Ok, note, None),
+        Some(note) if named && none => {
+            check(tool, Verdict::Warn, note, Some("List its hosts in egress.allow.".into()))
+        }
+        Some(note) => check(tool, Verdict::Ok, format!("{detail}; {note}"), None),
+        None => check(tool, Verdict::Ok, detail, None),
+    }
+}
+
 async fn server(cx: &Context, config: &Config) -> Check {
     let url = match connect::named(cx, &config.api.url) {
         Ok(url) => url,
@@ -210,6 +255,36 @@ async fn server(cx: &Context, config: &Config) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registries_are_told_with_what_is_left_to_do() {
+        let of = |hosts: &[&str], wants: &[&str], note: Option<&str>| {
+            let own = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect();
+            let told = Registry {
+                tool: "pip",
+                named: true,
+                hosts: own(hosts),
+                wants: own(wants),
+                note: note.map(str::to_owned),
+            };
+            let check = registry_check(told);
+            format!("{:?}: {} -> {}", check.status, check.detail, check.fix.unwrap_or_default())
+        };
+        assert_eq!(
+            of(&["a.example:443", "b.example:80"], &[], None),
+            "Ok: boxes reach a.example:443, b.example:80 -> "
+        );
+        assert_eq!(of(&[], &[], Some("pip is not installed")), "Ok: pip is not installed -> ");
+        assert_eq!(
+            of(&[], &[], Some("pip asked for no host")),
+            "Warn: pip asked for no host -> List its hosts in egress.allow."
+        );
+        assert_eq!(
+            of(&["a.example:443"], &["a.example:443"], None),
+            "Warn: boxes reach a.example:443; this machine has a credential for a.example:443, boxes have none -> \
+             Let the proxy add it: [[egress.credentials]] with host = \"a.example:443\"."
+        );
+    }
 
     #[test]
     fn versions_are_found_in_what_git_says() {

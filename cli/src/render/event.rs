@@ -125,6 +125,7 @@ impl Show<'_> {
                 let what = format!("BLOCKED ({}){place}: {}", self.text("kind"), self.text("detail"));
                 self.with(self.mark("⛔", &paint.red(&what)), "remediation_hint", "↳ ")
             }
+            EventKind::LimitReached => self.warned(&self.text("detail")),
             EventKind::ModelWaiting => {
                 let seconds = self.data["retry_in_s"].as_f64().or(self.data["seconds"].as_f64());
                 let wait = seconds.map(|s| format!(", going on in {}", time::duration(s.ceil() as i64)));

@@ -89,6 +89,7 @@ async fn spawn(
         attempt: spec.attempt,
         gateway: spec.gateway.clone(),
         tier: spec.tier,
+        plan: spec.plan.clone(),
     };
     let token = spec.bootstrap_token.clone();
     on(folder, doing, move |folder| {

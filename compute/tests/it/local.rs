@@ -227,6 +227,7 @@ async fn what_cannot_work_is_told_with_what_to_do() {
         sessions_dir: sessions.to_owned(),
         program: program.to_owned(),
         env: Vec::new(),
+        gateway: "unix:/nonexistent/gateway.sock".into(),
     };
     let told = async |config| {
         let error = LocalBackend::new(config).start(&conformance::spec()).await.unwrap_err();

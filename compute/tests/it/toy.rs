@@ -37,6 +37,7 @@ pub(crate) fn backend(sessions: &Path, behaviour: &str) -> LocalBackend {
         sessions_dir: sessions.to_owned(),
         program: Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/toy_worker.sh"),
         env: vec![("PATH".into(), path), ("TOY".into(), OsString::from(behaviour))],
+        gateway: "unix:/nonexistent/gateway.sock".into(),
     })
 }
 

@@ -227,27 +227,27 @@ mod tests {
     }
 
     /// Networks and the lengths of their prefixes.
-    const NETS: &[((u8, u8, u8, u8), u32)] = &[
-        ((0, 0, 0, 0), 8),
-        ((10, 0, 0, 0), 8),
-        ((100, 64, 0, 0), 10),
-        ((127, 0, 0, 0), 8),
-        ((169, 254, 0, 0), 16),
-        ((172, 16, 0, 0), 12),
-        ((192, 0, 0, 0), 24),
-        ((192, 0, 2, 0), 24),
-        ((192, 168, 0, 0), 16),
-        ((198, 18, 0, 0), 15),
-        ((198, 51, 100, 0), 24),
-        ((203, 0, 113, 0), 24),
-        ((224, 0, 0, 0), 3),
+    const NETS: &[([u8; 4], u32)] = &[
+        ([0, 0, 0, 0], 8),
+        ([10, 0, 0, 0], 8),
+        ([100, 64, 0, 0], 10),
+        ([127, 0, 0, 0], 8),
+        ([169, 254, 0, 0], 16),
+        ([172, 16, 0, 0], 12),
+        ([192, 0, 0, 0], 24),
+        ([192, 0, 2, 0], 24),
+        ([192, 168, 0, 0], 16),
+        ([198, 18, 0, 0], 15),
+        ([198, 51, 100, 0], 24),
+        ([203, 0, 113, 0], 24),
+        ([224, 0, 0, 0], 3),
     ];
 
     proptest! {
         #[test]
         fn no_form_of_a_special_address_is_public((net, bits) in (proptest::sample::select(NETS), any::<u32>())) {
-            let ((a, b, c, d), length) = net;
-            let bits = u32::from(Ipv4Addr::new(a, b, c, d)) | (bits & (u32::MAX >> length));
+            let (net, length) = net;
+            let bits = u32::from(Ipv4Addr::from(net)) | (bits & (u32::MAX >> length));
             prop_assert!(special_v4(Ipv4Addr::from(bits)).is_some());
             let (high, low) = ((bits >> 16) as u16, bits as u16);
             for form in [

@@ -28,7 +28,13 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     der: CertificateDer<'static>,
     pem: String,
-    leaves: Mutex<HashMap<Host<String>, (Timestamp, Arc<ServerConfig>)>>,
+    leaves: Mutex<HashMap<Host<String>, Leaf>>,
+}
+
+/// TLS as one host.
+struct Leaf {
+    made: Timestamp,
+    config: Arc<ServerConfig>,
 }
 
 impl fmt::Debug for Authority {
@@ -101,7 +107,7 @@ impl Authority {
         now: Timestamp,
     ) -> Result<Arc<ServerConfig>, AuthorityError> {
         let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made, config)) = leaves.get(host)
+        if let Some(Leaf { made, config }) = leaves.get(host)
             && now.duration_since(*made).as_hours() < LEAF_FRESH_DAYS * 24
         {
             return Ok(config.clone());
@@ -123,7 +129,7 @@ impl Authority {
             .with_single_cert(chain, key.into())?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let config = Arc::new(config);
-        leaves.insert(host.clone(), (now, config.clone()));
+        leaves.insert(host.clone(), Leaf { made: now, config: config.clone() });
         Ok(config)
     }
 }

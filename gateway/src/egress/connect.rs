@@ -39,7 +39,7 @@ pub async fn open(side: &Side, request: &mut Request<Body>) -> Result<Opened, Re
     let target =
         Target::parse(authority, None).map_err(|bad| Refusal::BadTarget(authority.to_owned(), bad))?;
     let passage = side.permit(&target).await?;
-    let dialed = side.egress.parts().dial(&side.policy, &target, Cargo::Bytes).await?;
+    let dialed = side.egress.parts().dial(&side.policy, &target, passage.reach, Cargo::Bytes).await?;
     side.passed(&target, &passage).await;
     Ok(Opened { target, passage, dialed, upgrade: hyper::upgrade::on(request) })
 }
@@ -61,16 +61,17 @@ impl Opened {
         }
         let Some((what, bytes)) = first(&mut client, FIRST_WAIT).await else { return };
         let client = Rewound::new(bytes, client);
+        let reach = passage.reach;
         match what {
             First::Tls(name) if names(&target, name.as_deref()) == Named::Same => {
                 if credential {
-                    end_tls(side, target, client, dialed).await;
+                    end_tls(side, Destination { target, tls: Tls::Yes, reach }, client, dialed).await;
                 } else {
                     pass(&side, &target, client, dialed.io).await;
                 }
             }
             First::Other if !credential => {
-                read(side, Destination { target, tls: Tls::No }, client, dialed).await
+                read(side, Destination { target, tls: Tls::No, reach }, client, dialed).await
             }
             First::Tls(_) | First::Broken | First::Other => {
                 side.refused(&Refusal::OtherHost(target)).await;
@@ -100,16 +101,22 @@ async fn pass(
 }
 
 /// Ends the box's TLS here, with a certificate that boxes trust, and reads its requests.
-async fn end_tls(side: Arc<Side>, target: Target, client: Rewound<TokioIo<Upgraded>>, dialed: Dialed) {
-    let config = side.egress.parts().authority.as_ref().map(|a| a.server_config(&target.host, side.now()));
+async fn end_tls(
+    side: Arc<Side>,
+    destination: Destination,
+    client: Rewound<TokioIo<Upgraded>>,
+    dialed: Dialed,
+) {
+    let config =
+        side.egress.parts().authority.as_ref().map(|a| a.server_config(&destination.target.host, side.now()));
     let Some(Ok(config)) = config else {
         let why = "no certificate for it could be made".to_owned();
-        side.refused(&Refusal::Certificate(target, why)).await;
+        side.refused(&Refusal::Certificate(destination.target, why)).await;
         return;
     };
     let shaken = tokio::time::timeout(FIRST_WAIT, TlsAcceptor::from(config).accept(client)).await;
     match shaken {
-        Ok(Ok(client)) => read(side, Destination { target, tls: Tls::Yes }, client, dialed).await,
+        Ok(Ok(client)) => read(side, destination, client, dialed).await,
         Ok(Err(failure)) => debug!(error = %failure, "a box did not take the proxy's certificate"),
         Err(_) => (),
     }

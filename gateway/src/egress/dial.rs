@@ -38,8 +38,13 @@ pub enum Cargo {
 impl EgressParts {
     /// Connects to `target`, which the policy has allowed. Looks its name up, checks every address, and connects to one
     /// of these.
-    pub async fn dial(&self, policy: &Policy, target: &Target, cargo: Cargo) -> Result<Dialed, Refusal> {
-        let reach = policy.reach(target, &self.groups.borrow().clone());
+    pub async fn dial(
+        &self,
+        policy: &Policy,
+        target: &Target,
+        reach: Reach,
+        cargo: Cargo,
+    ) -> Result<Dialed, Refusal> {
         match &self.outer {
             Some(outer) if !outer.is_past(target) && !policy.named_private(target) => {
                 self.through(outer, target, reach, cargo).await
@@ -119,8 +124,12 @@ impl EgressParts {
             }
             hyper::upgrade::on(answer).await.map_err(io::Error::other)
         };
-        let connection = connection.with_upgrades();
-        let (asked, _) = tokio::join!(asked, connection);
+        tokio::pin!(asked);
+        let asked = tokio::select! {
+            asked = &mut asked => asked,
+            // Its end is the upgrade, or a failure that the answer tells.
+            _ = connection.with_upgrades() => asked.await,
+        };
         Ok(Box::new(TokioIo::new(asked?)))
     }
 }

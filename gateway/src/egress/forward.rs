@@ -18,6 +18,7 @@ use super::attempt::{Passage, Side};
 use super::credential::Credential;
 use super::dial::{Cargo, Dialed};
 use super::outer::OuterProxy;
+use super::resolve::Reach;
 use super::stream::{Counted, Pulse};
 use super::target::Target;
 use super::told::Refusal;
@@ -64,6 +65,8 @@ pub struct Destination {
     pub target: Target,
     /// Whether it is spoken to over TLS.
     pub tls: Tls,
+    /// Whether an address that is not public will do.
+    pub reach: Reach,
 }
 
 /// Whether TLS is spoken.
@@ -120,7 +123,8 @@ impl Link {
         let target = Target::parse(authority, Some(80))
             .map_err(|bad| Refusal::BadTarget(authority.to_owned(), bad))?;
         let passage = self.side.permit(&target).await?;
-        self.send(Destination { target, tls: Tls::No }, request, Some(&passage)).await
+        let destination = Destination { target, tls: Tls::No, reach: passage.reach };
+        self.send(destination, request, Some(&passage)).await
     }
 
     /// Answers a request within a connection that CONNECT opened to `destination`, and that the proxy reads.
@@ -188,7 +192,8 @@ impl Link {
             Tls::Yes => Cargo::Bytes,
             Tls::No => Cargo::Plain,
         };
-        let dialed = self.side.egress.parts().dial(&self.side.policy, &destination.target, cargo).await?;
+        let Destination { target, reach, .. } = destination;
+        let dialed = self.side.egress.parts().dial(&self.side.policy, target, *reach, cargo).await?;
         self.speak(destination.clone(), dialed).await
     }
 
@@ -241,7 +246,7 @@ pub fn outgoing<'a>(
     // The length is known from the body, and so is whether it comes in chunks.
     head.headers.remove(header::CONTENT_LENGTH);
     head.headers.remove(header::EXPECT);
-    let Destination { target, tls } = destination;
+    let Destination { target, tls, .. } = destination;
     let host = target.host_header(if *tls == Tls::Yes { 443 } else { 80 });
     if let Ok(value) = HeaderValue::from_str(&host) {
         head.headers.insert(header::HOST, value);

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use async_trait::async_trait;
+
 use super::credential::{BadCredential, Credential};
 use super::resolve::Reach;
 use super::rule::{BadRule, Rule};
@@ -22,14 +24,22 @@ pub struct GroupHost {
     pub reach: Reach,
 }
 
-/// The hosts of the tools' groups, as far as they are known: a group without an entry is still being asked for.
+/// Knows the hosts of the tools' groups.
+#[async_trait]
+pub trait AskGroups: fmt::Debug + Send + Sync {
+    /// The hosts of the group of this name, one of [`GROUPS`]. What is not known yet is waited for, within bounds.
+    async fn hosts(&self, group: &str) -> Vec<GroupHost>;
+}
+
+/// The hosts of the groups that a policy names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Groups(pub BTreeMap<String, Vec<GroupHost>>);
 
-impl Groups {
-    /// Every group known, and empty.
-    pub fn none() -> Groups {
-        Groups(GROUPS.iter().map(|name| ((*name).to_owned(), vec![])).collect())
+/// The same hosts always.
+#[async_trait]
+impl AskGroups for Groups {
+    async fn hosts(&self, group: &str) -> Vec<GroupHost> {
+        self.0.get(group).cloned().unwrap_or_default()
     }
 }
 
@@ -124,9 +134,9 @@ impl Policy {
         }
     }
 
-    /// Whether it names a group that is still being asked for.
-    pub fn waits_for(&self, groups: &Groups) -> bool {
-        self.groups.iter().any(|name| !groups.0.contains_key(name))
+    /// The names of its groups.
+    pub fn groups(&self) -> &[String] {
+        &self.groups
     }
 
     fn grant(&self, target: &Target, groups: &Groups) -> Option<Grant> {
@@ -228,7 +238,6 @@ mod tests {
         assert!(private("mirror.example:80") && private("10.0.0.1:8081"));
         assert!(!private("mirror.example:443") && !private("10.0.0.1:80") && !private("10.0.0.2:80"));
         assert!(!private("crates.example:443"), "a registry's word is not the operator's");
-        assert!(policy.waits_for(&Groups::default()) && !policy.waits_for(&groups()));
     }
 
     #[test]

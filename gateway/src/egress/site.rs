@@ -5,7 +5,7 @@
 //! mirrors work as they do for the machine's own user.
 //!
 //! What boxes get of it holds no credential: user and password are cut from addresses, tokens are not read. Where
-//! there was one, [`Group::note`] says which host needs `[[egress.credentials]]`.
+//! there was one, [`Group::wants`] has the host: it needs `[[egress.credentials]]`.
 //!
 //! | module | answers |
 //! |---|---|
@@ -131,6 +131,8 @@ pub struct Group {
     pub files: Vec<(PathBuf, String)>,
     /// Certificate bundles of this machine that the tool is configured to trust.
     pub trust: Vec<PathBuf>,
+    /// Hosts and ports that this machine has a credential for. Boxes do not get it: the proxy can add it.
+    pub wants: Vec<String>,
     /// What a person should know: why it is empty, or what is left for them to configure.
     pub note: Option<String>,
     /// Whether everything that should answer did; what is incomplete is asked again soon.
@@ -139,7 +141,16 @@ pub struct Group {
 
 impl Group {
     fn new(tool: Tool) -> Group {
-        Group { tool, hosts: vec![], env: vec![], files: vec![], trust: vec![], note: None, complete: true }
+        Group {
+            tool,
+            hosts: vec![],
+            env: vec![],
+            files: vec![],
+            trust: vec![],
+            wants: vec![],
+            note: None,
+            complete: true,
+        }
     }
 
     fn host(&mut self, site: Site) {
@@ -173,6 +184,13 @@ impl Group {
         self.say(words);
     }
 
+    /// The machine has a credential for that host.
+    fn want(&mut self, place: String) {
+        if !self.wants.contains(&place) {
+            self.wants.push(place);
+        }
+    }
+
     /// Takes an address that a registry named.
     fn learn(&mut self, text: &str) {
         if let Some(site) = address::Address::learned(text) {
@@ -189,16 +207,12 @@ impl Group {
         }
     }
 
-    /// Takes an address that the tool is configured with: its host counts, what it held of credentials is told.
+    /// Takes an address that the tool is configured with: its host counts, and whether it held a credential.
     /// Returns it as boxes may see it.
-    fn take(&mut self, what: &str, text: &str) -> Option<address::Address> {
+    fn take(&mut self, text: &str) -> Option<address::Address> {
         let address = address::Address::read(text)?;
         if address.had_secret {
-            let (tool, host) = (self.tool, &address.site);
-            self.say(format!(
-                "the address of {what} holds a credential, which boxes do not get: configure [[egress.credentials]] for \
-                 {host} ({tool})"
-            ));
+            self.want(address.site.to_string());
         }
         self.host(address.site.clone());
         Some(address)

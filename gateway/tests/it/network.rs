@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io::Error;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -22,7 +22,6 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 
@@ -75,13 +74,7 @@ pub fn parts(names: &Names, policy: &str) -> EgressParts {
 /// The group `cargo` with one host.
 pub fn group(host: &str, reach: Reach) -> Groups {
     let target = Target::parse(host, None).unwrap();
-    let mut groups = Groups::none();
-    groups.0.insert("cargo".into(), vec![GroupHost { target, reach }]);
-    groups
-}
-
-pub fn known(groups: Groups) -> watch::Receiver<Groups> {
-    watch::channel(groups).1
+    Groups([("cargo".to_owned(), vec![GroupHost { target, reach }])].into())
 }
 
 /// A task on its own that ends with the test.
@@ -178,6 +171,7 @@ impl Host {
 pub struct Tunnel {
     pub port: u16,
     pub me: Boxed,
+    gateway: SocketAddr,
     _running: [Running; 2],
 }
 
@@ -209,7 +203,12 @@ impl Tunnel {
                 }));
             }
         });
-        Tunnel { port, me, _running: [serving, forwarding] }
+        Tunnel { port, me, gateway: address, _running: [serving, forwarding] }
+    }
+
+    /// A stream of the tunnel.
+    pub async fn open(&self) -> Result<TokioIo<hyper::upgrade::Upgraded>, String> {
+        upgrade(TcpStream::connect(self.gateway).await.unwrap(), &self.me.token).await
     }
 
     pub fn proxy(&self) -> String {
@@ -235,7 +234,6 @@ impl Tunnel {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "real clients")]
 pub fn command(program: &str) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command
@@ -270,6 +268,10 @@ pub async fn upgrade(stream: TcpStream, token: &str) -> Result<TokioIo<hyper::up
             status => Err(format!("status {status}")),
         }
     };
-    let (asked, _) = tokio::join!(asked, connection.with_upgrades());
+    tokio::pin!(asked);
+    let asked = tokio::select! {
+        asked = &mut asked => asked,
+        _ = connection.with_upgrades() => asked.await,
+    };
     asked.map(TokioIo::new)
 }

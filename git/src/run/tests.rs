@@ -130,3 +130,58 @@ async fn a_bounded_command_cannot_grow_for_ever() {
     assert_eq!(limit(&bounded, "Max address space"), (1_u64 << 30).to_string());
     assert_eq!(limit(&bounded, "Max cpu time"), "60");
 }
+
+/// A place whose programs are this machine's; it notes what was started.
+#[derive(Debug, Default)]
+struct Elsewhere(std::sync::Mutex<Vec<Start>>);
+
+struct Child(tokio::process::Child);
+
+#[async_trait::async_trait]
+impl Running for Child {
+    async fn wait(&mut self) -> std::io::Result<i32> {
+        self.0.wait().await.map(|status| status.code().unwrap_or(255))
+    }
+}
+
+#[async_trait::async_trait]
+impl Spawn for Elsewhere {
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        let path = std::env::var_os("PATH").unwrap();
+        vec![("PATH".into(), path), ("no_proxy".into(), "there".into()), ("SECRET".into(), "x".into())]
+    }
+
+    async fn spawn(&self, start: Start) -> std::io::Result<Box<dyn Running>> {
+        let copy = |fd: &std::os::fd::OwnedFd| fd.try_clone().map(Stdio::from);
+        let mut command = Command::new(&start.program);
+        command.args(&start.args).env_clear().envs(start.env.iter().cloned()).kill_on_drop(true);
+        command.stdin(copy(&start.stdin)?).stdout(copy(&start.stdout)?).stderr(copy(&start.stderr)?);
+        command.current_dir(start.dir.as_ref().unwrap());
+        let child = command.spawn()?;
+        drop(command);
+        let Start { program, args, env, dir, .. } = start;
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let (stdin, stdout, stderr) = (null(), null(), null());
+        self.0.lock().unwrap().push(Start { program, args, env, dir, stdin, stdout, stderr });
+        Ok(Box::new(Child(child)))
+    }
+}
+
+#[tokio::test]
+async fn a_command_of_another_place_runs_there_with_its_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = Arc::new(Elsewhere::default());
+    let at = At::new(dir.path(), Some(place.clone()));
+    let git = || Git::new().at(at.clone());
+    git().args(["init", "--quiet"]).run().await.unwrap();
+    let hash = git().args(["hash-object", "-w", "--stdin"]).stdin("a\n").run().await.unwrap();
+    assert_eq!(hash.text(), "78981922613b2afb6025042ff6bd878ac1994e85");
+    let env = git().args(["-c", "alias.e=!env", "e"]).env("GIT_ADVICE", "1").run().await.unwrap().text();
+    assert!(env.contains("no_proxy=there") && env.contains("HOME=/dev/null"), "{env}");
+    assert!(env.contains("GIT_ADVICE=1") && !env.contains("SECRET"), "{env}");
+    let error = git().args(["log", "-1"]).doing("reading the log").run().await.unwrap_err();
+    assert_eq!((error.kind, error.code), (GitErrorKind::Other, Some(128)), "{error}");
+    let started = place.0.lock().unwrap();
+    assert_eq!(started.len(), 4, "each ran there");
+    assert!(started.iter().all(|s| s.env.iter().filter(|(k, _)| k == "GIT_ADVICE").count() == 1));
+}

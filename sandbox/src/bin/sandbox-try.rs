@@ -32,6 +32,9 @@ struct Given {
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|a| a == sandbox::probe::COMMAND) {
+        return sandbox::probe::probe_main();
+    }
     match run() {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
@@ -45,6 +48,12 @@ fn run() -> Result<u8, String> {
     let mut args = std::env::args_os().skip(1);
     let usage = || "usage: sandbox-try PLAN.json command ARG… | worker SCRIPT".to_owned();
     let plan = args.next().ok_or_else(usage)?;
+    if plan == "box-tools" {
+        let socket = args.next().ok_or_else(usage)?;
+        let line = UnixStream::connect(socket).map_err(|e| e.to_string())?;
+        let environment = [("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/tmp".into())];
+        return sandbox::init::serve_tools(line, &environment).map(|()| 0).map_err(|e| e.to_string());
+    }
     let mode = args.next().ok_or_else(usage)?;
     let given = std::fs::read_to_string(&plan).map_err(|e| e.to_string())?;
     let given: Given = serde_json::from_str(&given).map_err(|e| e.to_string())?;
@@ -150,6 +159,13 @@ async fn lines(upper: Upper, secret: &[u8], script: &str) -> std::io::Result<()>
                 Ok(_) => println!("connected"),
                 Err(e) => println!("{path}: {:?}", e.kind()),
             }
+        } else if line == "!term" {
+            let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            println!("waiting");
+            term.recv().await;
+            println!("terminated");
+        } else if line == "!network" {
+            println!("{:?}", std::net::TcpStream::connect("127.0.0.1:3128").map(drop).map_err(|e| e.kind()));
         } else if line == "!exec" {
             println!("{:?}", std::process::Command::new("/bin/true").spawn().map(drop).map_err(|e| e.kind()));
         } else if line == "!enforced" {

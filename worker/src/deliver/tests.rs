@@ -3,7 +3,7 @@ use std::process::Command;
 use super::*;
 
 struct Place {
-    place: tempfile::TempDir,
+    _place: tempfile::TempDir,
     checkout: Checkout,
 }
 
@@ -31,8 +31,10 @@ impl Place {
         git(&dir, &["commit", "-qm", "base"]);
         git(&dir, &["checkout", "-qb", "work"]);
         let base = git(&dir, &["rev-parse", "HEAD"]);
-        let checkout = Checkout { dir, base: base.clone(), start: base, branch: "work".into() };
-        Place { place, checkout }
+        let (tree, launcher) = (Tree::open(&dir).unwrap(), crate::launch::Launcher::Direct);
+        let checkout =
+            Checkout { dir, base: base.clone(), start: base, branch: "work".into(), tree, launcher };
+        Place { _place: place, checkout }
     }
 
     fn dir(&self) -> &Path {
@@ -47,9 +49,8 @@ impl Place {
 
     async fn commit(&self) -> Committed {
         let identity = Identity::parse("Bot <bot@x>");
-        let aside = self.place.path().join("aside");
         let task = TaskId::from_bits(7);
-        super::commit(&self.checkout, &identity, task, Some("feat: it"), &aside).await.unwrap()
+        super::commit(&self.checkout, &identity, task, Some("feat: it")).await.unwrap()
     }
 
     /// Paths in the branch's last commit.
@@ -177,6 +178,6 @@ async fn a_repository_that_the_agent_removed_is_a_typed_failure() {
     let p = Place::new();
     std::fs::remove_dir_all(p.dir().join(".git")).unwrap();
     let identity = Identity::parse("");
-    let failed = super::commit(&p.checkout, &identity, TaskId::from_bits(7), None, p.place.path()).await;
+    let failed = super::commit(&p.checkout, &identity, TaskId::from_bits(7), None).await;
     assert_eq!(failed.unwrap_err().code, FailureCode::DeliverableLost);
 }

@@ -3,7 +3,7 @@
 use domain::event::preview;
 use domain::limit;
 use domain::report::{AgentStatus, GateResult};
-use git::{Git, GitError};
+use git::GitError;
 
 use crate::repo::Checkout;
 use crate::verify::{Measured, Source, Verdict};
@@ -57,7 +57,7 @@ pub fn subject_of(text: &str) -> Option<String> {
 
 /// The subjects of the commits beyond the base, oldest first.
 pub async fn subjects(checkout: &Checkout, head: &str) -> Result<Vec<String>, GitError> {
-    let log = Git::new().dir(&checkout.dir).args(["log", "--reverse", "--format=%s"]);
+    let log = checkout.git().args(["log", "--reverse", "--format=%s"]);
     let range = format!("{}..{head}", checkout.base);
     let out = log.args([range.as_str(), "--"]).doing("listing the commits").run().await?;
     Ok(out.text().lines().map(str::to_owned).collect())
@@ -71,7 +71,7 @@ pub async fn body(
 ) -> Result<(Vec<String>, String), GitError> {
     let subjects = subjects(checkout, head).await?;
     let range = format!("{}...{head}", checkout.base);
-    let diff = Git::new().dir(&checkout.dir).args(["diff", "--stat=100", "--no-ext-diff", "--no-textconv"]);
+    let diff = checkout.git().args(["diff", "--stat=100", "--no-ext-diff", "--no-textconv"]);
     let changes = diff.args([range.as_str(), "--"]).doing("listing the changes").run().await?.text();
     let body = compose(&subjects, &changes, telling);
     Ok((subjects, body))

@@ -113,13 +113,15 @@ impl Harness for Native {
 
 impl<'a> Run<'a> {
     fn open(native: &'a Native, work: &'a Work, ctx: &'a HarnessContext) -> Result<Self, Failure> {
-        let workspace = Workspace::open(&work.work_dir, ctx.environment.clone()).map_err(|error| {
+        let opened = Workspace::open(&work.work_dir, ctx.environment.clone());
+        let workspace = opened.map_err(|error| {
             let detail = format!("opening the work tree {}: {error}", work.work_dir.display());
             Failure::new(FailureCode::RepoSetupFailed, detail)
         })?;
-        let guidance = Guidance::of(workspace.root());
+        let workspace = workspace.launching(ctx.launcher.clone());
+        let guidance = Guidance::of(workspace.tree());
         let first = prompt::first_message(work, guidance.for_root().as_deref());
-        let tools = Tools::new(workspace, guidance).redacting(vec![ctx.model.bearer.clone()]);
+        let tools = Tools::new(workspace, guidance).redacting(std::slice::from_ref(&ctx.model.bearer));
         let transcript = Transcript::new(prompt::system(work, tools.workspace().root()), &tools, first);
         let (tokens, final_text) = (TokenCount::default(), String::new());
         Ok(Self { native, work, ctx, tools, transcript, attempted: 0, completed: 0, tokens, final_text })
@@ -190,7 +192,9 @@ impl<'a> Run<'a> {
 
     /// The turn's event and its last words.
     fn record(&mut self, reply: &Reply) {
-        let text = reply.text();
+        // Masked before it is cut: half of a token would not be known as one.
+        let redactor = self.tools.redactor();
+        let text = redactor.mask(&reply.text()).into_owned();
         let mut metadata = json!({
             "turn": self.attempted,
             "model": reply.model.as_deref().unwrap_or(&self.work.model),
@@ -198,7 +202,8 @@ impl<'a> Run<'a> {
             "tool_calls_count": reply.tool_calls.len(),
         });
         if let Some(thinking) = reply.thinking() {
-            metadata["thinking_preview"] = event::preview(&thinking, self.work.preview_max).into();
+            metadata["thinking_preview"] =
+                event::preview(&redactor.mask(&thinking), self.work.preview_max).into();
         }
         self.ctx.events.emit(EventKind::AgentTurn, metadata);
         if !text.trim().is_empty() {
@@ -207,7 +212,7 @@ impl<'a> Run<'a> {
     }
 
     fn error(&self, error_type: &str, message: &str) {
-        let message = event::preview(message, self.work.preview_max);
+        let message = event::preview(&self.tools.redactor().mask(message), self.work.preview_max);
         self.ctx
             .events
             .emit(EventKind::AgentError, json!({ "error_type": error_type, "message_preview": message }));

@@ -17,7 +17,6 @@ use crate::harness::{
 use crate::repo::Checkout;
 use crate::spool::Spool;
 use crate::stop::{Reason, Stop};
-use crate::tool::Environment;
 
 /// Runs the harness in a task of its own, so that a panic in it is a failure of the agent and the work is still saved.
 pub(super) async fn run(
@@ -36,7 +35,8 @@ pub(super) async fn run(
         },
         events: Arc::new(Sink(spool.clone())),
         signals: Arc::new(Ear(stop.clone())),
-        environment: Environment::clean(std::env::vars_os()),
+        environment: checkout.launcher.environment(),
+        launcher: checkout.launcher.clone(),
     };
     let work = work_of(spec, checkout);
     #[expect(clippy::disallowed_methods, reason = "ends with its handle, which is awaited here")]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::process::{End, Shell};
 use super::{Input, ToolContext, ToolError, ToolOutput, Workspace};
+use crate::notice;
 
 /// When the model names no time.
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(120);
@@ -52,9 +53,12 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         command,
         directory: at.root().to_owned(),
         environment: at.environment(),
+        launcher: at.launcher(),
         timeout,
         output_max: limit::TOOL_OUTPUT_MAX_BYTES,
     };
+    let notices = at.launcher().notices();
+    let mark = notices.count();
     let done = shell
         .run(&ctx.cancel, at.background(), ctx.live)
         .await
@@ -85,6 +89,9 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
             true
         }
     };
+    for notice in notices.after(mark, done.end).await {
+        note(&format!("[{}]", notice::told(&notice)));
+    }
     if done.left_running {
         note("[a process it started is still running in the background; its further output is not shown]");
     }

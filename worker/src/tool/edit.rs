@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Input, ToolError, ToolOutput, Workspace, blocking, read, write};
+use crate::tree::Tree;
 
 pub mod nearest;
 
@@ -82,11 +83,11 @@ pub(super) async fn edit_file(
     edits: Vec<Replacement>,
 ) -> Result<ToolOutput, ToolError> {
     let file = at.resolve_writable(asked)?;
-    let (path, asked) = (file.clone(), asked.to_owned());
+    let (tree, path, asked) = (at.tree().clone(), file.clone(), asked.to_owned());
     let (places, line) = blocking(move || {
         let mut text = match edits.first() {
-            Some(first) if first.old.is_empty() && !path.exists() => String::new(),
-            Some(_) | None => load(&path, &asked)?,
+            Some(first) if first.old.is_empty() && tree.look(&path).is_err() => String::new(),
+            Some(_) | None => load(&tree, &path, &asked)?,
         };
         let mut places = 0;
         let mut line = 1;
@@ -96,7 +97,7 @@ pub(super) async fn edit_file(
                 apply(&text, edit).map_err(|why| ToolError::new(format!("{name}: {why}")))?;
             (text, places, line) = (changed, places + count, at_line);
         }
-        write::replace(&path, text.as_bytes())?;
+        write::replace(&tree, &path, text.as_bytes())?;
         Ok((places, line))
     })
     .await?;
@@ -106,8 +107,8 @@ pub(super) async fn edit_file(
     Ok(ToolOutput::text(format!("{} was changed ({count}).", at.shown(&file))).about(file))
 }
 
-fn load(path: &Path, asked: &str) -> Result<String, ToolError> {
-    let file = read::open_regular(path, asked)?;
+fn load(tree: &Tree, path: &Path, asked: &str) -> Result<String, ToolError> {
+    let file = read::open_regular(tree, path, asked)?;
     let mut bytes = Vec::new();
     file.take(FILE_MAX_BYTES + 1)
         .read_to_end(&mut bytes)

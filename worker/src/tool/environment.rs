@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 
-use tokio::process::Command;
-
 /// Marks every process of a session, so that a sweep finds them; the only variable of ours that is passed on.
 pub const SESSION_MARKER: &str = "BGAGENT_SESSION";
 
@@ -58,9 +56,17 @@ impl Environment {
         Self { variables: kept }
     }
 
-    /// Gives the command these variables and no others.
-    pub fn apply(&self, command: &mut Command) {
-        command.env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
+    /// These variables and no others.
+    pub fn variables(&self) -> &[(OsString, OsString)] {
+        &self.variables
+    }
+
+    /// The same with this one set.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.variables.retain(|(key, _)| key != name);
+        self.variables.push((name.into(), value.into()));
+        self
     }
 
     /// The value of a variable that was kept.

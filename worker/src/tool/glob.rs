@@ -36,7 +36,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
     if !folder.is_dir() {
         return Err(input.refuse("path", "is not a folder"));
     }
-    let (root, cancel) = (at.root().to_owned(), ctx.cancel.clone());
+    let (tree, cancel) = (at.tree().clone(), ctx.cancel.clone());
     let found = blocking(move || {
         let mut newest: BinaryHeap<Reverse<(SystemTime, PathBuf)>> = BinaryHeap::new();
         let mut total = 0;
@@ -48,8 +48,10 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
             if entry.file_type().is_none_or(|kind| kind.is_dir()) || !matcher.is_match(inside) {
                 continue;
             }
+            // Asked of the tree, not of the path: what a link has led to outside is not told.
+            let Ok(meta) = tree.look(entry.path()) else { continue };
             total += 1;
-            let modified = entry.metadata().ok().and_then(|meta| meta.modified().ok());
+            let modified = meta.modified().ok();
             newest.push(Reverse((modified.unwrap_or(SystemTime::UNIX_EPOCH), entry.into_path())));
             if newest.len() > SHOWN_MAX {
                 newest.pop();
@@ -58,7 +60,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         let mut found: Vec<String> = newest
             .into_sorted_vec()
             .into_iter()
-            .map(|Reverse((_, file))| path::shown(&root, &file))
+            .map(|Reverse((_, file))| path::shown(tree.root(), &file))
             .collect();
         if total > found.len() {
             found.push(format!(

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Input, ToolContext, ToolError, ToolOutput, Workspace, blocking, glob, path, text};
+use crate::tree::Tree;
 
 const HEAD_LIMIT_DEFAULT: u64 = 250;
 const LINE_MAX_BYTES: usize = 500;
@@ -85,7 +86,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
     let kind = input.text_or_none("type")?.map(str::to_owned);
     let head_limit = input.number("head_limit")?.unwrap_or(HEAD_LIMIT_DEFAULT).max(1);
     let search = Search {
-        root: at.root().to_owned(),
+        tree: at.tree().clone(),
         target: at.resolve(input.text_or_none("path")?.unwrap_or("."))?,
         matcher,
         only,
@@ -94,7 +95,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         cancel: ctx.cancel.clone(),
         shown: Shown { out: String::new(), room: head_limit, full: false },
     };
-    if !search.target.exists() {
+    if search.tree.look(&search.target).is_err() {
         return Err(input.refuse("path", "does not exist"));
     }
     let found = blocking(move || search.run(searcher.build())).await?;
@@ -112,7 +113,7 @@ enum Mode {
 }
 
 struct Search {
-    root: PathBuf,
+    tree: Tree,
     target: PathBuf,
     matcher: RegexMatcher,
     only: Option<GlobMatcher>,
@@ -166,7 +167,8 @@ impl Search {
 
     /// A file that cannot be read or searched is passed over, as grep tools do.
     fn search_file(&mut self, searcher: &mut Searcher, file: &Path) {
-        let name = path::shown(&self.root, file);
+        let name = path::shown(self.tree.root(), file);
+        let Ok(open) = self.tree.file(file) else { return };
         let mut sink = FileSink {
             name: &name,
             mode: self.mode,
@@ -174,7 +176,7 @@ impl Search {
             matches: 0,
             cancel: &self.cancel,
         };
-        let _unreadable = searcher.search_path(&self.matcher, file, &mut sink);
+        let _unreadable = searcher.search_file(&self.matcher, &open, &mut sink);
         let matches = sink.matches;
         match self.mode {
             Mode::Content => (),

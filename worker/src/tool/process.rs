@@ -6,22 +6,19 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-use std::os::unix::process::ExitStatusExt;
+use nix::sys::signal::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Environment;
 use super::text::HeadTail;
+use crate::launch::{Launcher, Running, Start};
 
 /// Between asking a group to end and ending it.
 const TERM_GRACE: Duration = Duration::from_millis(500);
@@ -39,6 +36,8 @@ pub struct Shell<'a> {
     pub directory: PathBuf,
     /// With which variables.
     pub environment: &'a Environment,
+    /// Who starts it.
+    pub launcher: &'a Launcher,
     /// For how long at most.
     pub timeout: Duration,
     /// How many bytes of output are kept.
@@ -70,8 +69,9 @@ pub enum End {
 }
 
 /// Groups of processes that commands left behind, ended when this is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Background {
+    launcher: Launcher,
     readers: Mutex<JoinSet<()>>,
     groups: Mutex<Vec<i32>>,
 }
@@ -85,8 +85,7 @@ impl Shell<'_> {
         live: &(dyn Fn(&str) + Send + Sync),
     ) -> io::Result<Finished> {
         let started = Instant::now();
-        let (mut child, mut reader) = self.spawn()?;
-        let group = Group(child.id().unwrap_or_default() as i32);
+        let (mut child, mut reader) = self.spawn().await?;
         let mut output = HeadTail::new(self.output_max);
         let deadline = started + self.timeout;
         let mut buffer = vec![0; 8 * 1024];
@@ -97,12 +96,12 @@ impl Shell<'_> {
                 () = cancel.cancelled() => break End::Cancelled,
                 () = tokio::time::sleep_until(deadline) => break End::TimedOut,
                 read = reader.read(&mut buffer), if open => open = take(read?, &buffer, &mut output, live),
-                status = child.wait() => break End::Exited(code(status?)),
+                code = child.wait() => break End::Exited(code?),
             }
         };
         match end {
             End::Exited(_) => (),
-            End::TimedOut | End::Cancelled => group.end(&mut child).await?,
+            End::TimedOut | End::Cancelled => end_all_of(&mut child).await?,
         }
         let drained_by = Instant::now() + DRAIN_MAX;
         while open && Instant::now() < drained_by {
@@ -112,45 +111,47 @@ impl Shell<'_> {
             }
         }
         match end {
-            End::Exited(_) => background.keep(group.release(), open.then_some(reader)),
-            End::TimedOut | End::Cancelled => drop(group),
+            End::Exited(_) => background.keep(child.release(), open.then_some(reader)).await,
+            End::TimedOut | End::Cancelled => drop(child),
         }
         Ok(Finished { end, output, took: started.elapsed(), left_running: open })
     }
 
     /// With `bash`, or with `sh` on a machine without it.
-    fn spawn(&self) -> io::Result<(Child, pipe::Receiver)> {
-        match self.spawn_with("bash") {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.spawn_with("sh"),
+    async fn spawn(&self) -> io::Result<(Running, pipe::Receiver)> {
+        match self.spawn_with("bash").await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.spawn_with("sh").await,
             done => done,
         }
     }
 
     /// One pipe for both streams, so that their order is kept.
-    fn spawn_with(&self, shell: &str) -> io::Result<(Child, pipe::Receiver)> {
+    async fn spawn_with(&self, shell: &str) -> io::Result<(Running, pipe::Receiver)> {
         let (reader, writer) = io::pipe()?;
-        let mut command = Command::new(shell);
-        self.environment.apply(&mut command);
-        command
-            .args(["-c", self.command])
-            .current_dir(&self.directory)
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone()?)
-            .stderr(writer)
-            .process_group(0)
-            .kill_on_drop(true);
-        let child = command.spawn()?;
-        drop(command); // our copies of the writing end
+        let start = Start {
+            program: shell.into(),
+            args: vec!["-c".into(), self.command.into()],
+            env: self.environment.variables().to_vec(),
+            dir: self.directory.clone(),
+            stdin: None,
+            stdout: writer.try_clone()?.into(),
+            stderr: writer.into(),
+        };
+        let child = self.launcher.start(start).await?;
         Ok((child, pipe::Receiver::from_owned_fd(reader.into())?))
     }
 }
 
 impl Background {
+    /// Of what that launcher started.
+    pub fn of(launcher: Launcher) -> Self {
+        Self { launcher, readers: Mutex::default(), groups: Mutex::default() }
+    }
+
     /// Remembers the group of a command that ended, if anything of it still runs, and keeps its pipe from breaking.
-    fn keep(&self, group: i32, reader: Option<pipe::Receiver>) {
-        let mut groups = lock(&self.groups);
-        groups.push(group);
-        groups.retain(|group| runs(*group));
+    async fn keep(&self, group: i32, reader: Option<pipe::Receiver>) {
+        lock(&self.groups).push(group);
+        self.forget_ended().await;
         let Some(mut reader) = reader else { return };
         let mut readers = lock(&self.readers);
         while readers.try_join_next().is_some() {}
@@ -161,21 +162,24 @@ impl Background {
     }
 
     /// How many groups still run.
-    pub fn len(&self) -> usize {
-        let mut groups = lock(&self.groups);
-        groups.retain(|group| runs(*group));
-        groups.len()
+    pub async fn count(&self) -> usize {
+        self.forget_ended().await;
+        lock(&self.groups).len()
     }
 
-    /// Whether none runs.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    async fn forget_ended(&self) {
+        let known = lock(&self.groups).clone();
+        for group in known {
+            if !self.launcher.runs(group).await {
+                lock(&self.groups).retain(|other| *other != group);
+            }
+        }
     }
 
     /// Ends them all.
     pub fn stop(&self) {
         for group in lock(&self.groups).drain(..) {
-            signal(group, Signal::SIGKILL);
+            self.launcher.kill(group);
         }
     }
 }
@@ -186,49 +190,15 @@ impl Drop for Background {
     }
 }
 
-/// The group of a command; ends it when dropped before it was released.
-struct Group(i32);
-
-impl Group {
-    /// TERM to all of it, KILL to what is left; returns when the shell is reaped.
-    async fn end(&self, child: &mut Child) -> io::Result<()> {
-        signal(self.0, Signal::SIGTERM);
-        let gone = timeout(TERM_GRACE, child.wait()).await;
-        signal(self.0, Signal::SIGKILL);
-        match gone {
-            Ok(status) => status.map(drop),
-            Err(_) => child.wait().await.map(drop),
-        }
+/// TERM to all of its group, KILL to what is left; returns when the shell has ended.
+async fn end_all_of(child: &mut Running) -> io::Result<()> {
+    child.signal(Signal::SIGTERM);
+    let gone = timeout(TERM_GRACE, child.wait()).await;
+    child.signal(Signal::SIGKILL);
+    match gone {
+        Ok(code) => code.map(drop),
+        Err(_) => child.wait().await.map(drop),
     }
-
-    fn release(self) -> i32 {
-        let group = self.0;
-        std::mem::forget(self);
-        group
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        signal(self.0, Signal::SIGKILL);
-    }
-}
-
-/// An exit code as a shell would print it: 128 + n for signal n.
-pub fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
-}
-
-/// To a group that may be gone already. Group 0 would be our own.
-fn signal(group: i32, signal: Signal) {
-    if group > 1 {
-        let _gone = killpg(Pid::from_raw(group), signal);
-    }
-}
-
-/// Whether a group has members. Its number is not given to others while it has.
-fn runs(group: i32) -> bool {
-    group > 1 && killpg(Pid::from_raw(group), None).is_ok()
 }
 
 /// Whether the pipe is still open.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _, Seek as _};
+use std::io::{BufRead, BufReader, ErrorKind, Read as _, Seek as _};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Content, Input, ToolContext, ToolError, ToolOutput, Workspace, blocking};
+use crate::tree::Tree;
 
 const LINES_DEFAULT: u64 = 2_000;
 const LINE_MAX_BYTES: usize = 2_000;
@@ -43,30 +44,27 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
     let offset = input.number("offset")?.unwrap_or(1).max(1);
     let lines = input.number("limit")?.unwrap_or(LINES_DEFAULT).clamp(1, LINES_DEFAULT);
     let file = at.resolve(&asked)?;
-    let (path, cancel) = (file.clone(), ctx.cancel.clone());
-    let content = blocking(move || show(&path, &asked, offset, lines, &cancel)).await?;
+    let (tree, path, cancel) = (at.tree().clone(), file.clone(), ctx.cancel.clone());
+    let content = blocking(move || show(&tree, &path, &asked, offset, lines, &cancel)).await?;
     at.mark_seen(&file);
     Ok(ToolOutput { content: vec![content], is_error: false, touched: Some(file) })
 }
 
-/// Opens a regular file; pipes, devices and folders are refused before they are opened.
-pub(super) fn open_regular(path: &Path, asked: &str) -> Result<File, ToolError> {
-    let meta = path.metadata().map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
+/// Opens a regular file; pipes, devices and folders are refused.
+pub(super) fn open_regular(tree: &Tree, path: &Path, asked: &str) -> Result<File, ToolError> {
+    tree.file(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => {
             ToolError::new(format!("{asked}: there is no such file. Glob finds files by name."))
         }
-        _ => ToolError::new(format!("{asked}: {error}.")),
-    })?;
-    if meta.is_dir() {
-        return Err(ToolError::new(format!("{asked}: is a folder. List it with Glob or `ls`.")));
-    }
-    if !meta.is_file() {
-        return Err(ToolError::new(format!("{asked}: is not a regular file (a pipe, socket or device).")));
-    }
-    File::open(path).map_err(|error| ToolError::new(format!("{asked}: cannot be opened: {error}.")))
+        ErrorKind::IsADirectory => {
+            ToolError::new(format!("{asked}: is a folder. List it with Glob or `ls`."))
+        }
+        _ => ToolError::new(format!("{asked}: cannot be opened: {error}.")),
+    })
 }
 
 fn show(
+    tree: &Tree,
     path: &Path,
     asked: &str,
     offset: u64,
@@ -74,7 +72,7 @@ fn show(
     cancel: &CancellationToken,
 ) -> Result<Content, ToolError> {
     let failed = |error: std::io::Error| ToolError::new(format!("{asked}: cannot be read: {error}."));
-    let mut file = open_regular(path, asked)?;
+    let mut file = open_regular(tree, path, asked)?;
     let mut sniffed = Vec::with_capacity(SNIFF_BYTES);
     (&mut file).take(SNIFF_BYTES as u64).read_to_end(&mut sniffed).map_err(failed)?;
     let bytes = file.metadata().map_err(failed)?.len();

@@ -1,6 +1,7 @@
 //! The work tree with what the tools remember of it: files seen, the list of steps, processes left running.
 
 use std::collections::HashMap;
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,12 +10,15 @@ use std::time::SystemTime;
 use super::process::Background;
 use super::todo::Todo;
 use super::{Environment, ToolError, path};
+use crate::launch::Launcher;
+use crate::tree::Tree;
 
 /// Shared by the tools of one task. Locks are held for a look-up only, never across I/O or an await.
 #[derive(Debug)]
 pub struct Workspace {
-    root: PathBuf,
+    tree: Tree,
     environment: Environment,
+    launcher: Launcher,
     seen: Mutex<HashMap<PathBuf, Stamp>>,
     todos: Mutex<Vec<Todo>>,
     background: Background,
@@ -44,17 +48,34 @@ impl Workspace {
     /// The work tree at `root`, whose commands run with `environment`.
     pub fn open(root: &Path, environment: Environment) -> io::Result<Self> {
         Ok(Self {
-            root: root.canonicalize()?,
+            tree: Tree::open(root)?,
             environment,
+            launcher: Launcher::Direct,
             seen: Mutex::default(),
             todos: Mutex::default(),
-            background: Background::default(),
+            background: Background::of(Launcher::Direct),
         })
+    }
+
+    /// The same, whose commands that launcher starts.
+    #[must_use]
+    pub fn launching(self, launcher: Launcher) -> Self {
+        Self { background: Background::of(launcher.clone()), launcher, ..self }
     }
 
     /// Its folder, canonical.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.tree.root()
+    }
+
+    /// Its files.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Who starts commands.
+    pub fn launcher(&self) -> &Launcher {
+        &self.launcher
     }
 
     /// What commands run with.
@@ -69,29 +90,31 @@ impl Workspace {
 
     /// A file or folder to look at.
     pub fn resolve(&self, asked: &str) -> Result<PathBuf, ToolError> {
-        path::resolve(&self.root, asked)
+        path::resolve(self.root(), asked)
     }
 
     /// A file to write.
     pub fn resolve_writable(&self, asked: &str) -> Result<PathBuf, ToolError> {
-        path::resolve_writable(&self.root, asked)
+        path::resolve_writable(self.root(), asked)
     }
 
     /// The path as shown to the model.
     pub fn shown(&self, path: &Path) -> String {
-        path::shown(&self.root, path)
+        path::shown(self.root(), path)
     }
 
     /// Remembers that the model now knows the file as it is on disk.
     pub fn mark_seen(&self, file: &Path) {
-        if let Some(stamp) = stamp(file) {
+        if let Ok(meta) = self.tree.look(file) {
+            let stamp = Stamp::of(&meta);
             lock(&self.seen).insert(file.to_owned(), stamp);
         }
     }
 
     /// What the model knows of the file.
     pub fn known(&self, file: &Path) -> Known {
-        let Some(now) = stamp(file) else { return Known::Absent };
+        let Ok(meta) = self.tree.look(file) else { return Known::Absent };
+        let now = Stamp::of(&meta);
         match lock(&self.seen).get(file) {
             None => Known::Unseen,
             Some(then) if *then == now => Known::Current,
@@ -110,9 +133,10 @@ impl Workspace {
     }
 }
 
-fn stamp(file: &Path) -> Option<Stamp> {
-    let meta = file.metadata().ok()?;
-    Some(Stamp { modified: meta.modified().ok(), bytes: meta.len() })
+impl Stamp {
+    fn of(meta: &Metadata) -> Self {
+        Stamp { modified: meta.modified().ok(), bytes: meta.len() }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,14 +1,12 @@
 //! `Write`: a whole file. An existing one must have been read before, so that nothing unknown is lost.
 
-use std::fs;
-use std::io::{self, Write as _};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
 use super::workspace::Known;
 use super::{Input, ToolError, ToolOutput, Workspace, blocking};
+use crate::tree::Tree;
 
 /// What the model is told of it.
 pub fn definition() -> (&'static str, Value) {
@@ -42,40 +40,15 @@ pub async fn run(at: &Workspace, input: Input<'_>) -> Result<ToolOutput, ToolErr
             return Err(ToolError::new(format!("{asked}: changed since it was read. Read it again first.")));
         }
     }
-    let (path, lines) = (file.clone(), content.lines().count());
-    blocking(move || replace(&path, content.as_bytes())).await?;
+    let (tree, path, lines) = (at.tree().clone(), file.clone(), content.lines().count());
+    blocking(move || replace(&tree, &path, content.as_bytes())).await?;
     at.mark_seen(&file);
     let done = if known == Known::Absent { "was created" } else { "was overwritten" };
     Ok(ToolOutput::text(format!("{} {done} ({lines} lines).", at.shown(&file))).about(file))
 }
 
 /// Replaces a file in one step, keeping its mode: a full disk or a crash leaves the old file as it was.
-pub(super) fn replace(file: &Path, content: &[u8]) -> Result<(), ToolError> {
-    try_replace(file, content)
+pub(super) fn replace(tree: &Tree, file: &Path, content: &[u8]) -> Result<(), ToolError> {
+    tree.replace(file, content)
         .map_err(|error| ToolError::new(format!("{}: cannot be written: {error}.", file.display())))
-}
-
-fn try_replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let folder = file.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(folder)?;
-    let mode = match file.metadata() {
-        Ok(meta) if !meta.is_file() => return Err(io::Error::other("it is not a regular file")),
-        Ok(meta) if meta.permissions().readonly() => return Err(io::Error::other("it is read-only")),
-        Ok(meta) => Some(meta.permissions()),
-        Err(_) => None,
-    };
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let part = folder.join(format!(".bgagent-{}-{number}.part", std::process::id()));
-    let written = fs::OpenOptions::new().write(true).create_new(true).open(&part).and_then(|mut out| {
-        out.write_all(content)?;
-        if let Some(mode) = mode {
-            out.set_permissions(mode)?;
-        }
-        fs::rename(&part, file)
-    });
-    if written.is_err() {
-        let _best_effort = fs::remove_file(&part);
-    }
-    written
 }

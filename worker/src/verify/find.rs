@@ -1,10 +1,9 @@
 //! Which commands build and lint a repository: the configured ones, else what its files say.
 
-use std::path::Path;
-
 use serde_json::Value;
 
 use crate::tool::Environment;
+use crate::tree::Tree;
 
 /// Bytes of a file that is looked at.
 const FILE_MAX_BYTES: u64 = 1024 * 1024;
@@ -36,13 +35,13 @@ pub struct Commands {
     pub lint: Option<Command>,
 }
 
-/// The commands of the work tree `dir`; configured ones win. A configured empty command turns the gate off.
-pub fn find(dir: &Path, build: Option<&str>, lint: Option<&str>) -> Commands {
+/// The commands of a work tree; configured ones win. A configured empty command turns the gate off.
+pub fn find(tree: &Tree, build: Option<&str>, lint: Option<&str>) -> Commands {
     let configured = |line: &str| {
         let line = line.trim();
         (!line.is_empty()).then(|| Command { line: line.to_owned(), source: Source::Configured })
     };
-    let files = Files(dir);
+    let files = Files(tree);
     Commands {
         build: build.map_or_else(|| files.build(), configured),
         lint: lint.map_or_else(|| files.lint(), configured),
@@ -71,7 +70,7 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
-struct Files<'a>(&'a Path);
+struct Files<'a>(&'a Tree);
 
 impl Files<'_> {
     fn build(&self) -> Option<Command> {
@@ -143,7 +142,7 @@ impl Files<'_> {
     }
 
     fn has_tests(&self) -> bool {
-        ["tests", "test", "testing"].iter().any(|folder| self.0.join(folder).is_dir())
+        ["tests", "test", "testing"].iter().any(|folder| self.0.has_folder(folder))
     }
 
     fn ruff(&self) -> Option<Command> {
@@ -156,13 +155,11 @@ impl Files<'_> {
     }
 
     fn has(&self, file: &str) -> bool {
-        self.0.join(file).is_file()
+        self.0.has_file(file)
     }
 
     fn text(&self, file: &str) -> Option<String> {
-        let path = self.0.join(file);
-        let small = path.metadata().is_ok_and(|meta| meta.is_file() && meta.len() <= FILE_MAX_BYTES);
-        small.then(|| std::fs::read_to_string(path).ok()).flatten()
+        self.0.text(file, FILE_MAX_BYTES)
     }
 }
 
@@ -177,7 +174,7 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        let commands = find(dir.path(), None, None);
+        let commands = find(&Tree::open(dir.path()).unwrap(), None, None);
         let line = |command: Option<Command>| command.map_or("-".into(), |c| c.line);
         (line(commands.build), line(commands.lint))
     }
@@ -219,7 +216,7 @@ mod tests {
     fn configured_commands_win_and_an_empty_one_turns_the_gate_off() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("Cargo.toml"), "").unwrap();
-        let commands = find(dir.path(), Some("./ci"), Some("  "));
+        let commands = find(&Tree::open(dir.path()).unwrap(), Some("./ci"), Some("  "));
         assert_eq!(commands.build, Some(Command { line: "./ci".into(), source: Source::Configured }));
         assert_eq!(commands.lint, None);
     }

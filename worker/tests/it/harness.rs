@@ -23,6 +23,7 @@ use worker::harness::native::Native;
 use worker::harness::{
     AgentResult, EventSink, Harness as _, HarnessContext, ModelEndpoint, Signal, Signals, Stop, Work,
 };
+use worker::launch::Launcher;
 use worker::tool::Environment;
 
 /// What the model does at a call.
@@ -136,6 +137,7 @@ impl Stage {
             events: self.record.clone(),
             signals: Arc::new(Switch(self.signal.subscribe())),
             environment: Environment::clean([("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())]),
+            launcher: Launcher::Direct,
         };
         let run = self.native.run(self.work.clone(), &ctx);
         tokio::time::timeout(Duration::from_secs(30), run).await.expect("the harness hangs")

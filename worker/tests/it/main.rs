@@ -5,4 +5,5 @@
 mod gateway;
 mod harness;
 mod pipeline;
+mod race;
 mod tools;

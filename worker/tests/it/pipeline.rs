@@ -14,7 +14,7 @@ use crate::gateway::{BRANCH, Gateway, Reply, git};
 fn worker_process() {
     let Some(session_dir) = std::env::var_os("WORKER_TEST_SESSION") else { return };
     let exit = std::path::Path::new(&session_dir).join("exit");
-    let code = worker::run(WorkerArgs { session_dir: session_dir.clone().into() });
+    let code = worker::run(WorkerArgs { session_dir: session_dir.clone().into(), tools_socket: None });
     let left = std::fs::read_to_string(exit).ok().and_then(|text| text.parse().ok());
     std::process::exit(left.unwrap_or(if code == ExitCode::SUCCESS { 0 } else { 1 }));
 }

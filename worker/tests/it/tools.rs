@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use worker::guidance::Guidance;
 use worker::tool::{Content, Environment, Tool, ToolContext, ToolOutput, Tools, Workspace};
+use worker::tree::Tree;
 
 struct Bench {
     folder: TempDir,
@@ -34,9 +35,9 @@ impl Bench {
             ("ANTHROPIC_API_KEY".into(), "sk-very-secret".into()),
         ]);
         let workspace = Workspace::open(folder.path(), environment).unwrap();
-        let guidance = Guidance::of(workspace.root());
+        let guidance = Guidance::of(workspace.tree());
         let _told = guidance.for_root();
-        let tools = Tools::new(workspace, guidance).redacting(vec![SecretString::from("s3ss10n-t0k3n")]);
+        let tools = Tools::new(workspace, guidance).redacting(&[SecretString::from("s3ss10n-t0k3n")]);
         Self { folder, tools, cancel: CancellationToken::new(), live: Mutex::default() }
     }
 
@@ -124,7 +125,8 @@ fn every_tool_has_a_name_and_a_schema_that_names_what_is_required() {
 async fn a_tool_that_is_not_granted_does_not_exist() {
     let folder = tempfile::tempdir().unwrap();
     let workspace = Workspace::open(folder.path(), Environment::clean([])).unwrap();
-    let tools = Tools::new(workspace, Guidance::of(folder.path())).granting(&[Tool::Read]);
+    let guidance = Guidance::of(workspace.tree());
+    let tools = Tools::new(workspace, guidance).granting(&[Tool::Read]);
     let ctx = ToolContext { cancel: CancellationToken::new(), live: &|_| () };
     has(&tools.run("Bash", &json!({ "command": "ls" }), &ctx).await.as_text(), "The tools are: Read.");
     assert_eq!(tools.definitions().len(), 1);
@@ -199,12 +201,12 @@ async fn bash_does_not_wait_for_what_it_left_running() {
     has(&out, "started\n");
     has(&out, "still running in the background");
     assert!(started.elapsed() < Duration::from_secs(5), "ticking output must not hold the tool");
-    assert_eq!(bench.tools.workspace().background().len(), 1);
+    assert_eq!(bench.tools.workspace().background().count().await, 1);
     let out = bench.ok("Bash", json!({ "command": "sleep 4324 > /dev/null 2>&1 & echo quiet" })).await;
     assert_eq!(out, "quiet\n");
-    assert_eq!(bench.tools.workspace().background().len(), 2);
+    assert_eq!(bench.tools.workspace().background().count().await, 2);
     bench.tools.workspace().background().stop();
-    assert!(bench.tools.workspace().background().is_empty());
+    assert_eq!(bench.tools.workspace().background().count().await, 0);
     gone("4324").await;
 }
 
@@ -486,13 +488,13 @@ fn guidance_that_is_huge_or_leads_outside_is_bounded() {
     let root = folder.path().canonicalize().unwrap();
     fs::write(root.join("AGENTS.md"), "x".repeat(1_000_000)).unwrap();
     symlink(outside.path().join("x.md"), root.join("CLAUDE.md")).unwrap();
-    let told = Guidance::of(&root).for_root().unwrap();
+    let told = Guidance::of(&Tree::open(&root).unwrap()).for_root().unwrap();
     assert!(told.len() < 40_000, "{}", told.len());
     assert!(!told.contains("outside words"));
     for depth in 0..10 {
         fs::write(root.join(format!("{depth}.md")), format!("level {depth} @{}.md", depth + 1)).unwrap();
     }
     fs::write(root.join("AGENTS.md"), "@0.md").unwrap();
-    let told = Guidance::of(&root).for_root().unwrap();
+    let told = Guidance::of(&Tree::open(&root).unwrap()).for_root().unwrap();
     assert!(told.contains("level 4") && !told.contains("level 5"), "{told}");
 }

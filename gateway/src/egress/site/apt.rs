@@ -16,6 +16,7 @@ Dir::Cache \"/home/agent/.cache/apt\";
 Dir::Etc::sourcelist \"/home/agent/.config/apt/sources.list\";
 Dir::Etc::sourceparts \"/dev/null\";
 Dir::Log \"/home/agent/.cache/apt/log\";
+Acquire::https::CaInfo \"/box/ca.pem\";
 APT::Sandbox::User \"\";
 ";
 
@@ -37,7 +38,7 @@ pub(super) async fn ask(ask: &Ask<'_>, group: &mut Group) {
         }
     };
     for address in answer.out.lines().filter_map(|line| line.strip_prefix('\'')?.split('\'').next()) {
-        group.take("apt's sources", address);
+        group.take(address);
     }
     let format =
         ["indextargets", "--format", "$(TARGET_OF)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"];
@@ -62,7 +63,7 @@ fn sources(told: &str, group: &mut Group) -> String {
         else {
             continue;
         };
-        let Some(address) = group.take("apt's sources", uri) else { continue };
+        let Some(address) = group.take(uri) else { continue };
         let options = match signed.filter(|path| path.starts_with('/') && !path.contains(char::is_whitespace))
         {
             Some(path) => format!("[signed-by={path}] "),
@@ -91,6 +92,6 @@ mod tests {
             sources(told, &mut group),
             "deb [signed-by=/k.gpg] http://a.example/debian/ stable main\ndeb https://b.example/x/ stable main\n"
         );
-        assert!(group.note.unwrap().contains("b.example:443"));
+        assert_eq!(group.wants, ["b.example:443"]);
     }
 }

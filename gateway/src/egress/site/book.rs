@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{Env, Group, Origin, Tool, ask};
-use crate::egress::policy::{GroupHost, Groups};
+use crate::egress::policy::{AskGroups, GroupHost};
 use crate::egress::resolve::Reach;
 use crate::egress::target::Target;
 
@@ -47,8 +48,6 @@ struct Inner {
     env: Env,
     folder: PathBuf,
     slots: [Slot; Tool::ALL.len()],
-    /// The same as the proxy reads it.
-    groups: watch::Sender<Groups>,
 }
 
 /// One group.
@@ -79,12 +78,7 @@ impl Book {
     /// An empty book that asks tools in `env` and keeps answers in `folder`.
     pub fn new(env: Env, folder: PathBuf) -> Book {
         let slots = Tool::ALL.map(|tool| Slot { tool, known: RwLock::default(), asking: Mutex::default() });
-        Book { inner: Arc::new(Inner { env, folder, slots, groups: watch::Sender::default() }) }
-    }
-
-    /// The groups as the proxy reads them, as they become known.
-    pub fn groups(&self) -> watch::Receiver<Groups> {
-        self.inner.groups.subscribe()
+        Book { inner: Arc::new(Inner { env, folder, slots }) }
     }
 
     /// The group of a tool; asks when it is not known yet.
@@ -98,7 +92,7 @@ impl Book {
             return known.group;
         }
         if let Some(known) = self.kept(tool).await {
-            return self.learn(slot, known);
+            return slot.learn(known);
         }
         self.ask(slot).await
     }
@@ -149,9 +143,9 @@ impl Book {
         if !group.complete {
             // What was known before is better than less.
             if let Some(known) = slot.known().filter(|known| known.group.complete) {
-                return self.learn(slot, Known { due: now + AGAIN, ..known });
+                return slot.learn(Known { due: now + AGAIN, ..known });
             }
-            return self.learn(slot, Known { group: Arc::new(group), due: now + AGAIN });
+            return slot.learn(Known { group: Arc::new(group), due: now + AGAIN });
         }
         let known = Known { group: Arc::new(group), due: now + KEEP };
         let (inner, group) = (self.inner.clone(), known.group.clone());
@@ -164,16 +158,7 @@ impl Book {
             Ok(Err(failure)) => warn!(error = %failure, "the registries of a tool could not be kept on disk"),
             Err(failure) => warn!(error = %failure, "the registries of a tool could not be kept on disk"),
         }
-        self.learn(slot, known)
-    }
-
-    fn learn(&self, slot: &Slot, known: Known) -> Arc<Group> {
-        let group = known.group.clone();
-        *slot.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
-        self.inner.groups.send_modify(|groups| {
-            groups.0.insert(slot.tool.to_string(), hosts(&group));
-        });
-        group
+        slot.learn(known)
     }
 
     /// The group as it was kept, if nothing changed since that decides what the tool would say.
@@ -193,6 +178,23 @@ impl Book {
 impl Slot {
     fn known(&self) -> Option<Known> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, known: Known) -> Arc<Group> {
+        let group = known.group.clone();
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
+        group
+    }
+}
+
+#[async_trait]
+impl AskGroups for Book {
+    async fn hosts(&self, group: &str) -> Vec<GroupHost> {
+        match group.parse() {
+            Ok(tool) => hosts(&*self.group(tool).await),
+            // The policy knows no other names.
+            Err(_) => vec![],
+        }
     }
 }
 

@@ -103,16 +103,14 @@ fn without_credentials(whole: &Table, group: &mut Group) -> (Table, Vec<(&'stati
             for (key, value) in entry.iter().filter(|(key, _)| keys.contains(&key.as_str())) {
                 let Some(text) = value.as_str() else { continue };
                 let plain = match key.as_str() {
-                    "registry" | "index" | "git" => {
-                        match group.take(&format!("cargo's {section} {name}"), text) {
-                            Some(address) => {
-                                let plain = address.plain.clone();
-                                addresses.push((section, name.clone(), address));
-                                plain
-                            }
-                            None => text.to_owned(),
+                    "registry" | "index" | "git" => match group.take(text) {
+                        Some(address) => {
+                            let plain = address.plain.clone();
+                            addresses.push((section, name.clone(), address));
+                            plain
                         }
-                    }
+                        None => text.to_owned(),
+                    },
                     "directory" | "local-registry" => {
                         group.say(format!(
                             "cargo's source {name} is the folder {text}: boxes see it when compute.read names it"
@@ -145,7 +143,7 @@ fn registries(ask: &Ask<'_>, known: &[(&str, String, Address)], group: &mut Grou
         .map(|(_, name, address)| Index { name: Some(name.clone()), address: address.clone() })
         .collect();
     for (variable, value) in ask.vars("CARGO_REGISTRIES_").filter(|(name, _)| name.ends_with("_INDEX")) {
-        if let Some(address) = group.take(variable, value) {
+        if let Some(address) = group.take(value) {
             let name = variable.trim_start_matches("CARGO_REGISTRIES_").trim_end_matches("_INDEX").to_owned();
             group.env.push((variable.to_owned(), address.plain.clone()));
             all.push(Index { name: Some(name), address });
@@ -260,9 +258,7 @@ fn files(index: &Index, told: Option<Result<Json, String>>, group: &mut Group) {
     {
         let variable = format!("CARGO_REGISTRIES_{}_TOKEN", name.to_ascii_uppercase().replace('-', "_"));
         group.env.push((variable, PLACEHOLDER.into()));
-        group.say(format!(
-            "cargo's registry {name} wants a token, which boxes do not get: configure [[egress.credentials]] for {site}"
-        ));
+        group.want(site.to_string());
     }
 }
 
@@ -292,7 +288,6 @@ mod tests {
         assert!(kept.contains("sparse+https://mirror.example:8443/index/"), "{kept}");
         let hosts: Vec<String> = group.hosts.iter().map(ToString::to_string).collect();
         assert_eq!(hosts, ["mirror.example:8443", "own.example:443"]);
-        let note = group.note.unwrap();
-        assert!(note.contains("[[egress.credentials]] for mirror.example:8443"), "{note}");
+        assert_eq!(group.wants, ["mirror.example:8443"]);
     }
 }

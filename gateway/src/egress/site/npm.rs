@@ -48,9 +48,7 @@ pub(super) async fn ask(ask: &Ask<'_>, look: &Look, group: &mut Group) {
     );
     for key in own.keys() {
         if let Some(host) = authenticated(key) {
-            group.say(format!(
-                "npm has a credential for {host}, which boxes do not get: configure [[egress.credentials]] for that host"
-            ));
+            group.want(host);
         }
     }
     let mut registries: BTreeMap<String, String> = told
@@ -65,7 +63,7 @@ pub(super) async fn ask(ask: &Ask<'_>, look: &Look, group: &mut Group) {
     let mut npmrc = String::new();
     let mut indexes = vec![];
     for (key, value) in &registries {
-        let Some(address) = group.take(&format!("npm's {key}"), value) else { continue };
+        let Some(address) = group.take(value) else { continue };
         npmrc.push_str(&format!("{key}={}\n", address.plain));
         if key == "registry" {
             let text = format!("npmRegistryServer: {:?}\n", address.plain);
@@ -89,12 +87,13 @@ fn is_registry(key: &str) -> bool {
     key == "registry" || (key.starts_with('@') && key.ends_with(":registry"))
 }
 
-/// The host that a key like `//host/path/:_authToken` is for.
+/// The host and port that a key like `//host/path/:_authToken` is for.
 fn authenticated(key: &str) -> Option<String> {
     let (place, what) = key.strip_prefix("//")?.rsplit_once(':')?;
     let secret = ["_authToken", "_auth", "_password", "username", "certfile", "keyfile"].contains(&what);
-    let host = place.split('/').next().unwrap_or_default().rsplit('@').next()?;
-    (secret && !host.is_empty()).then(|| host.to_owned())
+    // Written without a scheme: the port of https, unless there is one.
+    let site = Address::read(&format!("https://{place}"))?.site;
+    secret.then(|| site.to_string())
 }
 
 /// The keys of an `npmrc`, with `${NAME}` replaced as npm does.
@@ -173,7 +172,7 @@ mod tests {
 
     #[test]
     fn keys_with_credentials_name_their_host() {
-        assert_eq!(authenticated("//npm.example/x/:_authToken").as_deref(), Some("npm.example"));
+        assert_eq!(authenticated("//npm.example/x/:_authToken").as_deref(), Some("npm.example:443"));
         assert_eq!(authenticated("//npm.example:8081/:_password").as_deref(), Some("npm.example:8081"));
         assert_eq!(authenticated("//npm.example/:always-auth"), None);
         assert_eq!(authenticated("registry"), None);

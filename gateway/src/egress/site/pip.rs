@@ -104,7 +104,7 @@ async fn outside(ask: &Ask<'_>) -> Result<Told, String> {
 async fn index(ask: &Ask<'_>, told: &Told, look: &Look, group: &mut Group) {
     let mut indexes = vec![];
     if let Some(configured) = told.get("index-url").or_else(|| told.get("pypi-url")) {
-        match group.take("pip's index", configured) {
+        match group.take(configured) {
             Some(address) => {
                 group.env.push(("PIP_INDEX_URL".into(), address.plain.clone()));
                 group.env.push(("UV_DEFAULT_INDEX".into(), address.plain.clone()));
@@ -113,9 +113,9 @@ async fn index(ask: &Ask<'_>, told: &Told, look: &Look, group: &mut Group) {
             None => group.say("pip's index is no address of http or https, so boxes do not get it"),
         }
     } else if let Some(default) = &told.index {
-        group.take("pip's index", default);
+        group.take(default);
         match &told.files {
-            Some(host) => drop(group.take("pip's files", &format!("https://{host}/"))),
+            Some(host) => drop(group.take(&format!("https://{host}/"))),
             None => indexes.extend(Address::read(default)),
         }
     } else {
@@ -123,7 +123,7 @@ async fn index(ask: &Ask<'_>, told: &Told, look: &Look, group: &mut Group) {
     }
     let mut extra = vec![];
     for text in told.get("extra-index-url").into_iter().flat_map(str::split_whitespace) {
-        if let Some(address) = group.take("pip's extra index", text) {
+        if let Some(address) = group.take(text) {
             extra.push(address.plain.clone());
             indexes.push(address);
         }
@@ -142,7 +142,7 @@ async fn index(ask: &Ask<'_>, told: &Told, look: &Look, group: &mut Group) {
 fn links(told: &Told, group: &mut Group) {
     let mut all = vec![];
     for text in told.get("find-links").into_iter().flat_map(str::split_whitespace) {
-        match group.take("pip's find-links", text) {
+        match group.take(text) {
             Some(address) => all.push(address.plain),
             None if text.starts_with('/') => all.push(text.to_owned()),
             None => (),

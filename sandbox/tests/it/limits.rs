@@ -1,0 +1,98 @@
+//! Each limit ends what crosses it, says why, and leaves the box and the host alone.
+
+use crate::fixture::{Try, everybody};
+
+#[test]
+fn a_fork_bomb_ends() {
+    for who in everybody() {
+        let seen = Try::new(who).limit("processes", 100).worker(
+            "printf 'import os\\nwhile True:\\n try: os.fork()\\n except OSError: pass\\n' > bomb.py
+             exec python3 bomb.py
+             !notices 1
+             echo alive",
+        );
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[..2], ["[0]", "[137]"], "{seen}");
+        assert!(lines[2].starts_with("the box reached its process limit: "), "{seen}");
+        assert!(lines[2].ends_with(" of 100 processes and threads false"), "{seen}");
+        assert_eq!(lines[3..], ["alive", "[0]"], "{seen}");
+    }
+}
+
+#[test]
+fn a_memory_hog_ends() {
+    for who in everybody() {
+        let seen = Try::new(who).limit("memory_mib", 96).worker(
+            "exec python3 -c \"[bytearray(1<<20) for _ in range(4000)]; input()\" </dev/zero
+             !notices 1
+             echo alive",
+        );
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[0], "[137]", "{seen}");
+        assert!(lines[1].starts_with("the box reached its memory limit: "), "{seen}");
+        assert_eq!(lines[2..], ["alive", "[0]"], "{seen}");
+    }
+}
+
+#[test]
+fn memory_that_nobody_mapped_counts() {
+    for who in everybody() {
+        for hog in [
+            "import os,time; f=os.memfd_create('x'); [os.write(f,bytes(1<<20)) for _ in range(400)]; time.sleep(1000)",
+            "import ctypes,time; c=ctypes.CDLL(None); c.shmat.restype=ctypes.c_void_p; i=c.shmget(0,400<<20,0o1600); \
+             a=c.shmat(i,None,0); ctypes.memset(a,1,400<<20); c.shmdt(ctypes.c_void_p(a)); time.sleep(1000)",
+        ] {
+            let script = format!("exec python3 -c \"{hog}\"\n!notices 1\necho alive");
+            let seen = Try::new(who).limit("memory_mib", 96).worker(&script);
+            assert!(seen.contains("the box reached its memory limit: "), "{seen}");
+            assert!(seen.ends_with("alive\n[0]\n"), "{seen}");
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_command_then_the_task() {
+    for who in everybody() {
+        let seen = Try::new(who).limit("disk_mib", 48).worker(
+            "dd if=/dev/zero of=/tmp/big bs=1M count=160 2>/dev/null; sleep 1000
+             !notices 1
+             dd if=/dev/zero of=/box/repo/more bs=1M count=160 2>/dev/null; sleep 1000
+             !notices 1
+             echo alive",
+        );
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[0], "[137]", "{seen}");
+        assert!(lines[1].starts_with("the box reached its disk limit: "), "{seen}");
+        assert!(lines[1].ends_with(" of 48 MiB in its work tree, home and /tmp false"), "{seen}");
+        assert_eq!(lines[2], "[137]", "{seen}");
+        assert!(lines[3].ends_with("and it stays so true"), "{seen}");
+        assert_eq!(lines[4..], ["alive", "[0]"], "{seen}");
+    }
+}
+
+#[test]
+fn one_file_one_process_and_one_cpu_have_bounds() {
+    for who in everybody() {
+        let this = Try::new(who)
+            .limit("file_mib", 1)
+            .limit("open_files", 64)
+            .limit("cpu_seconds", 1)
+            .limit("cpus", 1);
+        let seen = this.sh(
+            "dd if=/dev/zero of=big bs=1M count=3 2>/dev/null; echo $?; stat -c %s big; ulimit -n; bash -c 'ulimit -u'; \
+             python3 -c 'while True: pass'; echo $?",
+        );
+        assert_eq!(seen, "153\n1048576\n64\n256\n137\n", "{who:?}");
+    }
+}
+
+#[test]
+fn processors_are_bound_where_no_control_group_binds_them() {
+    let Some(who) = everybody().into_iter().find(|who| *who != crate::fixture::As::Root) else { return };
+    let seen = Try::new(who).limit("cpus", 1).sh("nproc; python3 -c '
+import os
+try: os.sched_setaffinity(0, {0, 1}); print(\"moved\")
+except PermissionError: print(\"bound\")
+'");
+    assert_eq!(seen, "1\nbound\n");
+}

@@ -1,0 +1,258 @@
+//! Starting programs of the work: here, or in the tools' layer of the box.
+//!
+//! Everything that runs code of the repository, and git on the work tree, is started through a [`Launcher`]. Without a
+//! box it is an ordinary child of this process. In a box it is a child of the tools' first process, which sees neither
+//! this process nor its files: the only things handed over are a command, its environment and its streams.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use git::place;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use sandbox::tools;
+use tokio_util::sync::CancellationToken;
+
+use crate::notice::Notices;
+use crate::tool::Environment;
+
+/// Where programs are started. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Launcher {
+    /// Beside this process, as this user: tier `process`.
+    Direct,
+    /// In the tools' layer.
+    Boxed(Arc<Layer>),
+}
+
+/// The tools' layer of this box.
+#[derive(Debug)]
+pub struct Layer {
+    /// The line to its first process.
+    pub tools: tools::ToolBox,
+    /// What programs get there.
+    pub environment: Environment,
+    /// What the monitor tells of limits.
+    pub notices: Notices,
+    /// Cancelled once the layer is found to have ended.
+    pub ended: CancellationToken,
+}
+
+/// A program to start. It leads a process group of its own.
+#[derive(Debug)]
+pub struct Start {
+    /// Name, looked up in `PATH` of `env`, or a path.
+    pub program: OsString,
+    /// Arguments after the name.
+    pub args: Vec<OsString>,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where.
+    pub dir: PathBuf,
+    /// Its input; nothing when absent.
+    pub stdin: Option<OwnedFd>,
+    /// Its output.
+    pub stdout: OwnedFd,
+    /// Its error output.
+    pub stderr: OwnedFd,
+}
+
+/// A program that was started. Dropping it kills its group.
+#[derive(Debug)]
+pub struct Running(Child);
+
+#[derive(Debug)]
+enum Child {
+    // The group first: its number is surely ours until the child is reaped.
+    Direct { group: Group, child: tokio::process::Child },
+    Boxed { child: tools::Child, layer: Arc<Layer> },
+}
+
+/// A process group of this machine; killed when dropped.
+#[derive(Debug)]
+struct Group(i32);
+
+impl Launcher {
+    /// Starts it. An error is that of `execve`: `NotFound` for a program that is not there.
+    pub async fn start(&self, start: Start) -> io::Result<Running> {
+        match self {
+            Launcher::Direct => start_here(start),
+            Launcher::Boxed(layer) => layer.start(start).await,
+        }
+    }
+
+    /// Whether there is a box.
+    pub fn is_boxed(&self) -> bool {
+        match self {
+            Launcher::Direct => false,
+            Launcher::Boxed(_) => true,
+        }
+    }
+
+    /// What programs get: of this machine what is harmless, or what the box decides.
+    pub fn environment(&self) -> Environment {
+        match self {
+            Launcher::Direct => Environment::clean(std::env::vars_os()),
+            Launcher::Boxed(layer) => layer.environment.clone(),
+        }
+    }
+
+    /// What the monitor of the box tells of limits; nothing without a box.
+    pub fn notices(&self) -> Notices {
+        match self {
+            Launcher::Direct => Notices::default(),
+            Launcher::Boxed(layer) => layer.notices.clone(),
+        }
+    }
+
+    /// Waits until the layer that programs are started in is found to have ended; without a box, for ever.
+    pub async fn ended(&self) {
+        match self {
+            Launcher::Direct => std::future::pending().await,
+            Launcher::Boxed(layer) => layer.ended.cancelled().await,
+        }
+    }
+
+    /// The place git is started in; none when it is here.
+    pub fn place(&self) -> Option<Arc<dyn place::Spawn>> {
+        match self {
+            Launcher::Direct => None,
+            Launcher::Boxed(layer) => Some(Arc::new(Place(layer.clone()))),
+        }
+    }
+
+    /// A folder whose git commands are started where everything is.
+    pub fn at(&self, dir: &std::path::Path) -> git::At {
+        git::At::new(dir, self.place())
+    }
+
+    /// Whether a group that was released has members. Its number is not given to others while it has.
+    pub async fn runs(&self, group: i32) -> bool {
+        match self {
+            Launcher::Direct => group > 1 && killpg(Pid::from_raw(group), None).is_ok(),
+            Launcher::Boxed(layer) => layer.tools.alive(group).await,
+        }
+    }
+
+    /// Kills a group that was released.
+    pub fn kill(&self, group: i32) {
+        match self {
+            Launcher::Direct => signal(group, Signal::SIGKILL),
+            Launcher::Boxed(layer) => layer.tools.kill_group(group),
+        }
+    }
+}
+
+fn start_here(start: Start) -> io::Result<Running> {
+    let mut command = tokio::process::Command::new(&start.program);
+    command
+        .args(&start.args)
+        .env_clear()
+        .envs(start.env)
+        .current_dir(&start.dir)
+        .stdin(start.stdin.map_or_else(std::process::Stdio::null, std::process::Stdio::from))
+        .stdout(start.stdout)
+        .stderr(start.stderr)
+        .process_group(0)
+        .kill_on_drop(true);
+    let child = command.spawn()?;
+    // Not reaped yet, so it has one.
+    let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
+    Ok(Running(Child::Direct { group, child }))
+}
+
+impl Layer {
+    async fn start(self: &Arc<Self>, start: Start) -> io::Result<Running> {
+        let Start { program, args, env, dir, stdin, stdout, stderr } = start;
+        let command = tools::Command { program, args, env, dir, stdin, stdout, stderr };
+        let child = self.noted(self.tools.spawn(command).await)?;
+        Ok(Running(Child::Boxed { child, layer: self.clone() }))
+    }
+
+    /// Notes when an answer says that the layer has ended.
+    fn noted<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.ended.cancel();
+        }
+        answer
+    }
+}
+
+/// The layer as a place of git's.
+#[derive(Debug)]
+struct Place(Arc<Layer>);
+
+#[async_trait]
+impl place::Spawn for Place {
+    fn environment(&self) -> Vec<(OsString, OsString)> {
+        self.0.environment.variables().to_vec()
+    }
+
+    async fn spawn(&self, start: place::Start) -> io::Result<Box<dyn place::Running>> {
+        let place::Start { program, args, env, dir, stdin, stdout, stderr } = start;
+        let dir = dir.unwrap_or_else(|| PathBuf::from("/"));
+        let start = Start { program, args, env, dir, stdin: Some(stdin), stdout, stderr };
+        Ok(Box::new(self.0.start(start).await?))
+    }
+}
+
+#[async_trait]
+impl place::Running for Running {
+    async fn wait(&mut self) -> io::Result<i32> {
+        Running::wait(self).await
+    }
+}
+
+impl Running {
+    /// Waits until it ended; its code as a shell would print it. May be dropped and called again.
+    pub async fn wait(&mut self) -> io::Result<i32> {
+        match &mut self.0 {
+            Child::Direct { child, .. } => child.wait().await.map(code),
+            Child::Boxed { child, layer } => layer.noted(child.wait().await),
+        }
+    }
+
+    /// Sends a signal to all of its group.
+    pub fn signal(&self, with: Signal) {
+        match &self.0 {
+            Child::Direct { group, .. } => signal(group.0, with),
+            Child::Boxed { child, .. } => child.signal(with),
+        }
+    }
+
+    /// Lets what is left of it run on; the number of its group, for [`Launcher::runs`] and [`Launcher::kill`].
+    pub fn release(self) -> i32 {
+        match self.0 {
+            Child::Direct { group, child: _ended } => {
+                let number = group.0;
+                std::mem::forget(group);
+                number
+            }
+            Child::Boxed { child, .. } => child.release(),
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        signal(self.0, Signal::SIGKILL);
+    }
+}
+
+/// An exit code as a shell would print it: 128 + n for signal n.
+fn code(status: ExitStatus) -> i32 {
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// To a group that may be gone already. Group 0 would be our own.
+fn signal(group: i32, signal: Signal) {
+    if group > 1 {
+        let _gone = killpg(Pid::from_raw(group), signal);
+    }
+}
