@@ -55,7 +55,7 @@ async fn open(
         return Err(Refusal::new(BoxErrorCode::BadRequest, message));
     }
     let side = gateway.egress().side(gateway.orchestrator(), &me).await?.ok_or_else(Refusal::superseded)?;
-    let Some(slot) = side.slot() else {
+    let Some(slot) = side.slot().await else {
         let message = format!(
             "this attempt has {} connections to the network already; close some",
             limit::EGRESS_CONNECTIONS_PER_ATTEMPT

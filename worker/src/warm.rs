@@ -64,7 +64,6 @@ fn build(dir: &Path) -> Result<u8, String> {
     let told = std::fs::read(&file).map_err(|e| format!("reading {}: {e}", file.display()))?;
     let Warm { session, work } =
         serde_json::from_slice(&told).map_err(|e| format!("reading {}: {e}", file.display()))?;
-    #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
     let plan = boxed::plan(&session, dir, std::env::vars_os())?;
     let seat = Seat::without_task(&session)?;
     let payload = || Ok(serde_json::to_vec(&work)?);

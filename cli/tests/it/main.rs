@@ -4,6 +4,7 @@
 
 mod background;
 mod bad_input;
+mod container;
 mod crash;
 mod escape;
 mod person;

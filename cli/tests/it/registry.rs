@@ -175,6 +175,7 @@ async fn a_private_mirror_is_used_without_its_password_in_the_box() {
         .with_state(wheel);
     let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
     let place = format!("{name}:{}", listener.local_addr().unwrap().port());
+    #[expect(clippy::disallowed_methods, reason = "ends with the test")]
     let serving = tokio::spawn(async move { axum::serve(listener, mirror).await });
 
     let repo = TempRepo::new(&[("README.md", "# sample\n")]).await.unwrap();

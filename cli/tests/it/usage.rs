@@ -16,6 +16,7 @@ const COMMANDS: [&str; 16] = [
     "pr",
     "demo",
     "doctor",
+    "box",
     "serve",
     "config",
     "completions",

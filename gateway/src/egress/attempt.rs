@@ -23,6 +23,8 @@ use super::resolve::Reach;
 use super::target::Target;
 use super::told::{Refusal, Tell, Told};
 
+/// A new connection waits so long for room.
+const SLOT_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks at whether an attempt still counts, when nothing is heard of its task.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -162,9 +164,11 @@ impl Side {
         Ok(current)
     }
 
-    /// Room for one more connection.
-    pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().try_acquire_owned().ok()
+    /// Room for one more connection. One that a tool has just closed is seen to be closed within a moment, so a moment
+    /// is waited.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let room = self.slots.clone().acquire_owned();
+        tokio::time::timeout(SLOT_WAIT, room).await.ok()?.ok()
     }
 
     /// The time by the platform's clock.
