@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -61,6 +62,8 @@ impl Platform {
     pub fn new(binary: &str, script: &Path, model: &str) -> anyhow::Result<Platform> {
         let binary = std::env::var("BGAGENT_TEST_BINARY").unwrap_or_else(|_| binary.to_owned()).into();
         let home = tempfile::Builder::new().prefix("bgagent-").tempdir()?;
+        // As a state folder is: boxes of root are refused where others could reach the gateway's socket.
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o700))?;
         let mut env = BTreeMap::new();
         for (name, folder) in [
             ("HOME", "home"),

@@ -11,6 +11,7 @@ const COMMANDS: [&str; 16] = [
     "watch",
     "events",
     "egress",
+    "cache",
     "cancel",
     "pr",
     "demo",
