@@ -34,8 +34,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use self::ask::Listed;
+pub use self::engine::{Bounds, Facts, Rights, sockets};
 use self::engine::{Engine, Trouble};
-pub use self::engine::{Facts, Rights, sockets};
 use self::layer::User;
 use self::place::Place;
 use crate::local::folder::{Folder, absent_ok};
@@ -124,6 +124,9 @@ impl ContainerBackend {
     async fn asked(&self) -> Result<Facts, String> {
         let open = self.engine.there().await.map_err(Trouble::words)?;
         user(open.facts.rights)?;
+        if let Some(why) = open.facts.unbounded() {
+            return Err(why);
+        }
         if self.config.image == Image::Unset {
             return Err(NAME_ONE.into());
         }

@@ -269,6 +269,7 @@ pub fn serve_tools(socket: &Path) -> io::Result<()> {
     };
     #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
     let environment = Environment::clean(std::env::vars_os());
+    sandbox::init::give_up().map_err(io::Error::other)?;
     sandbox::init::serve_tools(line, environment.variables())
 }
 

@@ -135,6 +135,10 @@ async fn anew(
     let unsupported = |reason: String| error::unsupported(doing, reason);
     let user = user(open.facts.rights).map_err(unsupported)?;
     let plan = &spec.plan;
+    let bounded = plan.limits.memory_mib > 0 || plan.limits.processes > 0;
+    if let Some(why) = open.facts.unbounded().filter(|_| bounded) {
+        return Err(unsupported(why));
+    }
     let image = match (&plan.image, &backend.config.image) {
         (Some(image), _) | (None, Image::Default(image)) => image,
         (None, Image::OfPlans | Image::Unset) => return Err(unsupported(NAME_ONE.into())),
