@@ -7,6 +7,7 @@ pub mod demo;
 pub mod doctor;
 pub mod egress;
 pub mod events;
+pub mod in_box;
 pub mod inside;
 pub mod list;
 pub mod pr;

@@ -47,6 +47,9 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
     if let Command::Serve(args) = command {
         return commands::serve::serve(cx, &args);
     }
+    if let Command::Box(args) = command {
+        return commands::in_box::in_box(cx, &args);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -66,7 +69,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),
             Command::Completions(args) => commands::completions::completions(args),
-            Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
+            Command::Box(_) | Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
         }
     })
 }

@@ -10,6 +10,7 @@ mod escape;
 mod person;
 mod projects;
 mod providers;
+mod registry;
 mod upstream;
 mod usage;
 mod whole;

@@ -121,6 +121,9 @@ impl Bed {
         let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         origin.commit("what is tried", &files).await.unwrap();
 
+        let cache = platform.state_dir().join("caches/other/1");
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("package"), "a package of another repository").unwrap();
         let before = whole::belongings(origin.path()).await;
         let id = whole::submit(&platform, &self.request(origin.path(), "attempts")).await;
         let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{e:#}"));
