@@ -168,7 +168,7 @@ impl ContainerBackend {
             let entries = absent_ok(std::fs::read_dir(&sessions)).ok().flatten();
             let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
             let folders = names.filter_map(|name| Folder::parse(&sessions, name.to_str()?));
-            folders.map(Place).any(|place| !matches!(place.end(), Ok(Some(_))))
+            folders.map(Place).any(|place| place.has_begun() && !matches!(place.end(), Ok(Some(_))))
         };
         blocking(unsettled).await
     }

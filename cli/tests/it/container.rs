@@ -12,9 +12,7 @@ use testkit::repo::TempRepo;
 use crate::whole::{self, END, bash, branches, say, transcript};
 
 fn platform(scripts: &Path, engine: &Engine) -> Platform {
-    whole::platform(scripts, "work")
-        .with("DOCKER_HOST", &engine.address)
-        .with("BGAGENT__COMPUTE__ISOLATION", "container")
+    let platform = whole::platform(scripts, "work");
 }
 
 fn request(repo: &TempRepo) -> CreateTaskRequest {
