@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -76,8 +75,6 @@ impl Platform {
             fs::create_dir_all(&path)?;
             env.insert(name.to_owned(), path.display().to_string());
         }
-        // As a server makes its own: boxes come to its socket as another user, through a folder that nobody else enters.
-        fs::set_permissions(home.path().join("state"), fs::Permissions::from_mode(0o700))?;
         env.insert("PATH".into(), std::env::var("PATH").context("reading PATH")?);
         env.insert("BGAGENT__SERVER__LISTEN".into(), "127.0.0.1:0".into());
         env.insert("BGAGENT__MODEL__PROVIDERS__DEMO__KIND".into(), "script".into());

@@ -12,7 +12,9 @@ use testkit::repo::TempRepo;
 use crate::whole::{self, END, bash, branches, say, transcript};
 
 fn platform(scripts: &Path, engine: &Engine) -> Platform {
-    let platform = whole::platform(scripts, "work");
+    whole::platform(scripts, "work")
+        .with("DOCKER_HOST", &engine.address)
+        .with("BGAGENT__COMPUTE__ISOLATION", "container")
 }
 
 fn request(repo: &TempRepo) -> CreateTaskRequest {
