@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 use server::Config;
 use server::config::Env;
+use server::config::secret::Need;
 
 use crate::args::{Global, Output};
 use crate::clean;
@@ -47,9 +48,14 @@ impl Context {
         }
     }
 
-    /// The configuration.
+    /// The configuration, with the secrets that a client of a server needs.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(None, &self.env)?)
+        Ok(Config::load(None, &self.env, Need::Client)?)
+    }
+
+    /// The configuration, with all its secrets.
+    pub fn server_config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(None, &self.env, Need::Server)?)
     }
 
     /// What stdout looks like now.

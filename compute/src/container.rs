@@ -80,10 +80,13 @@ pub struct ContainerBackend {
     config: Arc<ContainerConfig>,
     state: String,
     engine: Arc<Engine>,
-    looked: Arc<Mutex<Option<(Instant, Result<Facts, String>)>>>,
+    looked: Arc<Mutex<Option<Looked>>>,
     /// When the disk of a session was measured, and how long that took. Only to measure it seldom.
     measured: Arc<Mutex<HashMap<String, (Instant, Duration)>>>,
 }
+
+/// An answer of [`ContainerBackend::look`], and when it was given.
+type Looked = (Instant, Result<Facts, String>);
 
 impl ContainerBackend {
     /// Touches nothing yet.

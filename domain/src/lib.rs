@@ -35,6 +35,7 @@ pub mod report;
 pub mod session;
 pub mod state;
 pub mod task;
+pub mod text;
 pub mod transition;
 
 pub use box_limits::BoxLimits;

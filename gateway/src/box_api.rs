@@ -135,16 +135,20 @@ async fn events(
             format!("at most {} events in a batch, got {}", limit::EVENT_BATCH_MAX, batch.events.len());
         return Err(Refusal::new(BoxErrorCode::TooLarge, message));
     }
+    let orchestrator = gateway.orchestrator();
+    let masks = &orchestrator.parts().policy.masks;
     let mut accepted = EventsAccepted::default();
     let mut good = Vec::with_capacity(batch.events.len());
     for event in batch.events {
         let key = domain::event::preview(&event.key, 64);
         match admissible(event) {
-            Ok(event) => good.push(event),
+            Ok(mut event) => {
+                masks.event(&mut event);
+                good.push(event);
+            }
             Err(reason) => accepted.refused.push(RefusedEvent { key, reason }),
         }
     }
-    let orchestrator = gateway.orchestrator();
     let append = EventAppend {
         task: me.task,
         attempt: me.attempt,
@@ -222,7 +226,8 @@ async fn heartbeat(
     Sent(beat): Sent<Heartbeat>,
 ) -> Result<Json<Directives>, Refusal> {
     let orchestrator = gateway.orchestrator();
-    let stage = domain::event::preview(&beat.stage, 64);
+    let stage = orchestrator.parts().policy.masks.all().mask(&beat.stage).into_owned();
+    let stage = domain::event::preview(&stage, 64);
     orchestrator.store().session_heartbeat(me.task, me.attempt, &stage, orchestrator.now()).await?;
     Ok(Json(Directives::default()))
 }
@@ -269,6 +274,13 @@ async fn artifact(
     }
     let body = body.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
     let dir = gateway.artifacts().join(format!("{}-{}", me.task, me.attempt));
+    let body = match std::str::from_utf8(&body) {
+        Ok(_) => {
+            gateway.orchestrator().parts().policy.masks.all().mask_json_bytes(&body).map_or(body, Bytes::from)
+        }
+        // A picture, an archive: with a mask in it, it would be neither.
+        Err(_) => body,
+    };
     let write = async {
         tokio::fs::create_dir_all(&dir).await?;
         // No artifact's name begins with a dot.

@@ -38,6 +38,10 @@ async fn messages(
         Err(failure) => return BoxRefusal::from(failure).into_response(),
     };
     let model = task.spec.model.unwrap_or_default();
+    // A model is never shown a secret of the platform, in whatever form a tool printed it. Values alone: everything else
+    // (its own words, the seals of a provider) must come back as it was sent.
+    let masks = &gateway.orchestrator().parts().policy.masks;
+    let body = masks.values().mask_json_bytes(&body).map_or(body, Bytes::from);
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
         Ok(call) => gateway.models().proxy(call, Arc::new(StoreMeter(gateway.orchestrator().clone()))).await,
         Err(answer) => answer.into_response(),

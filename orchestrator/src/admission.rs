@@ -33,10 +33,12 @@ pub struct QueueInfo {
 
 impl Orchestrator {
     /// Accepts a task. When this returns `Created::New`, it is on the disk and will end.
-    pub async fn submit(&self, submission: Submission) -> Result<Created, StoreError> {
+    pub async fn submit(&self, mut submission: Submission) -> Result<Created, StoreError> {
         let now = self.now();
         let idempotency =
             submission.idempotency_key.map(|key| IdempotencyClaim { key, body_hash: hash(&submission.spec) });
+        // After the hash: what was asked under a key is told apart by what was asked.
+        self.parts().policy.masks.spec(&mut submission.spec);
         let task = Task::new(new_task_id(now), submission.user, &submission.channel, submission.spec, now);
         let event = NewEvent::new(
             EventKind::TaskCreated,

@@ -52,11 +52,15 @@ impl Orchestrator {
     pub(crate) async fn apply(&self, seen: &Task, command: Command, with: With) -> Result<Done, StoreError> {
         let now = self.now();
         let name = command.name();
-        let applied = match seen.on(command, now) {
+        let mut applied = match seen.on(command, now) {
             Change::Applied(applied) => *applied,
             Change::Nothing => return Ok(Done::Nothing(Box::new(seen.clone()))),
             Change::Refused(refused) => return Ok(Done::Refused(refused, Box::new(seen.clone()))),
         };
+        let masks = &self.parts().policy.masks;
+        masks.applied(&mut applied);
+        let mut pull_request = with.pull_request;
+        pull_request.iter_mut().for_each(|record| masks.pull_request(record));
         let scopes = match applied.slots {
             Slots::Take => self.parts().policy.scopes(&seen.user, &seen.spec.repo),
             Slots::Keep | Slots::Free => Vec::new(),
@@ -64,8 +68,7 @@ impl Orchestrator {
         let (from, to) = (seen.status(), applied.task.status());
         let ends = applied.task.status().is_terminal();
         let outbox = route(&applied.events.iter().map(|e| e.kind).collect::<Vec<_>>());
-        let change =
-            TaskChange { applied, epoch: with.epoch, scopes, outbox, pull_request: with.pull_request, now };
+        let change = TaskChange { applied, epoch: with.epoch, scopes, outbox, pull_request, now };
         Ok(match self.store().task_change(change).await? {
             Changed::Applied(task) => {
                 info!(task.id = %task.id, command = name, from = %from, to = %to, "task changed");

@@ -6,8 +6,9 @@ use compute::BoxSpec;
 use compute::cache::Caches;
 use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
-use redact::Redactor;
 use store::{Scope, ScopeLimit};
+
+use crate::masks::Masks;
 
 /// Limits and intervals.
 #[derive(Debug, Clone)]
@@ -28,8 +29,8 @@ pub struct Policy {
     pub boxes: PerRepo<BoxSpec>,
     /// What a push may bring.
     pub push: PerRepo<push::Settings>,
-    /// Knows the secrets that nothing which leaves may hold.
-    pub redactor: Redactor,
+    /// Knows the secrets that nothing which is stored, shown or pushed may hold.
+    pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
     /// How often a live session is looked at.
@@ -86,7 +87,7 @@ impl Default for Policy {
             devcontainer: false,
             boxes: PerRepo::default(),
             push: PerRepo::default(),
-            redactor: Redactor::default(),
+            masks: Masks::default(),
             caches: None,
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,

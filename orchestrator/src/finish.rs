@@ -138,7 +138,7 @@ impl Orchestrator {
     ) -> Result<Vec<Objection>, ForgeError> {
         let policy = &self.parts().policy;
         let settings = policy.push.of(&task.spec.repo);
-        let objections = push::look(dir, range, settings, &policy.redactor)
+        let objections = push::look(dir, range, settings, policy.masks.all())
             .await
             .map_err(|e| forge::mirror::failed(&task.spec.repo, e))?;
         if !objections.is_empty() {

@@ -53,7 +53,13 @@ impl Orchestrator {
     }
 
     /// An event of the gateway about an attempt (a provider that makes us wait, say).
-    pub async fn box_event(&self, task: TaskId, attempt: Attempt, event: NewEvent) -> Result<(), StoreError> {
+    pub async fn box_event(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        mut event: NewEvent,
+    ) -> Result<(), StoreError> {
+        self.parts().policy.masks.event(&mut event);
         let attempt_limit = limit::EVENTS_PER_ATTEMPT_MAX;
         let append = EventAppend { task, attempt, events: vec![event], attempt_limit, now: self.now() };
         self.store().events_append(append).await.map(drop)

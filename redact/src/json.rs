@@ -7,21 +7,23 @@ use serde_json::Value;
 use crate::mask;
 use crate::net::Net;
 
-pub fn value(net: &Net, value: &mut Value) {
+/// How one text is masked.
+type Text = for<'a> fn(&Net, &'a str) -> Cow<'a, str>;
+
+pub fn value(net: &Net, value: &mut Value, text: Text) {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => (),
-        Value::String(text) => {
-            if let Cow::Owned(clean) = mask::text(net, text) {
-                *text = clean;
+        Value::String(own) => {
+            if let Cow::Owned(clean) = text(net, own) {
+                *own = clean;
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| self::value(net, item)),
+        Value::Array(items) => items.iter_mut().for_each(|item| self::value(net, item, text)),
         Value::Object(fields) => {
-            fields.values_mut().for_each(|field| self::value(net, field));
-            if fields.keys().any(|key| !mask::find(net, key.as_bytes()).is_empty()) {
+            fields.values_mut().for_each(|field| self::value(net, field, text));
+            if fields.keys().any(|key| matches!(text(net, key), Cow::Owned(_))) {
                 let old = std::mem::take(fields);
-                fields
-                    .extend(old.into_iter().map(|(key, field)| (mask::text(net, &key).into_owned(), field)));
+                fields.extend(old.into_iter().map(|(key, field)| (text(net, &key).into_owned(), field)));
             }
         }
     }

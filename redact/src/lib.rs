@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use self::find::Finding;
-use self::net::Net;
+use self::net::{Net, Shapes};
 pub use self::stream::Stream;
 
 /// What stands where a secret stood.
@@ -46,7 +46,7 @@ impl std::fmt::Debug for Redactor {
 impl Default for Redactor {
     /// Masks shapes alone.
     fn default() -> Redactor {
-        static SHAPES: LazyLock<Arc<Net>> = LazyLock::new(|| Arc::new(Net::new(&[])));
+        static SHAPES: LazyLock<Arc<Net>> = LazyLock::new(|| Arc::new(Net::new(&[], Shapes::Known)));
         Redactor { net: Arc::clone(&SHAPES) }
     }
 }
@@ -68,17 +68,16 @@ impl Redactor {
     /// Masks these values, in every form, and every known shape of a token. Values that [`Redactor::refuses`] are left
     /// out: ask it first and tell the person.
     pub fn new(values: &[SecretString]) -> Redactor {
-        let mut kept: Vec<&str> = values
-            .iter()
-            .map(|v| v.expose_secret().trim())
-            .filter(|v| Redactor::refuses(v).is_none())
-            .collect();
-        kept.sort_unstable();
-        kept.dedup();
-        if kept.is_empty() {
+        let values = kept(values);
+        if values.is_empty() {
             return Redactor::default();
         }
-        Redactor { net: Arc::new(Net::new(&kept)) }
+        Redactor { net: Arc::new(Net::new(&values, Shapes::Known)) }
+    }
+
+    /// Masks these values and no shapes: for what must otherwise stay as it is to the last byte.
+    pub fn of_values(values: &[SecretString]) -> Redactor {
+        Redactor { net: Arc::new(Net::new(&kept(values), Shapes::None)) }
     }
 
     /// Why this value cannot be masked; `None` when it can.
@@ -98,9 +97,20 @@ impl Redactor {
         mask::text(&self.net, text)
     }
 
+    /// The same for a text that may have been cut (its pieces end with `...`): the beginning of a value that the cut left
+    /// is masked too.
+    pub fn mask_preview<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        mask::preview(&self.net, text)
+    }
+
     /// Takes secrets out of every string and every key of a JSON value.
     pub fn mask_json(&self, value: &mut serde_json::Value) {
-        json::value(&self.net, value);
+        json::value(&self.net, value, mask::text);
+    }
+
+    /// The same for a value whose texts may have been cut, as [`Redactor::mask_preview`] does.
+    pub fn mask_json_preview(&self, value: &mut serde_json::Value) {
+        json::value(&self.net, value, mask::preview);
     }
 
     /// The same for a JSON text of any size, without reading it into a value: `None` when there is nothing to mask.
@@ -118,4 +128,21 @@ impl Redactor {
     pub fn scan(&self, bytes: &[u8]) -> Vec<Finding> {
         find::scan(&self.net, bytes)
     }
+}
+
+/// What of these values is looked for: each, and each long line of one that has several.
+fn kept(values: &[SecretString]) -> Vec<&str> {
+    /// Shorter lines of a key file may be ordinary text.
+    const LINE_MIN: usize = 24;
+    let mut kept = Vec::new();
+    for value in values.iter().map(|v| v.expose_secret().trim()).filter(|v| Redactor::refuses(v).is_none()) {
+        kept.push(value);
+        if value.contains('\n') {
+            let lines = value.lines().map(str::trim);
+            kept.extend(lines.filter(|l| l.len() >= LINE_MIN && !l.starts_with("-----")));
+        }
+    }
+    kept.sort_unstable();
+    kept.dedup();
+    kept
 }

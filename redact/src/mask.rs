@@ -6,10 +6,30 @@ use std::ops::Range;
 use crate::MASK;
 use crate::net::Net;
 use crate::shape::End;
-use crate::walk::{Walk, joined};
+use crate::walk::{Walk, join, joined};
 
 pub fn text<'a>(net: &Net, text: &'a str) -> Cow<'a, str> {
-    let secrets = find(net, text.as_bytes());
+    without(text, find(net, text.as_bytes()))
+}
+
+/// What stands where a text was cut.
+const CUT: &str = "...";
+/// The shortest beginning of a value that is masked before a cut. A shorter one tells little, and is found in every text.
+const CUT_MIN: usize = 5;
+
+pub fn preview<'a>(net: &Net, text: &'a str) -> Cow<'a, str> {
+    let mut secrets = find(net, text.as_bytes());
+    let whole = secrets.len();
+    for (end, _) in text.match_indices(CUT) {
+        secrets.extend(net.begun(&text.as_bytes()[..end], CUT_MIN).map(|start| start..end));
+    }
+    if secrets.len() > whole {
+        secrets = join(secrets);
+    }
+    without(text, secrets)
+}
+
+fn without(text: &str, secrets: Vec<Range<usize>>) -> Cow<'_, str> {
     if secrets.is_empty() {
         return Cow::Borrowed(text);
     }

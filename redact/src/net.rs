@@ -10,6 +10,9 @@ use crate::{form, shape};
 /// Above this the table of a DFA would cost more memory than its speed is worth.
 const DFA_MAX_BYTES: usize = 24 * 1024;
 
+/// How far back from a cut the beginning of a value is looked for.
+const BEGUN_MAX: usize = 256;
+
 /// What is looked for.
 pub struct Net {
     automaton: Machine,
@@ -17,6 +20,15 @@ pub struct Net {
     exact: Vec<Vec<u8>>,
     /// How many of the bytes read last are the beginning of something, by state.
     depth: HashMap<StateID, usize>,
+}
+
+/// Whether shapes are looked for as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shapes {
+    /// All that are known.
+    Known,
+    /// None.
+    None,
 }
 
 enum Machine {
@@ -33,11 +45,15 @@ pub enum Hit {
 }
 
 impl Net {
-    pub fn new(values: &[&str]) -> Net {
+    pub fn new(values: &[&str], shapes: Shapes) -> Net {
+        let shapes: &[shape::Shape] = match shapes {
+            Shapes::Known => shape::ALL,
+            Shapes::None => &[],
+        };
         let forms: std::collections::BTreeSet<Vec<u8>> = values.iter().flat_map(|v| form::all(v)).collect();
         let exact: Vec<Vec<u8>> = forms.into_iter().collect();
         let patterns: Vec<&[u8]> =
-            exact.iter().map(Vec::as_slice).chain(shape::ALL.iter().map(|s| s.begins.as_bytes())).collect();
+            exact.iter().map(Vec::as_slice).chain(shapes.iter().map(|s| s.begins.as_bytes())).collect();
         let automaton = Machine::new(&patterns);
         let mut depth = HashMap::new();
         for pattern in &patterns {
@@ -64,6 +80,13 @@ impl Net {
             depth = (1..=tail.len()).rev().find(|n| self.begins(&tail[tail.len() - n..])).unwrap_or(0);
         }
         if depth == 0 { bytes.len() } else { back(bytes, bytes.len(), depth) }
+    }
+
+    /// Where the longest beginning of an exact form stands that these bytes end with, if it has so many bytes at least.
+    pub fn begun(&self, bytes: &[u8], least: usize) -> Option<usize> {
+        let longest = bytes.len().min(BEGUN_MAX);
+        let starts = bytes.len() - longest..=bytes.len().checked_sub(least)?;
+        starts.into_iter().find(|start| self.begins(&bytes[*start..]))
     }
 
     /// Whether an exact form begins so.

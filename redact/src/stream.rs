@@ -9,6 +9,7 @@ use crate::walk::{Walk, joined};
 
 /// Masks a text that comes in pieces, cut anywhere: all that [`push`](Stream::push) and [`finish`](Stream::finish) give
 /// is what masking the whole gives. Holds back only what may still become a secret, some kilobytes at most.
+#[derive(Clone)]
 pub struct Stream {
     net: Arc<Net>,
     walk: Walk,

@@ -23,6 +23,7 @@ pub const CONFIGURED: &str = "a secret of this platform's configuration";
 /// Spans looked at for one that ends where a shape begins. More never end at one place in a text of this world.
 const NEIGHBOURS: usize = 32;
 
+#[derive(Clone)]
 pub struct Walk {
     place: Place,
     /// How far the buffer was read.
@@ -36,6 +37,7 @@ pub struct Walk {
     followed: Vec<(Set, usize)>,
 }
 
+#[derive(Clone, Copy)]
 struct Waiting {
     shape: usize,
     start: usize,
@@ -180,7 +182,11 @@ fn follow(buffer: &[u8], span: &mut Span) {
 
 /// Spans in order, those that touch as one.
 pub fn joined(spans: &[Span]) -> Vec<Range<usize>> {
-    let mut ranges: Vec<Range<usize>> = spans.iter().map(|s| s.range.clone()).collect();
+    join(spans.iter().map(|s| s.range.clone()).collect())
+}
+
+/// Ranges in order, those that touch as one.
+pub fn join(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.sort_unstable_by_key(|r| (r.start, r.end));
     let mut joined: Vec<Range<usize>> = Vec::with_capacity(ranges.len());
     for range in ranges {

@@ -39,7 +39,8 @@ pub(crate) fn limit(layer: Layer, limits: &BoxLimits) -> Result<(), BoxError> {
             at_most(resource, bound).doing(|| format!("bounding {resource:?}"))?;
         }
     }
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(|| "forbidding core dumps".into())
+    // Not 0: that would still start a program of the host's, where the kernel pipes core dumps to one; 1 does not.
+    setrlimit(Resource::RLIMIT_CORE, 1, 1).doing(|| "forbidding core dumps".into())
 }
 
 fn at_most(resource: Resource, bound: rlim_t) -> nix::Result<()> {

@@ -20,6 +20,10 @@ use toml::{Table, Value};
 
 use crate::paths;
 
+pub mod secret;
+
+use self::secret::{Need, Secrets};
+
 /// Every setting at its default, with comments.
 pub const DEFAULTS: &str = include_str!("config/defaults.toml");
 
@@ -56,6 +60,9 @@ pub struct Config {
     pub push: gateway::push::Settings,
     /// `[repos."NAME"]`: what holds for one repository, complete.
     pub repos: BTreeMap<String, Repo>,
+    /// The secrets among these settings, and where each comes from.
+    #[serde(skip)]
+    pub secrets: Secrets,
 }
 
 /// `[repos."NAME"]`, over the sections of the same names.
@@ -247,8 +254,8 @@ pub fn environment() -> Env {
 }
 
 impl Config {
-    /// Reads the configuration: `file` (or the usual place) and the environment.
-    pub fn load(file: Option<&Path>, env: &Env) -> Result<Config, ConfigError> {
+    /// Reads the configuration: `file` (or the usual place) and the environment, and the secrets that are needed.
+    pub fn load(file: Option<&Path>, env: &Env, need: Need) -> Result<Config, ConfigError> {
         let path = match file {
             Some(path) => Some(path.to_path_buf()),
             None => Some(paths::config_file(env)).filter(|p| p.exists()),
@@ -259,11 +266,15 @@ impl Config {
             None => String::new(),
         };
         let name = path.map_or_else(|| "bgagent.toml".into(), |p| p.display().to_string());
-        Config::from_text(&text, &name, env)
+        Config::read_text(&text, &name, env, need)
     }
 
-    /// The same from a text; `name` is what errors call it.
+    /// The same from a text, with every secret; `name` is what errors call it.
     pub fn from_text(text: &str, name: &str, env: &Env) -> Result<Config, ConfigError> {
+        Config::read_text(text, name, env, Need::Server)
+    }
+
+    fn read_text(text: &str, name: &str, env: &Env, need: Need) -> Result<Config, ConfigError> {
         let mut all: Table =
             DEFAULTS.parse().map_err(|e| ConfigError(format!("the defaults are damaged: {e}")))?;
         let own: Table = text.parse().map_err(|e: toml::de::Error| ConfigError(format!("{name}: {e}")))?;
@@ -274,12 +285,14 @@ impl Config {
         for (key, value) in env.iter().filter(|(k, _)| k.starts_with("BGAGENT__")) {
             overlay(&mut all, key, value)?;
         }
+        let secrets = Secrets::read(&mut all, env, need)?;
         let prices = take_prices(&mut all);
         complete_repos(&mut all)?;
         let mut config: Config = Value::Table(all).try_into().map_err(|e: toml::de::Error| {
             ConfigError(format!("{name} or a BGAGENT__ variable: {}", e.message()))
         })?;
         config.model.prices = prices?;
+        config.secrets = secrets;
         config.finish(env)
     }
 
@@ -352,18 +365,18 @@ impl Config {
 
     /// The configuration as a person may see it: secrets are told to be set, never shown.
     pub fn show(&self) -> String {
-        let secret = |s: &SecretString| if s.expose_secret().is_empty() { "(not set)" } else { "(set)" };
+        let secret = |setting: &str| self.secrets.told(setting);
         let mut lines = vec![
             format!("state_dir = {:?}", self.state_dir),
             format!("server.listen = {:?}", self.server.listen),
             format!("server.idle_exit_s = {}", self.server.idle_exit_s),
             format!("api.url = {:?}", self.api.url),
-            format!("api.key = {}", secret(&self.api.key)),
+            format!("api.key = {}", secret("api.key")),
             format!("log.level = {:?}", self.log.level),
             format!("model.default = {:?}", self.model.default.as_deref().unwrap_or("")),
         ];
         for (name, p) in &self.model.providers {
-            let key = p.api_key.as_ref().map_or("(not set)", secret);
+            let key = secret(&format!("model.providers.{name}.api_key"));
             let url = p.base_url.as_deref().unwrap_or("(its own)");
             lines.push(format!(
                 "model.providers.{name}: kind = {:?}, base_url = {url}, api_key = {key}",
@@ -373,7 +386,7 @@ impl Config {
         lines.push(format!("model.prices: {} rows", self.model.prices.len()));
         lines.push(format!("forge.github.api_url = {:?}", self.forge.github.api_url));
         lines.push(format!("forge.github.server_url = {:?}", self.forge.github.server_url));
-        lines.push(format!("forge.github.token = {}", secret(&self.forge.github.token)));
+        lines.push(format!("forge.github.token = {}", secret("forge.github.token")));
         lines.push(format!("forge.local.enabled = {}", self.forge.local.enabled));
         lines.push(format!("compute.isolation = {:?}", self.compute.isolation.as_str()));
         lines.push(format!("compute.keep_sessions = {}", self.compute.keep_sessions));
@@ -388,6 +401,7 @@ impl Config {
 pub fn fingerprint(env: &Env, key: &SecretString) -> String {
     let ours = |name: &str| name.starts_with("BGAGENT__") || STANDARD.contains(&name);
     let mut text = std::fs::read_to_string(paths::config_file(env)).unwrap_or_default();
+    text.push_str(&secret::present(&text, env));
     for (name, value) in env.iter().filter(|(name, _)| ours(name)) {
         text.push_str(&format!("\0{name}={value}"));
     }

@@ -24,7 +24,7 @@ use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
 use orchestrator::tasks::OnPanic;
-use orchestrator::{Clock, Forges, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
+use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{Store, StoreError};
@@ -137,6 +137,10 @@ pub async fn serve(
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
     let fingerprint = config::fingerprint(env, &owner);
+    for concern in config.secrets.concerns() {
+        warn!(concern, "a secret should be kept better");
+    }
+    let masks = Masks::new(&[config.secrets.values(), vec![owner.clone(), token_key.clone()]].concat());
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
@@ -155,7 +159,7 @@ pub async fn serve(
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
-        policy: Policy { caches: Some(caches.clone()), ..config.policy() },
+        policy: Policy { caches: Some(caches.clone()), masks, ..config.policy() },
         clock: Clock::System,
         node: node_id(),
         gateway: gateway_address.for_boxes(),

@@ -79,8 +79,10 @@ impl Guidance {
             return;
         }
         let cut = if kept.len() < text.trim().len() { "\n[cut here: the file is longer]" } else { "" };
-        let defused = kept.replace(&format!("</{TAG}"), &format!("<\\/{TAG}"));
-        out.push_str(&format!("<{TAG} file=\"{shown}\">\n{defused}{cut}\n</{TAG}>\n"));
+        let (seen, hidden) = domain::text::visible(kept);
+        let note = domain::text::hidden_note(hidden).map(|note| format!("\n{note}")).unwrap_or_default();
+        let fenced = domain::text::fence(TAG, &[("file", &shown)], &format!("{seen}{cut}{note}"));
+        out.push_str(&format!("{fenced}\n"));
         if depth < IMPORT_DEPTH_MAX {
             for import in imports(&text) {
                 let base = real.parent().unwrap_or(self.tree.root());

@@ -22,10 +22,12 @@ pub mod todo;
 pub mod workspace;
 pub mod write;
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 use domain::limit;
-use secrecy::{ExposeSecret, SecretString};
+use redact::Redactor;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -200,13 +202,13 @@ pub struct Tools {
     workspace: Workspace,
     guidance: Guidance,
     granted: Vec<Tool>,
-    secrets: Vec<SecretString>,
+    redactor: Redactor,
 }
 
 impl Tools {
     /// Every tool over this work tree.
     pub fn new(workspace: Workspace, guidance: Guidance) -> Self {
-        Self { workspace, guidance, granted: Tool::ALL.to_vec(), secrets: Vec::new() }
+        Self { workspace, guidance, granted: Tool::ALL.to_vec(), redactor: Redactor::default() }
     }
 
     /// Only these tools; the others do not exist.
@@ -214,9 +216,14 @@ impl Tools {
         Self { granted: granted.to_vec(), ..self }
     }
 
-    /// Takes these values out of every result.
-    pub fn redacting(self, secrets: Vec<SecretString>) -> Self {
-        Self { secrets, ..self }
+    /// Takes these values out of every result, beside what has the shape of a token.
+    pub fn redacting(self, secrets: &[SecretString]) -> Self {
+        Self { redactor: Redactor::new(secrets), ..self }
+    }
+
+    /// Knows what must not be shown.
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
     }
 
     /// The definitions the model is sent, in a stable order (they are cached).
@@ -280,15 +287,20 @@ impl Tools {
         }
     }
 
-    /// The last cut, whatever the tool did: no secret, nothing endless, nothing empty (the API refuses empty text).
+    /// The last cut, whatever the tool did: no secret, nothing hidden, nothing endless, nothing empty (the API refuses
+    /// empty text).
     fn finish(&self, output: &mut ToolOutput) {
+        let mut hidden = 0;
         for part in &mut output.content {
             let Content::Text(text) = part else { continue };
-            for secret in self.secrets.iter().map(|secret| secret.expose_secret()).filter(|s| !s.is_empty()) {
-                if text.contains(secret) {
-                    *text = text.replace(secret, "[redacted]");
-                }
+            if let Cow::Owned(masked) = self.redactor.mask(text) {
+                *text = masked;
             }
+            let (shown, found) = domain::text::visible(text);
+            if let Cow::Owned(shown) = shown {
+                *text = shown;
+            }
+            hidden += found;
             if text.len() > 3 * limit::TOOL_OUTPUT_MAX_BYTES {
                 *text = text::cut_middle(text, 3 * limit::TOOL_OUTPUT_MAX_BYTES);
             }
@@ -296,6 +308,7 @@ impl Tools {
                 *text = "(no output)".into();
             }
         }
+        output.content.extend(domain::text::hidden_note(hidden).map(Content::Text));
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Args {}
 /// Runs the command.
 pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
     let mut checks = vec![git().await];
-    match cx.config() {
+    match cx.server_config() {
         Err(failure) => {
             let file = paths::config_file(&cx.env);
             let fix = format!("Correct it; the file is {}.", file.display());
@@ -48,6 +48,7 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
         }
         Ok(config) => {
             checks.push(settings(cx));
+            checks.extend(secrets(&config));
             checks.push(state_dir(&config.state_dir));
             checks.push(model(&config));
             checks.push(forge(&config));
@@ -100,6 +101,16 @@ fn settings(cx: &Context) -> Check {
     let over =
         if overlaid == 0 { String::new() } else { format!(", {overlaid} BGAGENT__ variables over it") };
     check("config", Verdict::Ok, format!("{read}{over}"), None)
+}
+
+/// What should be better about the secrets; nothing when all is well.
+fn secrets(config: &Config) -> Vec<Check> {
+    let concerns = config.secrets.concerns().into_iter();
+    let split = concerns.map(|text| match text.split_once("; ") {
+        Some((detail, fix)) => (detail.to_owned(), Some(fix.to_owned())),
+        None => (text, None),
+    });
+    split.map(|(detail, fix)| check("secrets", Verdict::Warn, detail, fix)).collect()
 }
 
 fn state_dir(dir: &Path) -> Check {

@@ -36,7 +36,7 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
         // A process that leads its group already has left the terminal's job; that is no error.
         let _ = nix::unistd::setsid();
     }
-    let config = cx.config()?;
+    let config = cx.server_config()?;
     log_to_stderr(&config.log)?;
     let failed = |e: std::io::Error| Failure::new(format!("setting up the server: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;

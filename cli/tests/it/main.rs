@@ -4,11 +4,13 @@
 
 mod background;
 mod bad_input;
+mod container;
 mod crash;
 mod escape;
 mod person;
 mod projects;
 mod providers;
+mod registry;
 mod secrets;
 mod upstream;
 mod usage;

@@ -162,6 +162,7 @@ async fn anew(
         limits: &plan.limits,
         env: &plan.env,
         objects,
+        ca: plan.ca.as_deref().filter(|file| file.is_file()),
         gateway: socket.parent().unwrap_or(&socket),
         cache: &cache,
     };
@@ -188,6 +189,7 @@ async fn hand_over(
         read: Vec::new(),
         objects: objects.map(|_| PathBuf::from(layer::OBJECTS)),
         cache: None,
+        ca: None,
         ..spec.plan.clone()
     };
     let user = user.clone();

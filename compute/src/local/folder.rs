@@ -236,29 +236,9 @@ fn open_up(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The last 4 KiB without terminal colours and control characters; line ends and tabs stay.
+/// The last 4 KiB, fit for a terminal.
 pub(crate) fn printable_tail(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' if chars.peek() == Some(&'[') => {
-                chars.next();
-                // A control sequence ends with its first byte from `@` to `~`.
-                while chars.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
-            }
-            '\n' | '\t' => clean.push(c),
-            // Marks that turn the direction of writing make a line read as what it is not.
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => (),
-            c if c.is_control() => (),
-            c => clean.push(c),
-        }
-    }
-    let mut start = clean.len().saturating_sub(TAIL_MAX_BYTES);
-    while !clean.is_char_boundary(start) {
-        start += 1;
-    }
-    clean.split_off(start)
+    domain::text::tail(text, TAIL_MAX_BYTES)
 }
 
 #[cfg(test)]
@@ -347,13 +327,5 @@ mod tests {
         folder.remove().unwrap();
         folder.remove().unwrap();
         assert!(!folder.path.exists() && outside.join("kept").exists());
-    }
-
-    #[test]
-    fn a_tail_is_short_and_plain() {
-        assert_eq!(printable_tail("a\u{1b}[31mred\u{1b}[0m\r\n\tb\u{7}\u{202e}c\u{9b}"), "ared\n\tbc");
-        assert_eq!(printable_tail("x\u{1b}["), "x");
-        let long = printable_tail(&"é".repeat(5_000));
-        assert!(long.len() <= TAIL_MAX_BYTES && long.chars().all(|c| c == 'é'));
     }
 }

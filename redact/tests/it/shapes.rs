@@ -124,3 +124,32 @@ fn a_stream_gives_what_is_clear_at_once() {
     assert_eq!(stream.push("https://x.y/"), "https://x.y/");
     assert_eq!(stream.finish(), "");
 }
+
+#[test]
+fn one_line_of_a_key_file_is_enough() {
+    let line = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj";
+    let key = with(&format!("-----BEGIN PRIVATE KEY-----\n{line}\n-----END PRIVATE KEY-----\n"));
+    assert_eq!(key.mask(&format!("line 2: {line}")), "line 2: [redacted]");
+}
+
+#[test]
+fn values_alone_leave_shapes_as_they_are() {
+    let token = format!("ghp_{}", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0fG3hJ6");
+    let redactor = Redactor::of_values(&[SecretString::from("the-configured-value")]);
+    assert_eq!(redactor.mask(&format!("{token} the-configured-value")), format!("{token} [redacted]"));
+    assert_eq!(Redactor::of_values(&[]).mask(&token), token);
+}
+
+#[test]
+fn the_beginning_of_a_value_before_a_cut_is_masked() {
+    let redactor = with("the-configured-value");
+    for (text, want) in [
+        ("A=the-configured-val...", "A=[redacted]..."),
+        ("A=the-configured-value...", "A=[redacted]..."),
+        ("over the...", "over the..."),
+        ("dGhlLWNvbmZp... and the-configured-value", "[redacted]... and [redacted]"),
+        ("the-configured", "the-configured"),
+    ] {
+        assert_eq!(redactor.mask_preview(text), want);
+    }
+}

@@ -121,7 +121,7 @@ impl<'a> Run<'a> {
         let workspace = workspace.launching(ctx.launcher.clone());
         let guidance = Guidance::of(workspace.tree());
         let first = prompt::first_message(work, guidance.for_root().as_deref());
-        let tools = Tools::new(workspace, guidance).redacting(vec![ctx.model.bearer.clone()]);
+        let tools = Tools::new(workspace, guidance).redacting(std::slice::from_ref(&ctx.model.bearer));
         let transcript = Transcript::new(prompt::system(work, tools.workspace().root()), &tools, first);
         let (tokens, final_text) = (TokenCount::default(), String::new());
         Ok(Self { native, work, ctx, tools, transcript, attempted: 0, completed: 0, tokens, final_text })
@@ -192,7 +192,9 @@ impl<'a> Run<'a> {
 
     /// The turn's event and its last words.
     fn record(&mut self, reply: &Reply) {
-        let text = reply.text();
+        // Masked before it is cut: half of a token would not be known as one.
+        let redactor = self.tools.redactor();
+        let text = redactor.mask(&reply.text()).into_owned();
         let mut metadata = json!({
             "turn": self.attempted,
             "model": reply.model.as_deref().unwrap_or(&self.work.model),
@@ -200,7 +202,8 @@ impl<'a> Run<'a> {
             "tool_calls_count": reply.tool_calls.len(),
         });
         if let Some(thinking) = reply.thinking() {
-            metadata["thinking_preview"] = event::preview(&thinking, self.work.preview_max).into();
+            metadata["thinking_preview"] =
+                event::preview(&redactor.mask(&thinking), self.work.preview_max).into();
         }
         self.ctx.events.emit(EventKind::AgentTurn, metadata);
         if !text.trim().is_empty() {
@@ -209,7 +212,7 @@ impl<'a> Run<'a> {
     }
 
     fn error(&self, error_type: &str, message: &str) {
-        let message = event::preview(message, self.work.preview_max);
+        let message = event::preview(&self.tools.redactor().mask(message), self.work.preview_max);
         self.ctx
             .events
             .emit(EventKind::AgentError, json!({ "error_type": error_type, "message_preview": message }));

@@ -37,7 +37,7 @@ impl Bench {
         let workspace = Workspace::open(folder.path(), environment).unwrap();
         let guidance = Guidance::of(workspace.tree());
         let _told = guidance.for_root();
-        let tools = Tools::new(workspace, guidance).redacting(vec![SecretString::from("s3ss10n-t0k3n")]);
+        let tools = Tools::new(workspace, guidance).redacting(&[SecretString::from("s3ss10n-t0k3n")]);
         Self { folder, tools, cancel: CancellationToken::new(), live: Mutex::default() }
     }
 

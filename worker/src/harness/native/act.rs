@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use domain::event::{self, EventKind};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use redact::{Redactor, Stream};
 use serde_json::json;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use super::transcript::Block;
 use super::{Run, compact, preview};
 use crate::harness::{Stop, while_wanted};
 use crate::tool::todo::TodoStatus;
-use crate::tool::{Effect, Tool, ToolContext, ToolOutput};
+use crate::tool::{Effect, Tool, ToolContext, ToolOutput, text};
 
 /// Looks at once.
 const PARALLEL: usize = 4;
@@ -22,6 +23,35 @@ const PARALLEL: usize = 4;
 const CALLS_MAX: usize = 64;
 /// A tool that runs longer is reported on, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
+/// Bytes of a line that are kept for such a report.
+const LINE_MAX_BYTES: usize = 16 * 1024;
+
+/// The last whole line of a tool's output, masked. A line that has not ended is not shown: a secret in it might be cut in
+/// two, one half in this report and the other in the next.
+struct Progress {
+    masked: Stream,
+    line: String,
+    last: String,
+}
+
+impl Progress {
+    fn new(redactor: &Redactor) -> Progress {
+        Progress { masked: redactor.stream(), line: String::new(), last: String::new() }
+    }
+
+    fn push(&mut self, text: &str) {
+        let text = self.masked.push(text);
+        for piece in text.split_inclusive('\n') {
+            self.line.push_str(text::prefix(piece, LINE_MAX_BYTES.saturating_sub(self.line.len())));
+            if piece.ends_with('\n') {
+                let line = std::mem::take(&mut self.line);
+                if !line.trim().is_empty() {
+                    self.last = domain::text::line(&text::plain(&line));
+                }
+            }
+        }
+    }
+}
 
 impl Run<'_> {
     /// Runs all calls of a turn; a result for each, in order.
@@ -46,9 +76,10 @@ impl Run<'_> {
     async fn one(&self, call: &ToolCall) -> Result<Block, Stop> {
         self.ctx.signals.check().await.or_stop()?;
         let max = self.work.preview_max;
+        let redactor = self.tools.redactor();
         let shown = match &call.input {
-            Ok(input) => preview::input(input, max),
-            Err(error) => event::preview(error, max),
+            Ok(input) => preview::input(input, max, redactor),
+            Err(error) => event::preview(&redactor.mask(error), max),
         };
         let name = event::preview(&call.name, 100);
         self.ctx.events.emit(
@@ -89,11 +120,10 @@ impl Run<'_> {
         // Cancelled also when this future is dropped, so that work on other threads ends.
         let cancel = CancellationToken::new();
         let _guard = cancel.clone().drop_guard();
-        let last_line = Mutex::new(String::new());
+        let progress = Mutex::new(Progress::new(self.tools.redactor()));
         let live = |text: &str| {
-            let line = text.lines().rev().find(|line| !line.trim().is_empty());
-            if let (Some(line), Ok(mut last)) = (line, last_line.lock()) {
-                *last = event::preview(line, self.work.preview_max);
+            if let Ok(mut progress) = progress.lock() {
+                progress.push(text);
             }
         };
         let ctx = ToolContext { cancel, live: &live };
@@ -105,7 +135,7 @@ impl Run<'_> {
                 biased;
                 done = &mut running => break done?,
                 () = tokio::time::sleep(PROGRESS_INTERVAL) => {
-                    let last = last_line.lock().map(|last| last.clone()).unwrap_or_default();
+                    let last = progress.lock().map(|p| event::preview(&p.last, self.work.preview_max)).unwrap_or_default();
                     self.ctx.events.emit(EventKind::AgentMilestone, json!({
                         "milestone": "tool_running",
                         "details": format!("{name} has run for {} s: {last}", started.elapsed().as_secs()),
@@ -131,5 +161,23 @@ impl Run<'_> {
             EventKind::AgentMilestone,
             json!({ "milestone": "todo_list", "details": details, "todos": todos, "turn": self.attempted }),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_whole_lines_without_secrets() {
+        let token = format!("ghp_{}", "aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0fG3hJ6");
+        let mut progress = Progress::new(&Redactor::default());
+        progress.push("one\ntwo is not");
+        assert_eq!(progress.last, "one");
+        progress.push(&format!(" {}", &token[..20]));
+        assert_eq!(progress.last, "one");
+        progress.push(&format!("{} done\r\n\n", &token[20..]));
+        progress.push("three");
+        assert_eq!(progress.last, "two is not [redacted] done");
     }
 }

@@ -5,6 +5,7 @@
 //! message of the model, so a tool call is never parted from its result.
 
 use domain::event::EventKind;
+use redact::Redactor;
 use serde_json::json;
 
 use super::call::{CallError, Purpose};
@@ -137,7 +138,7 @@ fn digest(messages: &[Message], max: usize) -> String {
         match block {
             Block::Text { text } => lines.push(domain::event::preview(text, max)),
             Block::ToolUse { name, input, .. } => {
-                lines.push(format!("- {name} {}", preview::input(input, max)))
+                lines.push(format!("- {name} {}", preview::input(input, max, &Redactor::default())))
             }
             Block::Thinking { .. } | Block::ToolResult { .. } | Block::Other(_) => (),
         }
