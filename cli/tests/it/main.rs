@@ -12,6 +12,7 @@ mod projects;
 mod providers;
 mod registry;
 mod sandboxed;
+mod secrets;
 mod upstream;
 mod usage;
 mod whole;
