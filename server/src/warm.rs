@@ -155,16 +155,17 @@ fn listen(folder: &Path) -> std::io::Result<UnixListener> {
 async fn carry(listener: UnixListener, side: Arc<Side>) {
     let mut open = JoinSet::new();
     loop {
-        tokio::select! {
-            accepted = listener.accept() => if let (Ok((stream, _)), Some(slot)) = (accepted, side.slot()) {
-                let side = side.clone();
-                open.spawn(async move {
-                    tunnel::serve_owner(side, stream).await;
-                    drop(slot);
-                });
-            },
-            Some(_ended) = open.join_next() => (),
-        }
+        while open.try_join_next().is_some() {}
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::task::yield_now().await;
+            continue;
+        };
+        let side = side.clone();
+        open.spawn(async move {
+            // Without room the tool's connection ends, which it can tell and try again.
+            let Some(_slot) = side.slot().await else { return };
+            tunnel::serve_owner(side, stream).await;
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "submit",
     "list",
