@@ -138,7 +138,13 @@ impl Book {
     /// Asks the tool, and keeps what it says. The caller holds the slot's `asking`.
     async fn ask(&self, slot: &Slot) -> Arc<Group> {
         let group = super::discover(slot.tool, &self.inner.env).await;
-        debug!(egress.group = %slot.tool, hosts = group.hosts.len(), "a tool was asked for its registries");
+        let hosts = group.hosts.len();
+        if group.complete {
+            debug!(egress.group = %slot.tool, hosts, "a tool was asked for its registries");
+        } else {
+            let note = group.note.as_deref().unwrap_or_default();
+            warn!(egress.group = %slot.tool, hosts, note, "a tool did not say all of its registries; asking again soon");
+        }
         let now = Instant::now();
         if !group.complete {
             // What was known before is better than less.
