@@ -9,6 +9,7 @@ mod escape;
 mod person;
 mod projects;
 mod providers;
+mod secrets;
 mod upstream;
 mod usage;
 mod whole;
