@@ -1,5 +1,6 @@
 //! What a person types: one file for each verb.
 
+pub mod cache;
 pub mod cancel;
 pub mod completions;
 pub mod config;
@@ -7,6 +8,7 @@ pub mod demo;
 pub mod doctor;
 pub mod egress;
 pub mod events;
+pub mod in_box;
 pub mod inside;
 pub mod list;
 pub mod pr;

@@ -16,6 +16,8 @@ pub enum Exit {
     GaveUp,
     /// 130: the person interrupted it; the task goes on.
     Interrupted,
+    /// Whatever the command that was run for the person ended with.
+    Of(u8),
 }
 
 impl From<Exit> for ExitCode {
@@ -25,6 +27,7 @@ impl From<Exit> for ExitCode {
             Exit::Failed => 1,
             Exit::GaveUp => 2,
             Exit::Interrupted => 130,
+            Exit::Of(code) => code,
         })
     }
 }

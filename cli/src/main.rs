@@ -47,6 +47,9 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
     if let Command::Serve(args) = command {
         return commands::serve::serve(cx, &args);
     }
+    if let Command::Box(args) = command {
+        return commands::in_box::in_box(cx, &args);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,13 +63,14 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Watch(args) => commands::watch::watch(cx, args).await,
             Command::Events(args) => commands::events::events(cx, args).await,
             Command::Egress(args) => commands::egress::egress(cx, args).await,
+            Command::Cache(args) => commands::cache::run(cx, args).await,
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),
             Command::Completions(args) => commands::completions::completions(args),
-            Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
+            Command::Box(_) | Command::Serve(_) | Command::Worker(_) => unreachable!("told apart above"),
         }
     })
 }

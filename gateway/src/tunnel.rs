@@ -22,10 +22,10 @@ use domain::limit;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::upgrade::Upgraded;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioTimer;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::box_api::BoxErrorCode;
+use tokio::net::UnixStream;
 use tower::ServiceExt as _;
 use tracing::warn;
 
@@ -55,7 +55,7 @@ async fn open(
         return Err(Refusal::new(BoxErrorCode::BadRequest, message));
     }
     let side = gateway.egress().side(gateway.orchestrator(), &me).await?.ok_or_else(Refusal::superseded)?;
-    let Some(slot) = side.slot() else {
+    let Some(slot) = side.slot().await else {
         let message = format!(
             "this attempt has {} connections to the network already; close some",
             limit::EGRESS_CONNECTIONS_PER_ATTEMPT
@@ -65,7 +65,7 @@ async fn open(
     let upgrade = hyper::upgrade::on(&mut request);
     gateway.egress().clone().spawn(&side.clone(), async move {
         match upgrade.await {
-            Ok(stream) => serve(gateway, side, stream).await,
+            Ok(stream) => serve(Some(git_proxy::routes().with_state(gateway)), side, stream).await,
             Err(failure) => warn!(error = %failure, "a tunnel was not taken"),
         }
         drop(slot);
@@ -96,11 +96,18 @@ pub(crate) fn server() -> http1::Builder {
     server
 }
 
+/// Serves one stream of a command that the owner runs in a box: the proxy, and nothing of git.
+pub async fn serve_owner(side: Arc<Side>, stream: UnixStream) {
+    serve(None, side, TokioIo::new(stream)).await;
+}
+
 /// Serves one stream of a box until it ends.
-async fn serve(gateway: Gateway, side: Arc<Side>, stream: Upgraded) {
+async fn serve<S>(git: Option<Router>, side: Arc<Side>, stream: S)
+where
+    S: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
     let link = Arc::new(Link::new(side.clone()));
     let opened: Arc<Mutex<Option<Opened>>> = Arc::default();
-    let git = git_proxy::routes().with_state(gateway);
     let service = {
         let (side, opened) = (side.clone(), opened.clone());
         hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -119,7 +126,7 @@ async fn serve(gateway: Gateway, side: Arc<Side>, stream: Upgraded) {
 async fn answer(
     side: &Arc<Side>,
     link: &Link,
-    git: Router,
+    git: Option<Router>,
     opened: &Mutex<Option<Opened>>,
     mut request: Request<Body>,
 ) -> Response<Body> {
@@ -138,8 +145,10 @@ async fn answer(
     if request.uri().scheme().is_some() {
         return link.absolute(request).await;
     }
-    if request.uri().path().starts_with("/git/") {
-        request.extensions_mut().insert(Known(side.identity.clone()));
+    if let (Some(git), Some(identity)) = (git, side.identity())
+        && request.uri().path().starts_with("/git/")
+    {
+        request.extensions_mut().insert(Known(identity.clone()));
         return match git.oneshot(request).await {
             Ok(answer) => answer,
             Err(never) => match never {},

@@ -194,3 +194,52 @@ fn mounted(mounts: &str, kind: &str, controller: Option<&str>, path: &str) -> Op
         Some(if folder.is_dir() { folder } else { PathBuf::from(at) })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_where_they_are_mounted() {
+        let root = tempfile::tempdir().unwrap();
+        let at = root.path().display();
+        std::fs::create_dir_all(root.path().join("memory/jobs/7")).unwrap();
+        std::fs::create_dir_all(root.path().join("unified/user.slice/app")).unwrap();
+        let mounts = format!(
+            "30 20 0:26 / {at}/memory rw - cgroup cgroup rw,memory\n\
+             31 20 0:27 /docker/abc {at}/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+             32 20 0:28 / {at}/unified rw - cgroup2 cgroup2 rw\n"
+        );
+        let found = |kind, controller, path| {
+            mounted(&mounts, kind, controller, path).map(|p| p.strip_prefix(root.path()).unwrap().to_owned())
+        };
+        assert_eq!(found("cgroup", Some("memory"), "/jobs/7"), Some("memory/jobs/7".into()));
+        assert_eq!(found("cgroup", Some("memory"), "/hidden"), Some("memory".into()));
+        assert_eq!(found("cgroup", Some("cpu"), "/docker/abc"), Some("cpu".into()));
+        assert_eq!(found("cgroup2", None, "/user.slice/app"), Some("unified/user.slice/app".into()));
+        assert_eq!(found("cgroup", Some("pids"), "/"), None);
+    }
+
+    /// Folders stand for groups: where the tests run, version 2 may have no controllers.
+    #[test]
+    fn a_delegated_group_gets_a_neighbour() {
+        let root = tempfile::tempdir().unwrap();
+        let own = root.path().join("service/server");
+        std::fs::create_dir_all(&own).unwrap();
+        std::fs::write(root.path().join("service/cgroup.subtree_control"), "cpu memory pids\n").unwrap();
+        let mounts = format!("32 20 0:28 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
+        let limits = BoxLimits { memory_mib: 1, processes: 5, cpus: 2, ..BoxLimits::default() };
+        let group = version_2("0::/service/server\n", &mounts, "box", &limits).unwrap();
+        let read = |file: &str| std::fs::read_to_string(root.path().join("service/box").join(file)).unwrap();
+        assert_eq!(read("memory.max"), "1048576");
+        assert_eq!(read("pids.max"), "13");
+        assert_eq!(read("cpu.max"), "200000 100000");
+        assert!(group.bounds_cpus() && group.bounds_memory());
+        std::fs::remove_file(root.path().join("service/cgroup.subtree_control")).unwrap();
+        std::fs::create_dir(root.path().join("service/cgroup.subtree_control")).unwrap();
+        assert!(
+            version_2("0::/service/server\n", &mounts, "box", &limits).is_none(),
+            "no controllers, no group"
+        );
+    }
+}

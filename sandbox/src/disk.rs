@@ -39,7 +39,7 @@ pub fn used<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<u64, TooD
 /// Bytes that are free for this user on the file system of `path`.
 pub fn free(path: &Path) -> io::Result<u64> {
     let all = nix::sys::statvfs::statvfs(path)?;
-    Ok(all.blocks_available() as u64 * all.fragment_size() as u64)
+    Ok(all.blocks_available() * all.fragment_size())
 }
 
 fn walk(top: &Path, mut each: impl FnMut(&nix::sys::stat::FileStat)) -> Result<(), TooDeep> {

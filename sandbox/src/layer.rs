@@ -12,6 +12,7 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
     socketpair,
 };
+use nix::sys::stat::Mode;
 use nix::unistd::{
     Gid, Uid, chdir, fchdir, pivot_root, setgroups, sethostname, setresgid, setresuid, setsid,
 };
@@ -59,7 +60,8 @@ pub(crate) struct Watched {
 }
 
 /// Hidden in `/proc`: what a tool has no use for and the machine may not tell.
-const MASKED: &[&str] = &["kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
+const MASKED: &[&str] =
+    &["cmdline", "kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
 /// Shown in `/proc` without its switches.
 const READ_ONLY: &[&str] = &["sys", "irq", "bus", "fs"];
 
@@ -73,11 +75,7 @@ pub(crate) fn start(
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).doing(what)?;
     // The child finds itself in its copy of the root by its working directory: a path would be looked up with rights
     // that it does not have any more.
-    let here = nix::fcntl::open(
-        ".",
-        nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC,
-        nix::sys::stat::Mode::empty(),
-    );
+    let here = nix::fcntl::open(".", nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC, Mode::empty());
     chdir(&wanted.root).doing(what)?;
     let forked = sys::fork_into(
         libc::CLONE_NEWUSER
@@ -244,6 +242,7 @@ fn inside(wanted: &Wanted<'_>, control: OwnedFd, body: impl FnOnce(OwnedFd) -> R
 fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxError> {
     let tools = wanted.layer == Layer::Tools;
     descriptors(wanted, control)?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     // Handlers and masks of the monitor mean nothing here; a program started later gets the usual ones.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .doing(|| "unblocking signals".into())?;

@@ -1,5 +1,6 @@
 //! The two roots, as lists of what they hold, and making them: on a small tmpfs that is read-only in the end.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, symlink};
@@ -193,18 +194,19 @@ pub(crate) fn build(folder: &Path, items: &[Item]) -> Result<(), BoxError> {
     mount(Some("box"), folder, Some("tmpfs"), flags, Some("mode=0755,size=16m"))
         .doing(|| format!("mounting a root at {}", at()))?;
     fs::create_dir(folder.join("proc")).doing(|| "making /proc".into())?;
+    let mut made = HashSet::new();
     for item in items {
-        make(folder, item).doing(|| format!("making {} in the box", item.at().display()))?;
+        make(folder, item, &mut made).doing(|| format!("making {} in the box", item.at().display()))?;
     }
     let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
     mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)
         .doing(|| format!("making the root at {} read-only", at()))
 }
 
-fn make(root: &Path, item: &Item) -> io::Result<()> {
+fn make(root: &Path, item: &Item, made: &mut HashSet<PathBuf>) -> io::Result<()> {
     let inside =
         item.at().strip_prefix("/").map_err(|_| io::Error::other("its path in the box is not absolute"))?;
-    let path = way(root, inside)?;
+    let path = way(root, inside, made)?;
     match item {
         Item::Dir { .. } => folder(&path),
         Item::Link { to, .. } => symlink(to, &path),
@@ -237,7 +239,9 @@ fn make(root: &Path, item: &Item) -> io::Result<()> {
 
 /// The path of `inside` below `root`, its parents made. No part of it may be a link: followed here, outside the box, a
 /// link would lead to the host's files.
-fn way(root: &Path, inside: &Path) -> io::Result<PathBuf> {
+///
+/// `made` are folders that were made or looked at before.
+fn way(root: &Path, inside: &Path, made: &mut HashSet<PathBuf>) -> io::Result<PathBuf> {
     let mut path = root.to_owned();
     let mut parts = inside.components().peekable();
     while let Some(part) = parts.next() {
@@ -245,6 +249,9 @@ fn way(root: &Path, inside: &Path) -> io::Result<PathBuf> {
             return Err(io::Error::other("its path in the box is not plain"));
         };
         path.push(part);
+        if parts.peek().is_some() && !made.insert(path.clone()) {
+            continue;
+        }
         match fs::symlink_metadata(&path) {
             Ok(found) if found.is_symlink() => return Err(io::Error::other("a part of its path is a link")),
             Ok(_) => (),

@@ -20,7 +20,7 @@ use nix::sys::stat::{Mode, umask};
 use crate::cgroup::Cgroup;
 use crate::enforced::Enforced;
 use crate::layer::{self, Started};
-use crate::layout::{Folders, INNER_ID, Layer, OUTER_ID};
+use crate::layout::{Folders, INNER_ID, Layer, OUTER_ID, SESSION};
 use crate::monitor;
 use crate::root::{self, Cache};
 use crate::seccomp::{self, Affinity, Wanted};
@@ -76,6 +76,9 @@ pub fn run_box(
     let (monitor_up, monitor_down) = UnixStream::pair().doing(|| "making the monitor's line".into())?;
     let (mut secret_in, secret_out) = UnixStream::pair().doing(|| "making the line for the secret".into())?;
     let mut tools = built.start_tools(line_down.into())?;
+    built.identify(&tools)?;
+    // While the tools' layer settles, which has no copy of this one.
+    built.worker_root()?;
     let upper = Upper { tools: line_up.into(), monitor: monitor_up.into(), enforced: built.enforced.clone() };
     let kept = [upper.tools.as_raw_fd(), upper.monitor.as_raw_fd(), secret_out.as_raw_fd()];
     let layer = built.layer(Layer::Worker, &kept)?;
@@ -85,8 +88,8 @@ pub fn run_box(
         let run = AssertUnwindSafe(|| worker(upper, secret));
         std::panic::catch_unwind(run).map(i32::from).map_err(|_| 101)
     })?;
-    built.identify(&tools)?;
     built.identify(&worker)?;
+    built.cgroup.add(tools.pid());
     let watched = tools.ready()?;
     worker.ready()?;
     let mut secret = payload().doing(|| "reading the worker's secret".into())?;
@@ -119,6 +122,8 @@ pub fn run_command(plan: &Plan, dir: &Path, argv: &[OsString]) -> Result<Ran, Bo
     let (ours, theirs) = UnixStream::pair().doing(|| "making the line to the tools".into())?;
     let mut tools = built.start_tools(theirs.into())?;
     built.identify(&tools)?;
+    // Beside the layer's own work, for the kernel takes its time; no command runs before both are done.
+    built.cgroup.add(tools.pid());
     let watched = tools.ready()?;
     let (code, notices) = monitor::run_command(plan, tools, watched, &built.cgroup, ours, dir, argv)?;
     Ok(Ran { code, notices, enforced: built.enforced.clone() })
@@ -167,9 +172,7 @@ impl Built<'_> {
             let owner = standing.owner();
             folders(plan, owner)?;
             let cache = cache(plan, standing)?;
-            let folders = Folders(&plan.dir);
-            root::build(&folders.root(Layer::Tools), &root::of_tools(plan, &toolchains, &cache))?;
-            root::build(&folders.root(Layer::Worker), &root::of_worker(plan))?;
+            root::build(&Folders(&plan.dir).root(Layer::Tools), &root::of_tools(plan, &toolchains, &cache))?;
             Ok(cache)
         });
         umask(mask);
@@ -182,6 +185,13 @@ impl Built<'_> {
             cache_overlay: matches!(cache, Cache::Overlay(_)),
         };
         Ok(Built { plan, standing, toolchains, cgroup, enforced })
+    }
+
+    fn worker_root(&self) -> Result<(), BoxError> {
+        let mask = umask(Mode::from_bits_truncate(0o022));
+        let made = root::build(&Folders(&self.plan.dir).root(Layer::Worker), &root::of_worker(self.plan));
+        umask(mask);
+        made
     }
 
     fn layer(&self, layer: Layer, kept: &[i32]) -> Result<layer::Wanted<'_>, BoxError> {
@@ -225,7 +235,7 @@ impl Built<'_> {
         env
     }
 
-    /// Gives a layer its user, lets it go on, and gives it its place among the control groups.
+    /// Gives a layer its user and lets it go on.
     fn identify(&self, started: &Started) -> Result<(), BoxError> {
         let proc = PathBuf::from(format!("/proc/{}", started.pid()));
         let (uid, gid) = self.standing.owner();
@@ -235,12 +245,7 @@ impl Built<'_> {
         };
         write("uid_map", format!("{INNER_ID} {uid} 1\n"))?;
         write("gid_map", format!("{INNER_ID} {gid} 1\n"))?;
-        started.go()?;
-        // Beside the layer's own work, for the kernel takes its time; no command runs before both are done.
-        if started.layer() == Layer::Tools {
-            self.cgroup.add(started.pid());
-        }
-        Ok(())
+        started.go()
     }
 }
 
@@ -332,7 +337,9 @@ fn folders(plan: &Plan, owner: (u32, u32)) -> Result<(), BoxError> {
     for layer in [Layer::Tools, Layer::Worker] {
         make(&folders.root(layer), 0o700)?;
     }
-    for path in folders.tree().iter().chain([&folders.session(), &folders.cache_upper()]) {
+    let told = plan.worker_binds.iter().find(|b| b.to == Path::new(SESSION));
+    let session = told.map_or(folders.session(), |bind| bind.from.clone());
+    for path in folders.tree().iter().chain([&session, &folders.cache_upper()]) {
         make(path, 0o700)?;
         disk::hand_over(path, owner).doing(|| format!("handing {} to the box", path.display()))?;
     }

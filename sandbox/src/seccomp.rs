@@ -72,10 +72,11 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
         rules.insert(call, flags.map(rule).collect::<Result<_, _>>()?);
     }
     // Typing into the terminal of somebody else; another line discipline.
-    let terminal = [libc::TIOCSTI, libc::TIOCLINUX, libc::TIOCSETD];
+    // TIOCSTI, TIOCLINUX, TIOCSETD: by number, whose type differs between C libraries.
+    let terminal = [0x5412, 0x541c, 0x5423];
     rules.insert(
         libc::SYS_ioctl,
-        terminal.into_iter().map(|request| all([is(1, request as u64)?])).collect::<Result<_, _>>()?,
+        terminal.into_iter().map(|request| all([is(1, request)?])).collect::<Result<_, _>>()?,
     );
     let families = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     let strange: Result<Vec<_>, _> = families.into_iter().map(|family| is_not(0, family as u64)).collect();
@@ -91,6 +92,18 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
     rules.insert(libc::SYS_personality, vec![all(strange?)?]);
     if wanted.affinity == Affinity::Bound {
         rules.insert(libc::SYS_sched_setaffinity, vec![]);
+    }
+    // The tools' first process is of their user, and its bounds are not theirs to change.
+    if wanted.layer == Layer::Tools {
+        for call in [
+            libc::SYS_prlimit64,
+            libc::SYS_sched_setaffinity,
+            libc::SYS_sched_setscheduler,
+            libc::SYS_sched_setparam,
+            libc::SYS_sched_setattr,
+        ] {
+            rules.entry(call).or_insert(vec![all([is(0, 1)?])?]);
+        }
     }
     // The worker starts nothing and looks into nobody.
     if wanted.layer == Layer::Worker {
@@ -161,6 +174,7 @@ const REFUSED: &[i64] = &[
     libc::SYS_memfd_secret,
     // the machine
     libc::SYS_kexec_load,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_kexec_file_load,
     libc::SYS_init_module,
     libc::SYS_finit_module,

@@ -95,7 +95,7 @@ impl Eyes {
             bytes += table.lines().skip(1).map(columns).sum::<u64>();
         }
         if let Ok(all) = nix::sys::statvfs::statvfs(&self.memory) {
-            bytes += (all.blocks() - all.blocks_free()) as u64 * all.fragment_size() as u64;
+            bytes += (all.blocks() - all.blocks_free()) * all.fragment_size();
         }
         let mut seen = std::collections::HashSet::new();
         for process in self.each_process() {

@@ -14,6 +14,28 @@ pub fn node_modules(peer: &str) -> Option<PathBuf> {
     there(peer, "node_modules".into())
 }
 
+/// A container engine, and an image that it has.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// For `DOCKER_HOST`.
+    pub address: String,
+    /// For `compute.image`.
+    pub image: String,
+}
+
+/// The container engine that `cargo xtask test` has started.
+#[expect(clippy::disallowed_methods, reason = "the switch of tests that need an engine, in one place")]
+pub fn engine() -> Option<Engine> {
+    let told = (std::env::var("DOCKER_HOST"), std::env::var("BGAGENT_TEST_IMAGE"));
+    let (Ok(address), Ok(image)) = told else {
+        eprintln!(
+            "skipped: needs a container engine; `cargo xtask test` starts one (DOCKER_HOST, BGAGENT_TEST_IMAGE)"
+        );
+        return None;
+    };
+    Some(Engine { address, image })
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "the switch of tests that need a program from outside, in one place"

@@ -92,7 +92,6 @@ fn with_claim(opened: Opened, work: impl FnOnce(&Claim) -> io::Result<u8>) -> Ex
 /// The monitor's part: builds the box around the worker, and leaves its exit code. The session is taken when the box
 /// stands, so one that cannot be built leaves an attempt that can still be started.
 fn in_a_box(opened: Opened) -> ExitCode {
-    #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
     let plan = match boxed::plan(&opened.session, &opened.dir, std::env::vars_os()) {
         Ok(plan) => plan,
         Err(why) => {

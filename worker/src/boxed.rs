@@ -99,6 +99,25 @@ impl Seat {
         }
     }
 
+    /// The seat of a box that works at nobody's task: it has no token, and no gateway to attach to.
+    pub fn without_task(session: &SessionFile) -> Result<Seat, String> {
+        let socket = socket(session)?;
+        let name = socket.file_name().unwrap_or_default();
+        if lent(session).is_none() {
+            return Err("the repository's mirror has no objects to lend: it is shallow, or gone".into());
+        }
+        Ok(Seat {
+            task: session.task,
+            attempt: session.attempt,
+            gateway: format!("unix:{}", Path::new(GATEWAY).join(name).display()),
+            bootstrap_token: SecretString::default(),
+            objects: true,
+            env: session.plan.env.clone(),
+            files: session.plan.files.clone(),
+            enforced: None,
+        })
+    }
+
     /// As the bytes that go through the pipe.
     pub fn to_bytes(&self) -> io::Result<Vec<u8>> {
         let wire = Wire {
@@ -159,10 +178,15 @@ pub fn plan(
     })
 }
 
-/// rustup finds its toolchains from the home, which is another one in the box.
+/// rustup finds its toolchains from the home, which is another one in the box; where it is not in the home, its programs
+/// on `PATH` tell.
 fn with_rustup(ours: Environment) -> Environment {
     let home = ours.get("HOME").map(|home| Path::new(home).join(".rustup"));
-    match home.filter(|folder| ours.get("RUSTUP_HOME").is_none() && folder.is_dir()) {
+    let path = ours.get("PATH").into_iter().flat_map(std::env::split_paths);
+    let beside = path.filter(|folder| folder.ends_with(".cargo/bin"));
+    let beside = beside.filter_map(|folder| Some(folder.parent()?.with_file_name(".rustup")));
+    let found = home.into_iter().chain(beside).find(|folder| folder.join("toolchains").is_dir());
+    match found.filter(|_| ours.get("RUSTUP_HOME").is_none()) {
         Some(folder) => ours.with("RUSTUP_HOME", folder),
         None => ours,
     }
@@ -267,8 +291,8 @@ pub fn serve_tools(socket: &Path) -> io::Result<()> {
             Err(_) => pause(),
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
     let environment = Environment::clean(std::env::vars_os());
+    sandbox::init::give_up().map_err(io::Error::other)?;
     sandbox::init::serve_tools(line, environment.variables())
 }
 
@@ -339,6 +363,21 @@ mod tests {
         std::fs::write(dir.path().join("mirror.git/shallow"), "").unwrap();
         assert!(lent(&session).is_none());
         assert!(!may_be_lent(&dir.path().join("gone/objects")));
+    }
+
+    #[test]
+    fn rustup_is_found_in_the_home_or_beside_its_programs() {
+        let dir = tempfile::tempdir().unwrap();
+        let rustup = dir.path().join("a/.rustup");
+        std::fs::create_dir_all(rustup.join("toolchains")).unwrap();
+        let path = format!("/bin:{}/a/.cargo/bin", dir.path().display());
+        let found = |pairs: &[(&str, &str)]| {
+            with_rustup(Environment::clean(variables(pairs))).get("RUSTUP_HOME").map(PathBuf::from)
+        };
+        assert_eq!(found(&[("HOME", "/none"), ("PATH", &path)]), Some(rustup.clone()));
+        assert_eq!(found(&[("HOME", dir.path().join("a").to_str().unwrap())]), Some(rustup));
+        assert_eq!(found(&[("HOME", "/none"), ("PATH", "/bin")]), None);
+        assert_eq!(found(&[("RUSTUP_HOME", "/x"), ("PATH", &path)]), Some("/x".into()));
     }
 
     #[test]

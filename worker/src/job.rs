@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use domain::{Attempt, TaskId};
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::boxed;
 use crate::claim::Claim;
@@ -113,7 +114,8 @@ impl Job {
             Some(_) => Notices::of_a_monitor(),
             None => Notices::default(),
         };
-        let launcher = Launcher::Boxed(Arc::new(Layer { tools, environment, notices }));
+        let launcher =
+            Launcher::Boxed(Arc::new(Layer { tools, environment, notices, ended: CancellationToken::new() }));
         for (path, text) in &seat.files {
             boxed::place(&launcher, path, text).await?;
         }

@@ -17,6 +17,7 @@ use git::place;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use sandbox::tools;
+use tokio_util::sync::CancellationToken;
 
 use crate::notice::Notices;
 use crate::tool::Environment;
@@ -39,6 +40,8 @@ pub struct Layer {
     pub environment: Environment,
     /// What the monitor tells of limits.
     pub notices: Notices,
+    /// Cancelled once the layer is found to have ended.
+    pub ended: CancellationToken,
 }
 
 /// A program to start. It leads a process group of its own.
@@ -68,7 +71,7 @@ pub struct Running(Child);
 enum Child {
     // The group first: its number is surely ours until the child is reaped.
     Direct { group: Group, child: tokio::process::Child },
-    Boxed(tools::Child),
+    Boxed { child: tools::Child, layer: Arc<Layer> },
 }
 
 /// A process group of this machine; killed when dropped.
@@ -80,7 +83,7 @@ impl Launcher {
     pub async fn start(&self, start: Start) -> io::Result<Running> {
         match self {
             Launcher::Direct => start_here(start),
-            Launcher::Boxed(layer) => layer.start(start).await.map(|child| Running(Child::Boxed(child))),
+            Launcher::Boxed(layer) => layer.start(start).await,
         }
     }
 
@@ -95,7 +98,6 @@ impl Launcher {
     /// What programs get: of this machine what is harmless, or what the box decides.
     pub fn environment(&self) -> Environment {
         match self {
-            #[expect(clippy::disallowed_methods, reason = "what is passed on is chosen there")]
             Launcher::Direct => Environment::clean(std::env::vars_os()),
             Launcher::Boxed(layer) => layer.environment.clone(),
         }
@@ -109,11 +111,19 @@ impl Launcher {
         }
     }
 
+    /// Waits until the layer that programs are started in is found to have ended; without a box, for ever.
+    pub async fn ended(&self) {
+        match self {
+            Launcher::Direct => std::future::pending().await,
+            Launcher::Boxed(layer) => layer.ended.cancelled().await,
+        }
+    }
+
     /// The place git is started in; none when it is here.
     pub fn place(&self) -> Option<Arc<dyn place::Spawn>> {
         match self {
             Launcher::Direct => None,
-            Launcher::Boxed(layer) => Some(layer.clone()),
+            Launcher::Boxed(layer) => Some(Arc::new(Place(layer.clone()))),
         }
     }
 
@@ -158,23 +168,37 @@ fn start_here(start: Start) -> io::Result<Running> {
 }
 
 impl Layer {
-    async fn start(&self, start: Start) -> io::Result<tools::Child> {
+    async fn start(self: &Arc<Self>, start: Start) -> io::Result<Running> {
         let Start { program, args, env, dir, stdin, stdout, stderr } = start;
-        self.tools.spawn(tools::Command { program, args, env, dir, stdin, stdout, stderr }).await
+        let command = tools::Command { program, args, env, dir, stdin, stdout, stderr };
+        let child = self.noted(self.tools.spawn(command).await)?;
+        Ok(Running(Child::Boxed { child, layer: self.clone() }))
+    }
+
+    /// Notes when an answer says that the layer has ended.
+    fn noted<T>(&self, answer: io::Result<T>) -> io::Result<T> {
+        if answer.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.ended.cancel();
+        }
+        answer
     }
 }
 
+/// The layer as a place of git's.
+#[derive(Debug)]
+struct Place(Arc<Layer>);
+
 #[async_trait]
-impl place::Spawn for Layer {
+impl place::Spawn for Place {
     fn environment(&self) -> Vec<(OsString, OsString)> {
-        self.environment.variables().to_vec()
+        self.0.environment.variables().to_vec()
     }
 
     async fn spawn(&self, start: place::Start) -> io::Result<Box<dyn place::Running>> {
         let place::Start { program, args, env, dir, stdin, stdout, stderr } = start;
         let dir = dir.unwrap_or_else(|| PathBuf::from("/"));
-        let child = self.start(Start { program, args, env, dir, stdin: Some(stdin), stdout, stderr }).await?;
-        Ok(Box::new(Running(Child::Boxed(child))))
+        let start = Start { program, args, env, dir, stdin: Some(stdin), stdout, stderr };
+        Ok(Box::new(self.0.start(start).await?))
     }
 }
 
@@ -190,7 +214,7 @@ impl Running {
     pub async fn wait(&mut self) -> io::Result<i32> {
         match &mut self.0 {
             Child::Direct { child, .. } => child.wait().await.map(code),
-            Child::Boxed(child) => child.wait().await,
+            Child::Boxed { child, layer } => layer.noted(child.wait().await),
         }
     }
 
@@ -198,7 +222,7 @@ impl Running {
     pub fn signal(&self, with: Signal) {
         match &self.0 {
             Child::Direct { group, .. } => signal(group.0, with),
-            Child::Boxed(child) => child.signal(with),
+            Child::Boxed { child, .. } => child.signal(with),
         }
     }
 
@@ -210,7 +234,7 @@ impl Running {
                 std::mem::forget(group);
                 number
             }
-            Child::Boxed(child) => child.release(),
+            Child::Boxed { child, .. } => child.release(),
         }
     }
 }

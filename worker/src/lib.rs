@@ -32,6 +32,7 @@
 //! | [`guidance`] | what the repository tells agents |
 //! | [`verify`] | build and lint, before and after |
 //! | [`deliver`] | commit, push, title and body |
+//! | [`mod@warm`] | the owner's commands in a box, to fill a dependency cache |
 
 pub mod boot;
 pub mod boxed;
@@ -55,5 +56,7 @@ pub mod tool;
 pub mod tree;
 pub mod tunnel;
 pub mod verify;
+pub mod warm;
 
 pub use boot::{WorkerArgs, run};
+pub use warm::warm;

@@ -182,6 +182,7 @@ impl Pipeline {
             tokio::select! {
                 biased;
                 failure = notices.fatal() => Err(failure),
+                () = self.launcher.ended() => Err(tools_ended()),
                 result = agent => result,
             }
         };
@@ -420,6 +421,11 @@ impl Pipeline {
         }
         Ended::Unwanted(reason)
     }
+}
+
+fn tools_ended() -> Failure {
+    let why = "the tools' layer of the box has ended, and with it every command: perhaps at its memory limit";
+    Failure::new(FailureCode::WorkerCrashed, why)
 }
 
 async fn measure(

@@ -3,6 +3,7 @@
 //! A bench is one file beside the others, with one row in [`BENCHES`]. It gets the release binary and nothing else:
 //! what it measures is what a user runs. Figures are printed, never asserted; a machine under load is not a bug.
 
+mod boxes;
 mod events;
 mod http;
 mod lifecycle;
@@ -75,7 +76,7 @@ pub struct Figure {
 }
 
 const BENCHES: &[Bench] =
-    &[submit::BENCH, turn::BENCH, lifecycle::BENCH, events::BENCH, memory::BENCH, size::BENCH];
+    &[submit::BENCH, turn::BENCH, boxes::BENCH, lifecycle::BENCH, events::BENCH, memory::BENCH, size::BENCH];
 
 /// Builds the binary and runs the benches asked for.
 pub fn run(args: &Args) -> Result<()> {
@@ -156,7 +157,7 @@ mod tests {
         assert_eq!(
             error.as_deref(),
             Some(
-                "there is no bench `weight`; there are submit, worker_turn, lifecycle, events, memory, size"
+                "there is no bench `weight`; there are submit, worker_turn, box, lifecycle, events, memory, size"
             )
         );
         assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());

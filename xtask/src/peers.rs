@@ -4,6 +4,7 @@
 //! do, so every command may ask for its peers every time. A stamp is taken away before work starts and written after
 //! it ended: an interrupted installation is carried on by the next run.
 
+pub mod bubblewrap;
 mod npm;
 mod podman;
 mod projects;
@@ -46,6 +47,8 @@ pub struct Args {
 enum Name {
     /// Every peer that this machine can hold
     All,
+    /// Another program that makes boxes, to measure ours beside (with apt)
+    Bubblewrap,
     /// A model gateway that speaks the Anthropic and the OpenAI wire, and both official clients
     Litellm,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
@@ -63,6 +66,8 @@ enum Name {
 /// One peer that can be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// See [`Name::Bubblewrap`].
+    Bubblewrap,
     /// See [`Name::Litellm`].
     Litellm,
     /// See [`Name::Myworld`].
@@ -85,7 +90,7 @@ enum Outcome {
 }
 
 /// What a recipe says when it cannot be carried out on this machine.
-enum Made {
+pub enum Made {
     Done,
     Impossible(String),
 }
@@ -98,6 +103,7 @@ pub fn run(args: &Args) -> Result<()> {
     for name in &args.names {
         let peer = match name {
             Name::All => continue,
+            Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
             Name::Podman => Peer::Podman,
@@ -145,14 +151,22 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 6] =
-        [Peer::Litellm, Peer::Myworld, Peer::Podman, Peer::Prism, Peer::Projects, Peer::Typos];
+    pub const ALL: [Peer; 7] = [
+        Peer::Bubblewrap,
+        Peer::Litellm,
+        Peer::Myworld,
+        Peer::Podman,
+        Peer::Prism,
+        Peer::Projects,
+        Peer::Typos,
+    ];
     /// Those the tests need; the rest is for other commands.
     pub const OF_TESTS: [Peer; 5] = [Peer::Litellm, Peer::Myworld, Peer::Podman, Peer::Prism, Peer::Projects];
 
     /// The name of its folder.
     pub fn name(self) -> &'static str {
         match self {
+            Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
             Peer::Podman => "podman",
@@ -165,6 +179,7 @@ impl Peer {
     /// All that decides what the peer's folder holds.
     fn recipe(self) -> String {
         match self {
+            Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Podman => podman::recipe(),
@@ -176,6 +191,7 @@ impl Peer {
 
     fn make(self, folder: &Path) -> Result<Made> {
         match self {
+            Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Podman => podman::make(folder),

@@ -16,6 +16,7 @@ pub fn run(words: &[OsString]) -> Option<ExitCode> {
     match name.to_str()? {
         "worker" => Some(worker(options)),
         "box-tools" => Some(box_tools(options)),
+        "box-warm" => Some(box_warm(options)),
         sandbox::probe::COMMAND => Some(sandbox::probe::probe_main()),
         _ => None,
     }
@@ -54,6 +55,18 @@ fn box_tools(options: &[OsString]) -> ExitCode {
         Err(error) => {
             eprintln!("Error: serving the worker at {}: {error}", PathBuf::from(socket).display());
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The owner's commands that fill a cache, in a box of their own.
+fn box_warm(options: &[OsString]) -> ExitCode {
+    match options {
+        [option, dir] if option == "--dir" => worker::warm(&PathBuf::from(dir)),
+        _ => {
+            eprintln!("Error: `bgagent box-warm` takes --dir DIR and nothing else");
+            eprintln!("Hint: `bgagent cache warm` starts it.");
+            ExitCode::from(2)
         }
     }
 }

@@ -4,11 +4,15 @@
 
 mod background;
 mod bad_input;
+mod container;
 mod crash;
 mod escape;
+mod masking;
 mod person;
 mod projects;
 mod providers;
+mod registry;
+mod sandboxed;
 mod secrets;
 mod upstream;
 mod usage;

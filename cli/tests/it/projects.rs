@@ -135,7 +135,7 @@ fn platform_with_tools() -> Platform {
     platform
 }
 
-fn project(name: &str) -> Option<PathBuf> {
+pub fn project(name: &str) -> Option<PathBuf> {
     let peers = std::env::var_os("BGAGENT_PEERS").map(PathBuf::from);
     let project = peers.map(|peers| peers.join("projects").join(name)).filter(|p| p.join(".git").exists());
     if project.is_none() {

@@ -3,7 +3,7 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "submit",
     "list",
@@ -11,10 +11,12 @@ const COMMANDS: [&str; 15] = [
     "watch",
     "events",
     "egress",
+    "cache",
     "cancel",
     "pr",
     "demo",
     "doctor",
+    "box",
     "serve",
     "config",
     "completions",

@@ -26,6 +26,8 @@ use crate::{ComputeError, SessionStatus, StopOutcome};
 
 /// A container that was killed is gone within this time, or hangs.
 const KILL_DEADLINE: Duration = Duration::from_secs(20);
+/// What has ended is told as ended within this time.
+const NOTICE_DEADLINE: Duration = Duration::from_secs(5);
 /// The disk of a box is measured this often, and never for more than a twentieth of the time.
 const MEASURE_EVERY: Duration = Duration::from_secs(10);
 const MEASURE_SHARE: u32 = 20;
@@ -226,8 +228,8 @@ async fn kill(open: &Open, id: &str, doing: &str) -> Result<(), ComputeError> {
         return Ok(());
     }
     let sent = signal(open, id, "SIGKILL").await;
-    // Refused because it has ended meanwhile: then all is well.
-    let patience = if sent.is_ok() { KILL_DEADLINE } else { Duration::ZERO };
+    // Refused because it has just ended, which an engine may be slow to notice: then all is well.
+    let patience = if sent.is_ok() { KILL_DEADLINE } else { NOTICE_DEADLINE };
     if wait(open, id, patience, doing).await? != Seen::Running {
         return Ok(());
     }

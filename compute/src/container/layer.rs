@@ -11,6 +11,7 @@ use domain::BoxLimits;
 
 use super::engine::{Facts, Rights};
 use super::place::{Place, TREE};
+use crate::CA_FILE;
 
 /// The label that names a container's session.
 pub(super) const SESSION: &str = "bgagent.session";
@@ -112,6 +113,7 @@ pub(super) struct Parts<'a> {
     pub(super) limits: &'a BoxLimits,
     pub(super) env: &'a [(String, String)],
     pub(super) objects: Option<&'a Path>,
+    pub(super) ca: Option<&'a Path>,
     pub(super) gateway: &'a Path,
     pub(super) cache: &'a Cache,
 }
@@ -129,6 +131,7 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     mounts.push(bind(&place.path("box/home"), "/home/agent", Access::Write));
     mounts.push(bind(&place.path("box/tmp"), "/tmp", Access::Write));
     mounts.extend(parts.objects.map(|objects| bind(objects, OBJECTS, Access::Read)));
+    mounts.extend(parts.ca.map(|file| bind(file, CA_FILE, Access::Read)));
     let mut over = None;
     match parts.cache {
         Cache::Private => mounts.push(bind(&place.path("box/cache"), "/box/cache", Access::Write)),

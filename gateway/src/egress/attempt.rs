@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use domain::{Attempt, TaskId, limit};
+use domain::event::NewEvent;
+use domain::{Attempt, RepoRef, TaskId, limit};
 use hyper::Response;
-use orchestrator::Orchestrator;
 use orchestrator::token::BoxIdentity;
+use orchestrator::{Clock, Orchestrator};
 use store::StoreError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ use super::resolve::Reach;
 use super::target::Target;
 use super::told::{Refusal, Tell, Told};
 
+/// A new connection waits so long for room.
+const SLOT_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks at whether an attempt still counts, when nothing is heard of its task.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -40,18 +43,25 @@ impl Attempts {
 /// The proxy as one attempt has it.
 #[derive(Debug)]
 pub struct Side {
-    /// Who it is.
-    pub identity: BoxIdentity,
+    whose: Whose,
     /// Its repository, for messages.
     pub repo: String,
     /// What it may reach.
     pub policy: Arc<Policy>,
     /// The proxy.
     pub egress: Egress,
-    orchestrator: Orchestrator,
     over: CancellationToken,
     slots: Arc<Semaphore>,
     told: Mutex<Told>,
+}
+
+/// Whose requests they are.
+#[derive(Debug)]
+enum Whose {
+    /// A box's, as long as its attempt counts; told in its task's events.
+    Attempt { identity: BoxIdentity, orchestrator: Orchestrator },
+    /// Those of a command that the owner runs in a box; told to the owner.
+    Owner { told: Mutex<Vec<NewEvent>> },
 }
 
 /// A request that may go on.
@@ -78,20 +88,32 @@ impl Egress {
         }
         let Some(task) = orchestrator.store().task_get(identity.task).await? else { return Ok(None) };
         let fresh = Arc::new(Side {
-            identity: identity.clone(),
+            whose: Whose::Attempt { identity: identity.clone(), orchestrator: orchestrator.clone() },
             repo: task.spec.repo.to_string(),
             policy: self.parts().policies.of(&task.spec.repo).clone(),
             egress: self.clone(),
-            orchestrator: orchestrator.clone(),
             over: CancellationToken::new(),
             slots: Arc::new(Semaphore::new(limit::EGRESS_CONNECTIONS_PER_ATTEMPT)),
             told: Mutex::default(),
         });
         let side = self.attempts.lock().entry(key).or_insert_with(|| fresh.clone()).clone();
         if Arc::ptr_eq(&side, &fresh) {
-            self.work.spawn(side.clone().watch());
+            self.work.spawn(side.clone().watch(orchestrator.clone(), identity.clone()));
         }
         Ok(Some(side))
+    }
+
+    /// The side of a command that the owner runs in a box on `repo`: it may reach what the repository's boxes may.
+    pub fn owner(&self, repo: &RepoRef) -> Arc<Side> {
+        Arc::new(Side {
+            whose: Whose::Owner { told: Mutex::default() },
+            repo: repo.to_string(),
+            policy: self.parts().policies.of(repo).clone(),
+            egress: self.clone(),
+            over: CancellationToken::new(),
+            slots: Arc::new(Semaphore::new(limit::EGRESS_CONNECTIONS_PER_ATTEMPT)),
+            told: Mutex::default(),
+        })
     }
 
     /// Runs `work` until it ends or the attempt does.
@@ -108,8 +130,8 @@ impl Egress {
 
 impl Side {
     /// Ends everything of this attempt as soon as it does not count any more.
-    async fn watch(self: Arc<Self>) {
-        let mut news = self.orchestrator.store().watch(self.identity.task);
+    async fn watch(self: Arc<Self>, orchestrator: Orchestrator, identity: BoxIdentity) {
+        let mut news = orchestrator.store().watch(identity.task);
         loop {
             match self.is_current().await {
                 Ok(true) => (),
@@ -125,28 +147,52 @@ impl Side {
             }
         }
         self.over.cancel();
-        self.egress.attempts.lock().remove(&(self.identity.task, self.identity.attempt));
-        info!(task.id = %self.identity.task, "the network of an attempt is closed");
+        self.egress.attempts.lock().remove(&(identity.task, identity.attempt));
+        info!(task.id = %identity.task, "the network of an attempt is closed");
     }
 
     /// Whether the attempt still counts, by the record.
     pub async fn is_current(&self) -> Result<bool, StoreError> {
-        let BoxIdentity { task, attempt, instance } = &self.identity;
-        let current = self.orchestrator.box_is_current(*task, *attempt, instance).await?;
+        let Whose::Attempt { identity: BoxIdentity { task, attempt, instance }, orchestrator } = &self.whose
+        else {
+            return Ok(!self.over.is_cancelled());
+        };
+        let current = orchestrator.box_is_current(*task, *attempt, instance).await?;
         if !current {
             self.over.cancel();
         }
         Ok(current)
     }
 
-    /// Room for one more connection.
-    pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().try_acquire_owned().ok()
+    /// Room for one more connection. One that a tool has just closed is seen to be closed within a moment, so a moment
+    /// is waited.
+    pub async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        let room = self.slots.clone().acquire_owned();
+        tokio::time::timeout(SLOT_WAIT, room).await.ok()?.ok()
     }
 
     /// The time by the platform's clock.
     pub fn now(&self) -> jiff::Timestamp {
-        self.orchestrator.now()
+        match &self.whose {
+            Whose::Attempt { orchestrator, .. } => orchestrator.now(),
+            Whose::Owner { .. } => Clock::System.now(),
+        }
+    }
+
+    /// The attempt, when it is one.
+    pub fn identity(&self) -> Option<&BoxIdentity> {
+        match &self.whose {
+            Whose::Attempt { identity, .. } => Some(identity),
+            Whose::Owner { .. } => None,
+        }
+    }
+
+    /// What an owner's command was told: the events that a task would have.
+    pub fn told(&self) -> Vec<NewEvent> {
+        match &self.whose {
+            Whose::Attempt { .. } => vec![],
+            Whose::Owner { told } => told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
     /// Whether a rule allows `target`. What a rule allows may still have an address that is refused.
@@ -180,7 +226,8 @@ impl Side {
     pub async fn refused(&self, refusal: &Refusal) -> Response<Body> {
         if refusal.is_denial() {
             count("denied", refusal.reason());
-            info!(task.id = %self.identity.task, reason = refusal.reason(), "a request to the network was refused");
+            let task = self.identity().map(|identity| identity.task.to_string());
+            info!(task.id = task, reason = refusal.reason(), "a request to the network was refused");
             self.tell(Tell::Denied(refusal)).await;
         } else {
             count("failed", refusal.reason());
@@ -191,11 +238,15 @@ impl Side {
     async fn tell(&self, tell: Tell<'_>) {
         let event = self.told.lock().unwrap_or_else(PoisonError::into_inner).once(&tell);
         let Some(event) = event else { return };
-        // Telemetry: the decision stands whether or not its event can be stored.
-        if let Err(failure) =
-            self.orchestrator.box_event(self.identity.task, self.identity.attempt, event).await
-        {
-            warn!(error = %failure, "an egress event could not be stored");
+        match &self.whose {
+            // Telemetry: the decision stands whether or not its event can be stored.
+            Whose::Attempt { identity, orchestrator } => {
+                let stored = orchestrator.box_event(identity.task, identity.attempt, event).await;
+                if let Err(failure) = stored {
+                    warn!(error = %failure, "an egress event could not be stored");
+                }
+            }
+            Whose::Owner { told } => told.lock().unwrap_or_else(PoisonError::into_inner).push(event),
         }
     }
 }

@@ -141,3 +141,44 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_idle_when_nothing_moves_either_way() {
+        let (idle, second) = (Duration::from_secs(300), Duration::from_secs(1));
+        let (near, mut far) = tokio::io::duplex(64);
+        let pulse = Pulse::new();
+        let mut near = Counted::new(near, pulse.clone());
+        let begin = Instant::now();
+        let moves = async {
+            for _ in 0..3 {
+                tokio::time::sleep(idle - second).await;
+                near.write_all(b"x").await.unwrap();
+                tokio::time::sleep(idle - second).await;
+                far.write_all(b"y").await.unwrap();
+                near.read_u8().await.unwrap();
+            }
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = pulse.stopped(idle) => (),
+            () = moves => (),
+        }
+        assert_eq!(begin.elapsed().as_secs(), (idle * 7 - second * 6).as_secs());
+    }
+
+    #[tokio::test]
+    async fn what_was_read_comes_first() {
+        let (near, mut far) = tokio::io::duplex(64);
+        far.write_all(b" world").await.unwrap();
+        drop(far);
+        let mut all = String::new();
+        Rewound::new(Bytes::from_static(b"hello"), near).read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "hello world");
+    }
+}

@@ -89,8 +89,13 @@ impl Try {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let plan = self.file("plan.json", &self.plan.to_string());
+        let plan = plan.to_str().unwrap();
+        self.program(&[&[plan], args].concat())
+    }
+
+    pub fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command.arg(plan).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.current_dir("/").env("A_SECRET_OF_THE_SERVER", "hunter2");
         if self.who == As::Nobody {
             command.uid(NOBODY).gid(NOBODY);

@@ -57,7 +57,7 @@ fn the_tools_see_nothing_of_the_worker() {
              !write /box/repo/from-worker
              ls / /session 2>&1 | tr '\\n' ' '
              cat /box/repo/from-worker
-             cat /proc/*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'hunter2\\|the secret'
+             cat /proc/*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'hunter[2]\\|the secre[t]'
              head -c 1 /proc/1/mem; head -c 1 /proc/1/maps; ls /proc/1/fd /proc/1/root /proc/1/cwd 2>&1 | grep -vc denied
              kill -9 1; kill -STOP 1; kill -9 -1 & true
              echo still here",

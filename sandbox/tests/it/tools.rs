@@ -19,7 +19,7 @@ fn commands_servers_and_groups() {
              !spawn no-such-program
              !spawn /box/repo
              !drop sleep 1000
-             !background python3 -m http.server --bind 127.0.0.1 8000
+             !background python3 -m http.server --bind 127.0.0.1 8000 >/dev/null 2>&1
              for i in $(seq 100); do python3 -c 'import urllib.request as u; o=u.build_opener(u.ProxyHandler({})); \
                print(o.open(\"http://127.0.0.1:8000\").status)' 2>/dev/null && break; done
              python3 -c 'import socket; socket.create_connection((\"127.0.0.1\",3128)).send(b\"hello\")'

@@ -1,7 +1,8 @@
 //! What a tool turn costs beside the model and the tool: from the model's answer to its next request.
 //!
 //! 200 turns, each one `echo` in a shell, with a model that answers at once. In that time lie the gateway both ways, the
-//! worker, the events of the turn, and the shell itself, whose bare cost is measured beside it.
+//! worker, the events of the turn, and the shell itself, whose bare cost is measured beside it. In the tiers that this
+//! machine has without more.
 
 use std::{
     process::Command,
@@ -23,18 +24,22 @@ pub const BENCH: Bench =
     Bench { name: "worker_turn", about: "own time per tool turn at a zero-latency model", run };
 
 const TURNS: usize = 200;
+/// Without a box, and in one.
+const TIERS: [&str; 2] = ["process", "sandbox"];
 const TO_ASK: Duration = Duration::from_secs(60);
 const COMMAND: &str = "cargo xtask bench worker_turn";
 
 fn run(bed: &Bed) -> Result<Vec<Figure>> {
-    let shell = measure(bed, "Bash", &json!({ "command": "echo" }))?;
-    let read = measure(bed, "Read", &json!({ "file_path": "file-1.txt" }))?;
     let bare = bare_shell()?;
     let mut figures = Vec::new();
-    for (name, times) in [("bash `echo`", shell), ("read of a small file", read)] {
-        for (which, value) in [("mean", times.mean()), ("p50", times.at(0.5)), ("p99", times.at(0.99))] {
-            let what = format!("turn with {name}, {which}");
-            figures.push(Figure { what, value, unit: "ms", command: COMMAND.into() });
+    for tier in TIERS {
+        let shell = measure(bed, tier, "Bash", &json!({ "command": "echo" }))?;
+        let read = measure(bed, tier, "Read", &json!({ "file_path": "file-1.txt" }))?;
+        for (name, times) in [("bash `echo`", shell), ("read of a small file", read)] {
+            for (which, value) in [("mean", times.mean()), ("p50", times.at(0.5)), ("p99", times.at(0.99))] {
+                let what = format!("{tier}: turn with {name}, {which}");
+                figures.push(Figure { what, value, unit: "ms", command: COMMAND.into() });
+            }
         }
     }
     figures.push(Figure {
@@ -47,13 +52,15 @@ fn run(bed: &Bed) -> Result<Vec<Figure>> {
 }
 
 /// Runs one task of 200 calls and returns the times between an answer and the request that follows it.
-fn measure(bed: &Bed, tool: &'static str, input: &Value) -> Result<Spread> {
+fn measure(bed: &Bed, tier: &str, tool: &'static str, input: &Value) -> Result<Spread> {
     let input = input.clone();
     let model = Model::start(move |turn| match turn {
         0..TURNS => vec![model::call(&format!("toolu_{turn}"), tool, &input)],
         _ => vec![model::text("That was all.")],
     })?;
-    let server = Server::start(bed, &model.settings())?;
+    let mut settings = model.settings();
+    settings.push(("BGAGENT__COMPUTE__ISOLATION".into(), tier.into()));
+    let server = Server::start(bed, &settings)?;
     let repository = server.repository()?;
     let mut person = server.person()?;
     let id = person

@@ -93,6 +93,11 @@ impl Bed {
         let mut platform = whole::platform(scripts.path(), "attempts")
             .with("BGAGENT__COMPUTE__ISOLATION", self.tier.name())
             .with("BGAGENT_TEST_SECRET", "none");
+        if self.tier == Tier::Container {
+            let engine = testkit::peers::engine()?;
+            platform.set("DOCKER_HOST", engine.address);
+            platform.set("BGAGENT__COMPUTE__IMAGE", engine.image);
+        }
         let home = platform.state_dir().parent().unwrap().join("home");
         let names: Vec<_> = self.tried().map(|a| a.name).collect();
         let mut host = Host::plant(&home, &names);
@@ -116,6 +121,9 @@ impl Bed {
         let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         origin.commit("what is tried", &files).await.unwrap();
 
+        let cache = platform.state_dir().join("caches/other/1");
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("package"), "a package of another repository").unwrap();
         let before = whole::belongings(origin.path()).await;
         let id = whole::submit(&platform, &self.request(origin.path(), "attempts")).await;
         let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{e:#}"));
@@ -185,7 +193,10 @@ impl Bed {
             Ok((task, _)) => task.task_id.parse().unwrap(),
             Err(error) => panic!("the victim was not taken: {error:#}"),
         };
-        let sessions = platform.state_dir().join("sessions");
+        let sessions = platform.state_dir().join(match self.tier {
+            Tier::Process | Tier::Sandbox => "sessions",
+            Tier::Container => "containers",
+        });
         let lies = async || {
             let task = platform.client().unwrap().task(id).await.ok();
             let ended = task

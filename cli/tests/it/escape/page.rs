@@ -10,7 +10,6 @@ const BEGIN: &str =
 const END: &str = "<!-- end of the attempts -->";
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the switch that writes the page")]
 fn the_page_lists_what_is_run() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
     let text = std::fs::read_to_string(&page).unwrap();
