@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -60,7 +61,9 @@ impl Platform {
     #[expect(clippy::disallowed_methods, reason = "tests are told their binary here, and nowhere else")]
     pub fn new(binary: &str, script: &Path, model: &str) -> anyhow::Result<Platform> {
         let binary = std::env::var("BGAGENT_TEST_BINARY").unwrap_or_else(|_| binary.to_owned()).into();
-        let home = tempfile::Builder::new().prefix("bgagent-").tempdir()?;
+        // Closed to others, as a person's state folder is: boxes of another user are only started below such a one.
+        let closed = fs::Permissions::from_mode(0o700);
+        let home = tempfile::Builder::new().prefix("bgagent-").permissions(closed).tempdir()?;
         let mut env = BTreeMap::new();
         for (name, folder) in [
             ("HOME", "home"),
