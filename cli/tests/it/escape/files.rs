@@ -28,6 +28,25 @@ for home in (F.home, os.path.expanduser("~"), "/root"):
             pass
 stopped("ENOENT: none of them is there")"##,
     }
+    read_secrets_beside_toolchains {
+        tries: "reads what package managers keep beside their programs: etc/npmrc of a Node, pip.conf of a Python, .condarc, certificates of .NET, credentials of uv",
+        bare: Works,
+        stopped_by: "of a toolchain's folder that holds settings, those are covered", says: "NONE",
+        run: r##"
+folders = (".nvm", ".pyenv", ".local/share/uv", ".dotnet", "miniconda3", ".sdkman")
+seen = []
+for home in {F.home, "/root", os.path.expanduser("~")}:
+    for folder in folders:
+        for top, _, names in os.walk(f"{home}/{folder}"):
+            for name in names:
+                if name in ("npmrc", "pip.conf", "registry.toml", "key.pfx", ".condarc", "config"):
+                    try:
+                        if CANARY.search(read(f"{top}/{name}")):
+                            seen.append(f"{folder}/{name}")
+                    except OSError:
+                        pass
+escaped(" ".join(seen)) if seen else stopped("NONE: no such file holds one")"##,
+    }
     read_etc_shadow {
         tries: "reads /etc/shadow and /etc/gshadow", bare: WorksAsRoot,
         stopped_by: "the box's /etc is made from a list of what tools need; in a container it is the image's, and not readable",

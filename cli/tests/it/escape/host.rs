@@ -16,7 +16,7 @@ use std::time::Duration;
 /// A listener waits this long for what a guest says.
 const HEARD_WITHIN: Duration = Duration::from_millis(400);
 /// Files in a home that hold secrets everywhere.
-const SECRETS: [&str; 8] = [
+const SECRETS: [&str; 14] = [
     ".ssh/id_ed25519",
     ".aws/credentials",
     ".netrc",
@@ -25,6 +25,13 @@ const SECRETS: [&str; 8] = [
     ".cargo/credentials.toml",
     ".config/gh/hosts.yml",
     ".docker/config.json",
+    // Beside programs, where package managers keep what they are configured with.
+    ".nvm/versions/node/v20.0.0/etc/npmrc",
+    ".pyenv/versions/3.12.0/pip.conf",
+    ".local/share/uv/credentials/registry.toml",
+    ".dotnet/corefx/cryptography/x509stores/my/key.pfx",
+    "miniconda3/.condarc",
+    ".sdkman/etc/config",
 ];
 
 /// What is planted on the host.
