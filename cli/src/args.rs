@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status, submit,
-    watch, worker,
+    cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status,
+    submit, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -61,6 +61,7 @@ pub enum Command {
     Watch(watch::Args),
     Events(events::Args),
     Egress(egress::Args),
+    Cache(cache::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
     Demo(demo::Args),

@@ -22,6 +22,8 @@ use sha2::{Digest as _, Sha256};
 
 /// A box that was given a generation has told so in its session's folder by then.
 const SETTLED: Duration = Duration::from_secs(15 * 60);
+/// Begins the names of folders in which a generation is made; the process's id follows.
+const WORKSHOP: &str = ".making-";
 /// What the box itself puts into its cache at each start, and what must not be lent on.
 const PRIVATE: [&str; 3] = ["cargo/config.toml", "cargo/credentials.toml", "cargo/credentials"];
 
@@ -122,9 +124,15 @@ impl Caches {
     /// A new folder on the caches' file system, for what is to be published.
     pub fn workshop(&self) -> Result<PathBuf, CacheError> {
         let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
-        let path = self.root.join(format!(".making-{}-{started}", std::process::id()));
+        let path = self.root.join(format!("{WORKSHOP}{}-{started}", std::process::id()));
         private_dir(&path).map_err(at("making", &path))?;
         Ok(path)
+    }
+
+    /// Throws away what was made in a workshop.
+    pub fn discard(&self, workshop: &Path) {
+        // What stays is found by the next sweep.
+        let _ = remove(workshop);
     }
 
     /// Every repository that has or had a cache, by name.
@@ -156,6 +164,7 @@ impl Caches {
     /// Removes the generations that no new box gets and that no session below the folders `sessions` uses. Returns how many.
     pub fn sweep(&self, sessions: &[PathBuf]) -> Result<usize, CacheError> {
         let mut removed = 0;
+        self.sweep_workshops();
         let mut told = vec![];
         for folder in sessions {
             told.extend(running(folder).map_err(at("reading", folder))?);
@@ -187,6 +196,17 @@ impl Caches {
             }
         }
         Ok(removed)
+    }
+
+    /// Removes the workshops of processes that are gone: they were killed before they could.
+    fn sweep_workshops(&self) {
+        for folder in folders(&self.root).unwrap_or_default() {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let maker = name.strip_prefix(WORKSHOP).and_then(|rest| rest.split('-').next());
+            if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                self.discard(&folder);
+            }
+        }
     }
 
     /// A readable name and a hash that tells equal names apart.
@@ -353,6 +373,16 @@ mod tests {
         let left: Vec<_> =
             fs::read_dir(made.path.join("cargo")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!((left, made.files), (vec!["kept".into()], 1));
+    }
+
+    #[test]
+    fn a_workshop_of_a_process_that_is_gone_is_removed() {
+        let w = World::new();
+        let mine = w.caches.workshop().unwrap();
+        let gone = w.caches.root.join(format!("{WORKSHOP}{}-1", i32::MAX));
+        fs::create_dir(&gone).unwrap();
+        w.caches.sweep(&[w.sessions()]).unwrap();
+        assert!(mine.exists() && !gone.exists());
     }
 
     #[test]

@@ -34,8 +34,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use self::ask::Listed;
+pub use self::engine::{Bounds, Facts, Rights, sockets};
 use self::engine::{Engine, Trouble};
-pub use self::engine::{Facts, Rights, sockets};
 use self::layer::User;
 use self::place::Place;
 use crate::local::folder::{Folder, absent_ok};
@@ -124,6 +124,9 @@ impl ContainerBackend {
     async fn asked(&self) -> Result<Facts, String> {
         let open = self.engine.there().await.map_err(Trouble::words)?;
         user(open.facts.rights)?;
+        if let Some(why) = open.facts.unbounded() {
+            return Err(why);
+        }
         if self.config.image == Image::Unset {
             return Err(NAME_ONE.into());
         }
@@ -165,7 +168,7 @@ impl ContainerBackend {
             let entries = absent_ok(std::fs::read_dir(&sessions)).ok().flatten();
             let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
             let folders = names.filter_map(|name| Folder::parse(&sessions, name.to_str()?));
-            folders.map(Place).any(|place| !matches!(place.end(), Ok(Some(_))))
+            folders.map(Place).any(|place| place.has_begun() && !matches!(place.end(), Ok(Some(_))))
         };
         blocking(unsettled).await
     }

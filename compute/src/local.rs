@@ -27,7 +27,7 @@ mod child;
 pub(crate) mod error;
 pub(crate) mod folder;
 mod proc;
-mod reach;
+pub(crate) mod reach;
 mod start;
 mod tree;
 

@@ -19,7 +19,7 @@ pub mod settings;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use git::GitError;
+use git::{GitError, GitErrorKind};
 use redact::Redactor;
 
 pub use rule::{Objection, Rule};
@@ -50,11 +50,47 @@ pub async fn look(
     settings: &Settings,
     redactor: &Redactor,
 ) -> Result<Vec<Objection>, GitError> {
+    match look_at_all(dir, range, settings, redactor).await {
+        // A few objects can name more paths than any disk has.
+        Err(error) if out_of_bounds(&error) => Ok(vec![Objection::new(Rule::Endless, None)]),
+        looked => looked,
+    }
+}
+
+/// Whether git met a bound: of its output, its memory, or its processor time, which ends it by a signal.
+fn out_of_bounds(error: &GitError) -> bool {
+    let memory = ["Out of memory", "out of memory", "Cannot allocate memory"];
+    match error.kind {
+        GitErrorKind::OutputTooLarge => true,
+        GitErrorKind::Other => {
+            memory.iter().any(|words| error.stderr.contains(words))
+                || (error.code.is_none() && error.stderr.is_empty())
+        }
+        GitErrorKind::NotFound
+        | GitErrorKind::Auth
+        | GitErrorKind::Network
+        | GitErrorKind::NotARepository
+        | GitErrorKind::Rejected
+        | GitErrorKind::DiskFull
+        | GitErrorKind::Permission
+        | GitErrorKind::Timeout
+        | GitErrorKind::NotInstalled => false,
+    }
+}
+
+async fn look_at_all(
+    dir: &Path,
+    range: Range<'_>,
+    settings: &Settings,
+    redactor: &Redactor,
+) -> Result<Vec<Objection>, GitError> {
     let commits = read::commits(dir, range, COMMITS_MAX + 1).await?;
     if commits.len() > COMMITS_MAX {
         return Ok(vec![Objection::new(Rule::Commits { max: COMMITS_MAX }, None)]);
     }
-    let (each, whole) = tokio::try_join!(read::each(dir, &commits), read::whole(dir, range))?;
+    // One after the other: each may use all the memory that is allowed.
+    let each = read::each(dir, &commits).await?;
+    let whole = read::whole(dir, range).await?;
     let sizes = read::sizes(dir, each.iter().chain(&whole)).await?;
     let links = read::links(dir, each.iter().chain(&whole), &sizes).await?;
     let mut objections: BTreeSet<Objection> = each

@@ -13,10 +13,12 @@
 //! | [`run`] | [`Git`], the builder, and what a run gives |
 //! | [`place`] | where a command is started: here, or in a box |
 //! | [`harden`](mod@harden) | the environment and configuration each command gets |
+//! | [`bound`] | bounds for a command that reads what a stranger made |
 //! | [`error`] | [`GitError`] and how its kind is read from what git says |
 //! | [`read`] | questions: revisions, branches, ancestry, status, differences |
 //! | [`transfer`] | fetching and pushing |
 
+pub mod bound;
 pub mod error;
 pub mod harden;
 pub mod place;
@@ -24,6 +26,7 @@ pub mod read;
 pub mod run;
 pub mod transfer;
 
+pub use bound::Bounds;
 pub use error::{GitError, GitErrorKind};
 pub use place::At;
 pub use read::{

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
+use crate::bound::Bounds;
 use crate::error::{GitError, GitErrorKind};
 use crate::harden;
 use crate::place::{At, Running, Spawn, Start};
@@ -40,6 +41,7 @@ pub struct Git {
     timeout: Duration,
     stdout_max: usize,
     doing: Option<String>,
+    bounds: Option<Bounds>,
 }
 
 /// What a command printed, and how it ended.
@@ -93,6 +95,7 @@ impl Git {
             timeout: TIMEOUT_DEFAULT,
             stdout_max: STDOUT_MAX_DEFAULT,
             doing: None,
+            bounds: None,
         }
     }
 
@@ -171,6 +174,14 @@ impl Git {
         self
     }
 
+    /// Bounds its memory and processor time: for a command that reads what a stranger made (see [`bound`](crate::bound)).
+    pub fn bounded(mut self, bounds: Bounds) -> Git {
+        let config = crate::bound::CONFIGURATION.iter();
+        self.config.extend(config.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        self.bounds = Some(bounds);
+        self
+    }
+
     /// The operation and its object, for errors: "fetching octo/cat".
     pub fn doing(mut self, doing: impl Into<String>) -> Git {
         self.doing = Some(doing.into());
@@ -232,6 +243,10 @@ impl Git {
         command.process_group(0).kill_on_drop(true);
         let mut child =
             command.spawn().map_err(|e| GitError::not_started(&self.what(), self.dir.as_ref(), &e))?;
+        if let (Some(id), Some(bounds)) = (child.id(), self.bounds) {
+            crate::bound::set(id, bounds)
+                .map_err(|e| GitError::not_started(&self.what(), self.dir.as_ref(), &e))?;
+        }
         Ok(Process {
             stdin: child.stdin.take(),
             stdout: child.stdout.take(),

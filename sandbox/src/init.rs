@@ -34,6 +34,12 @@ pub fn serve_tools(line: UnixStream, environment: &[(OsString, OsString)]) -> io
     serve(line.into(), None, listener, environment)
 }
 
+/// Before [`serve_tools`] in a container: this process, and so all that it starts, gives up what the engine left it. Call
+/// it while there is one thread.
+pub fn give_up() -> Result<(), crate::BoxError> {
+    crate::lock::contained()
+}
+
 /// The way out as the tools see it. The port is fixed so that settings can name it; another where it is taken.
 pub(crate) fn listener() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, PROXY_PORT))

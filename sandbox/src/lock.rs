@@ -12,6 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use crate::layout::{self, Layer};
 use crate::run::{BoxError, Doing};
+use crate::seccomp::{self, Affinity, Wanted};
 use crate::sys;
 
 const MIB: u64 = 1024 * 1024;
@@ -57,6 +58,19 @@ pub(crate) fn privileges() -> Result<(), BoxError> {
     Ok(())
 }
 
+/// What the first process of a tools' container gives up of what its engine left: namespaces of its own, keys, unusual
+/// sockets, writing where only a mount would forbid it. Engines and their versions differ in what they filter; boxes do
+/// not.
+pub(crate) fn contained() -> Result<(), BoxError> {
+    let wanted = Wanted { layer: Layer::Tools, affinity: Affinity::Free };
+    let filters = seccomp::filters(wanted)
+        .map_err(io::Error::other)
+        .doing(|| "making the filter of system calls".into())?;
+    sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing(|| "forbidding new privileges".into())?;
+    files(Layer::Tools)?;
+    seccomp::install(&filters).doing(|| "installing the filter of system calls".into())
+}
+
 /// The second wall around the files: writing only where the mounts allow it too, no signal and no abstract socket out.
 /// Returns whether the kernel has it.
 pub(crate) fn files(layer: Layer) -> Result<bool, BoxError> {
@@ -81,7 +95,8 @@ pub(crate) fn files(layer: Layer) -> Result<bool, BoxError> {
             layout::CACHE,
         ],
     };
-    rules.extend(writable.iter().map(|at| (*at, all)));
+    // An image need not have all of them.
+    rules.extend(writable.iter().filter(|at| Path::new(at).exists()).map(|at| (*at, all)));
     let enforce = || -> Result<RulesetStatus, Box<dyn std::error::Error + Send + Sync>> {
         let mut ruleset = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)

@@ -87,10 +87,13 @@ pub struct RepoCompute {
     pub image: String,
     /// Bounds of a box.
     pub limits: BoxLimits,
+    /// Commands that fill the dependency cache.
+    pub warm: Vec<String>,
 }
 
 impl RepoCompute {
-    fn plan(&self) -> BoxSpec {
+    /// What boxes are made of.
+    pub fn plan(&self) -> BoxSpec {
         BoxSpec {
             limits: self.limits.clone(),
             read: self.read.clone(),
@@ -190,6 +193,8 @@ pub struct Compute {
     pub devcontainer: bool,
     /// Bounds of a box.
     pub limits: BoxLimits,
+    /// Commands that fill the dependency cache.
+    pub warm: Vec<String>,
     /// Whether folders of ended sessions stay.
     pub keep_sessions: bool,
     /// Seconds between TERM and KILL.
@@ -201,7 +206,12 @@ pub struct Compute {
 impl Compute {
     /// What holds for repositories without a section of their own.
     pub fn common(&self) -> RepoCompute {
-        RepoCompute { read: self.read.clone(), image: self.image.clone(), limits: self.limits.clone() }
+        RepoCompute {
+            read: self.read.clone(),
+            image: self.image.clone(),
+            limits: self.limits.clone(),
+            warm: self.warm.clone(),
+        }
     }
 }
 
@@ -333,6 +343,11 @@ impl Config {
     pub fn per_repo<T>(&self, default: T, of: impl Fn(&Repo) -> T) -> PerRepo<T> {
         let by_repo = self.repos.iter().map(|(name, repo)| (name.clone(), of(repo))).collect();
         PerRepo { default, by_repo }
+    }
+
+    /// What of `[compute]` holds for `repo`.
+    pub fn compute_of(&self, repo: &RepoRef) -> RepoCompute {
+        self.repos.get(&repo.to_string()).map_or_else(|| self.compute.common(), |own| own.compute.clone())
     }
 
     /// The orchestrator's limits.
@@ -526,7 +541,7 @@ fn literal(text: &str) -> Option<Value> {
 /// Gives every `[repos."NAME"]` all of its sections: its own keys over those of the sections for all.
 fn complete_repos(all: &mut Table) -> Result<(), ConfigError> {
     let compute = section(all, "compute");
-    let common: Table = ["read", "image", "limits"]
+    let common: Table = ["read", "image", "limits", "warm"]
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), compute.get(*key)?.clone())))
         .collect();

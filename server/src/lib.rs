@@ -9,6 +9,7 @@
 //! | [`cursor`] | signed page tokens |
 //! | [`mod@egress`] | from the configuration to the proxy of boxes |
 //! | [`outfit`] | what boxes get of this site: registries, certificates |
+//! | [`mod@warm`] | filling a repository's dependency cache |
 //! | [`registry`] | the registries of the tools of this machine |
 //! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
 
@@ -22,6 +23,7 @@ pub mod outfit;
 pub mod paths;
 pub mod registry;
 pub mod serve;
+pub mod warm;
 
 pub use config::Config;
 pub use serve::{Listening, ServeError, ServeOptions, Starter, serve};

@@ -11,32 +11,36 @@ use domain::{IsolationTier, SessionHandle};
 use gateway::egress::site::book::Book;
 use gateway::egress::site::{Env, trust};
 
-/// A backend whose boxes find this site's registries.
+/// What boxes of this site get.
+#[derive(Debug, Clone)]
+pub struct Kit {
+    /// The registries of its tools.
+    pub book: Book,
+    /// The server's environment.
+    pub env: Env,
+    /// The certificate that the proxy signs with, PEM.
+    pub own: Option<String>,
+    /// The file of certificates that boxes are shown.
+    pub bundle: PathBuf,
+}
+
+/// A backend whose boxes get it.
 #[derive(Debug)]
 pub struct Outfit {
     inner: Arc<dyn ComputeBackend>,
-    book: Book,
-    env: Env,
-    /// The certificate of the proxy, PEM.
-    own: Option<String>,
-    /// Where the bundle is kept.
-    bundle: PathBuf,
+    kit: Kit,
 }
 
 impl Outfit {
-    /// `bundle` is the file that boxes are shown; `own` the certificate that the proxy signs with.
-    pub fn new(
-        inner: Arc<dyn ComputeBackend>,
-        book: Book,
-        env: Env,
-        own: Option<String>,
-        bundle: PathBuf,
-    ) -> Outfit {
-        Outfit { inner, book, env, own, bundle }
+    /// Puts it around a backend.
+    pub fn new(inner: Arc<dyn ComputeBackend>, kit: Kit) -> Outfit {
+        Outfit { inner, kit }
     }
+}
 
+impl Kit {
     /// The plan with what this site adds. What the operator configured for the repository stays.
-    async fn complete(&self, plan: &BoxSpec) -> BoxSpec {
+    pub async fn complete(&self, plan: &BoxSpec) -> BoxSpec {
         let groups = self.book.all().await;
         let mut plan = plan.clone();
         let mut add = |name: &str, value: &str| {
@@ -96,7 +100,7 @@ impl ComputeBackend for Outfit {
             // Its tools have the machine's own configuration.
             IsolationTier::Process => self.inner.start(spec).await,
             IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => {
-                let plan = self.complete(&spec.plan).await;
+                let plan = self.kit.complete(&spec.plan).await;
                 self.inner.start(&SessionSpec { plan, ..spec.clone() }).await
             }
         }
@@ -134,12 +138,13 @@ mod tests {
         let own = "-----BEGIN CERTIFICATE-----\nOWN\n-----END CERTIFICATE-----\n".to_owned();
         let fake = Arc::new(FakeBackend::default());
         let book = Book::new(env.clone(), dir.path().join("sites"));
-        let outfit = Outfit::new(fake.clone(), book, env, Some(own), path.clone());
+        let kit = Kit { book, env, own: Some(own), bundle: path.clone() };
+        let outfit = Outfit::new(fake.clone(), kit.clone());
 
         let mut spec = conformance::spec();
         spec.tier = IsolationTier::Sandbox;
         spec.plan.env.push(("PIP_CERT".into(), "/mine".into()));
-        let plan = outfit.complete(&spec.plan).await;
+        let plan = kit.complete(&spec.plan).await;
         assert_eq!(plan.ca.as_deref(), Some(path.as_path()));
         assert!(std::fs::read_to_string(&path).unwrap().contains("OWN"));
         let of = |name: &str| {

@@ -36,7 +36,7 @@ use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::{Keys, secret_file};
-use crate::outfit::Outfit;
+use crate::outfit::{Kit, Outfit};
 use crate::paths;
 
 /// After this long, what has not drained is left.
@@ -150,7 +150,8 @@ pub async fn serve(
         .map_err(|e| ServeError::Other(e.to_string()))?;
     let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
     let own = egress.certificate_pem().map(str::to_owned);
-    let compute = Arc::new(Outfit::new(backends, sites.clone(), env.clone(), own, state.box_ca()));
+    let kit = Kit { book: sites.clone(), env: env.clone(), own, bundle: state.box_ca() };
+    let compute = Arc::new(Outfit::new(backends, kit));
     let caches = Caches::new(state.caches());
     let orchestrator = Orchestrator::new(Parts {
         store,
@@ -336,7 +337,8 @@ fn owned_dir(dir: &Path) -> Result<(), ServeError> {
     Err(ServeError::State { doing: "cannot keep the gateway's socket in", path, source })
 }
 
-fn forges(config: &Config) -> Result<Forges, ServeError> {
+/// The code hosts of the configuration.
+pub(crate) fn forges(config: &Config) -> Result<Forges, ServeError> {
     let token = &config.forge.github.token;
     let github = GitHub::new(github::Config {
         api_url: config.forge.github.api_url.clone(),

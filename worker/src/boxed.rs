@@ -292,6 +292,7 @@ pub fn serve_tools(socket: &Path) -> io::Result<()> {
         }
     };
     let environment = Environment::clean(std::env::vars_os());
+    sandbox::init::give_up().map_err(io::Error::other)?;
     sandbox::init::serve_tools(line, environment.variables())
 }
 

@@ -11,6 +11,7 @@ mod person;
 mod projects;
 mod providers;
 mod registry;
+mod sandboxed;
 mod secrets;
 mod upstream;
 mod usage;

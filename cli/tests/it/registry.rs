@@ -294,3 +294,46 @@ fn with_tools(platform: Platform) -> Platform {
     }
     platform
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warmed_cache_is_lent_to_tasks_and_no_task_changes_it() {
+    let manifest = "[package]\nname = \"sample\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nitoa = \"1\"\n";
+    let repo = TempRepo::new(&[("Cargo.toml", manifest), ("src/lib.rs", "")]).await.unwrap();
+    let scripts = TempDir::with_prefix("bgagent-script-").unwrap();
+    let command = "( cargo check --offline && echo poison > /box/cache/cargo/registry/poison && ls /box/cache/cargo/registry \
+                   ) > said.txt 2>&1; echo \"ended with $?\" >> said.txt; rm -rf target Cargo.lock";
+    let script = transcript(scripts.path(), "offline", &[bash(command), say("Build offline\n\nDone.")]);
+    let mut platform = with_tools(platform(&script, "offline"))
+        .with("BGAGENT__COMPUTE__ISOLATION", "sandbox")
+        .with("BGAGENT__EGRESS__ALLOW", "[\"cargo\"]");
+    let path = repo.path().display().to_string();
+    let warmed = types(&platform, &["cache", "warm", &path, "--", "cargo", "fetch"]).await;
+    assert_eq!(warmed.code, 0, "{}", warmed.err);
+    assert!(warmed.out.contains("generation 1"), "{}", warmed.out);
+    let refused =
+        types(&platform, &["cache", "warm", &path, "--", "curl", "-sSf", "https://not.example/"]).await;
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("egress.allow would allow them with not.example"), "{}", refused.err);
+
+    // Without a network: everything must come from the cache.
+    platform.set("BGAGENT__EGRESS__ALLOW", "[]");
+    platform.start().await.unwrap();
+    let task = run(&platform, &request(repo.path(), "Build offline")).await;
+    assert_eq!((task.status.as_str(), code(&task)), ("COMPLETED", ""), "{}", platform.log());
+    let shown =
+        git::Git::new().dir(repo.path()).args(["show", &format!("{}:said.txt", task.branch_name)]).run();
+    let output = shown.await.unwrap().text();
+    assert!(output.contains("ended with 0") && output.contains("poison"), "{output}");
+
+    let listed = types(&platform, &["cache", "list", "--output", "json"]).await;
+    let listed: serde_json::Value = serde_json::from_str(&listed.out).unwrap();
+    let generation = listed["caches"][0]["current"]["path"].as_str().unwrap();
+    assert!(Path::new(generation).join("cargo/registry").is_dir());
+    assert!(
+        !Path::new(generation).join("cargo/registry/poison").exists(),
+        "a task has changed what others are lent"
+    );
+    let cleared = types(&platform, &["cache", "clear", &path]).await;
+    assert!(cleared.out.contains("are lent nothing"), "{}", cleared.out);
+    platform.end(crate::whole::END).await.unwrap();
+}

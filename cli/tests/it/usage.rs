@@ -3,7 +3,7 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "submit",
     "list",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 16] = [
     "watch",
     "events",
     "egress",
+    "cache",
     "cancel",
     "pr",
     "demo",

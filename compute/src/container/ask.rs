@@ -28,6 +28,20 @@ pub(super) struct Pong {
     pub(super) podman: Option<String>,
 }
 
+/// What an engine says of itself.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Info {
+    pub(super) server_version: String,
+    pub(super) security_options: Vec<String>,
+    /// Podman's way to say it; Docker has it among the options.
+    pub(super) rootless: bool,
+    /// `1` or `2`.
+    pub(super) cgroup_version: String,
+    pub(super) memory_limit: bool,
+    pub(super) pids_limit: bool,
+}
+
 /// A container, as far as it matters here.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -91,6 +105,11 @@ pub(super) async fn ping(socket: &Path) -> io::Result<Pong> {
     let slow = |_| io::Error::new(ErrorKind::TimedOut, format!("not within {} s", PING.as_secs()));
     let answer = tokio::time::timeout(PING, get(socket, "/_ping")).await.map_err(slow)??;
     pong(&answer.head).ok_or_else(|| io::Error::new(ErrorKind::InvalidData, "this is no engine's answer"))
+}
+
+/// What the engine is.
+pub(super) async fn info(socket: &Path) -> Result<Info, ComputeError> {
+    Ok(json(socket, "/info", "asking the container engine what it is").await?.unwrap_or_default())
 }
 
 /// The container of this name or id, if there is one.

@@ -11,7 +11,7 @@ use bollard::errors::Error;
 use bollard::{ClientVersion, Docker};
 use tokio::time::Instant;
 
-use super::ask::{Pong, ping};
+use super::ask::{self, Pong, ping};
 use crate::ComputeError;
 use crate::local::error;
 
@@ -73,6 +73,41 @@ pub struct Facts {
     pub podman: bool,
     /// Whether it labels containers for SELinux.
     pub selinux: bool,
+    /// Whether it keeps containers within bounds of memory and processes.
+    pub bounds: Bounds,
+}
+
+/// Whether an engine can bound what a container uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounds {
+    /// It can.
+    Kept,
+    /// It takes them and forgets them.
+    Forgotten,
+}
+
+impl Bounds {
+    /// Control groups of version 1 cannot be handed to a user: a rootless engine does without, and says nothing.
+    fn of(rights: Rights, info: &ask::Info) -> Bounds {
+        let kept = info.memory_limit && info.pids_limit;
+        match (rights, info.cgroup_version.as_str()) {
+            (Rights::User, "1") => Bounds::Forgotten,
+            _ if kept => Bounds::Kept,
+            _ => Bounds::Forgotten,
+        }
+    }
+}
+
+impl Facts {
+    /// Why containers of this engine have no bounds, and what to do; nothing when they have.
+    pub(super) fn unbounded(&self) -> Option<String> {
+        let what = "does not bound the memory and processes of containers here: use control groups of version 2, or an \
+                    engine with root's rights";
+        match self.bounds {
+            Bounds::Kept => None,
+            Bounds::Forgotten => Some(format!("{} at {} {what}", self.name, self.socket.display())),
+        }
+    }
 }
 
 impl fmt::Display for Facts {
@@ -205,16 +240,17 @@ async fn ask(socket: &Path, pong: Pong) -> Result<Open, Trouble> {
     let version = ClientVersion { major_version, minor_version };
     let docker =
         Docker::connect_with_unix(&socket.to_string_lossy(), OPERATION_S, &version).map_err(trouble)?;
-    let info = docker.info().await.map_err(trouble)?;
-    let options = info.security_options.unwrap_or_default();
+    let info = ask::info(socket).await.map_err(|e| Trouble::Absent(format!("{e}: {GET_ONE}")))?;
+    let options = &info.security_options;
     let has = |name: &str| {
         options.iter().any(|option| option.split(',').any(|part| part == format!("name={name}")))
     };
-    let number = info.server_version.unwrap_or_default();
+    let rights = if info.rootless || has("rootless") { Rights::User } else { Rights::Root };
     let facts = Facts {
-        name: format!("{kind} {number}"),
+        name: format!("{kind} {}", info.server_version),
         socket: socket.to_owned(),
-        rights: if has("rootless") { Rights::User } else { Rights::Root },
+        rights,
+        bounds: Bounds::of(rights, &info),
         podman: pong.podman.is_some(),
         selinux: has("selinux"),
     };
@@ -317,6 +353,20 @@ mod tests {
     fn an_engine_of_another_machine_is_refused() {
         check("", &[("DOCKER_HOST", "tcp://192.0.2.1:2375")], Err("DOCKER_HOST is \"tcp://192.0.2.1:2375\""));
         check("ssh://box", &[], Err("compute.engine"));
+    }
+
+    #[test]
+    fn bounds_that_are_forgotten_are_no_bounds() {
+        let info = |cgroup_version: &str, pids_limit| ask::Info {
+            cgroup_version: cgroup_version.into(),
+            memory_limit: true,
+            pids_limit,
+            ..ask::Info::default()
+        };
+        assert_eq!(Bounds::of(Rights::Root, &info("1", true)), Bounds::Kept);
+        assert_eq!(Bounds::of(Rights::User, &info("2", true)), Bounds::Kept);
+        assert_eq!(Bounds::of(Rights::User, &info("1", true)), Bounds::Forgotten);
+        assert_eq!(Bounds::of(Rights::Root, &info("2", false)), Bounds::Forgotten);
     }
 
     #[test]

@@ -120,6 +120,16 @@ impl Place {
         absent_ok(std::fs::remove_file(&path)).map(drop).map_err(PathError::at("removing", &path))
     }
 
+    /// Whether containers were made from here, or are about to be.
+    pub(super) fn has_begun(&self) -> bool {
+        self.session().path.exists()
+    }
+
+    /// Nothing was made after all.
+    pub(super) fn forget(&self) -> Result<(), PathError> {
+        self.session().remove()
+    }
+
     /// Whether a worker says that it has taken the session. The box can forge this; only its own start depends on it.
     pub(super) fn is_claimed(&self) -> bool {
         std::fs::symlink_metadata(self.session().path.join("pid")).is_ok()

@@ -22,6 +22,7 @@ use super::{ContainerBackend, Ids, Image, NAME_ONE, end, user};
 use crate::local::blocking;
 use crate::local::error::{self, PathError};
 use crate::local::folder::Folder;
+use crate::local::reach;
 use crate::{BoxSpec, ComputeError, SessionSpec};
 
 /// Longer than one whole start by somebody else.
@@ -63,12 +64,28 @@ pub(super) async fn start(
     if let Some(record) = on(&place, &doing, |place| place.record()).await? {
         return Ok(handle(&place, record.worker, record.tools));
     }
-    let open = backend.engine.open().await.map_err(|trouble| trouble.of(&doing))?;
-    let ids = match left(backend, &open, &place, &doing).await? {
+    let begun = begin(backend, &place, spec, &doing).await;
+    if begun.is_err() && on(&place, &doing, |place| Ok(!place.has_begun())).await? {
+        // Nothing of it is left at the engine: nothing of it is left here, so that nobody looks for it there.
+        on(&place, &doing, |place| place.0.remove()).await?;
+    }
+    let ids = begun?;
+    Ok(handle(&place, ids.worker, ids.tools))
+}
+
+/// Finds or makes the containers, and records them.
+async fn begin(
+    backend: &ContainerBackend,
+    place: &Place,
+    spec: &SessionSpec,
+    doing: &str,
+) -> Result<Ids, ComputeError> {
+    let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
+    let ids = match left(backend, &open, place, doing).await? {
         Some(ids) => ids,
-        None => anew(backend, &open, &place, spec, &doing).await?,
+        None => anew(backend, &open, place, spec, doing).await?,
     };
-    claimed(&open, &place, &ids, &doing).await?;
+    claimed(&open, place, &ids, doing).await?;
     let limits = &spec.plan.limits;
     let record = Record {
         worker: ids.worker.clone(),
@@ -77,8 +94,8 @@ pub(super) async fn start(
         disk_mib: limits.disk_mib,
         cache_mib: limits.cache_mib,
     };
-    on(&place, &doing, move |place| place.write_record(&record)).await?;
-    Ok(handle(&place, ids.worker, ids.tools))
+    on(place, doing, move |place| place.write_record(&record)).await?;
+    Ok(ids)
 }
 
 fn handle(place: &Place, worker: String, tools: String) -> SessionHandle {
@@ -135,6 +152,10 @@ async fn anew(
     let unsupported = |reason: String| error::unsupported(doing, reason);
     let user = user(open.facts.rights).map_err(unsupported)?;
     let plan = &spec.plan;
+    let bounded = plan.limits.memory_mib > 0 || plan.limits.processes > 0;
+    if let Some(why) = open.facts.unbounded().filter(|_| bounded) {
+        return Err(unsupported(why));
+    }
     let image = match (&plan.image, &backend.config.image) {
         (Some(image), _) | (None, Image::Default(image)) => image,
         (None, Image::OfPlans | Image::Unset) => return Err(unsupported(NAME_ONE.into())),
@@ -166,7 +187,7 @@ async fn anew(
         gateway: socket.parent().unwrap_or(&socket),
         cache: &cache,
     };
-    let begun = begin(&open.docker, &parts, doing).await;
+    let begun = make(&open.docker, &parts, doing).await;
     if begun.is_err() {
         clear(open, place, doing).await;
     }
@@ -200,7 +221,7 @@ async fn hand_over(
     .await
 }
 
-async fn begin(docker: &Docker, parts: &Parts<'_>, doing: &str) -> Result<Ids, ComputeError> {
+async fn make(docker: &Docker, parts: &Parts<'_>, doing: &str) -> Result<Ids, ComputeError> {
     let tools = create(docker, parts.place, layer::TOOLS, layer::tools(parts), doing).await?;
     let worker = create(docker, parts.place, layer::WORKER, layer::worker(parts), doing).await?;
     for id in [&tools, &worker] {
@@ -285,29 +306,26 @@ async fn claimed(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(
 
 /// Removes what a start that failed has made. The first error is the one to tell.
 async fn clear(open: &Open, place: &Place, doing: &str) {
-    for layer in [layer::WORKER, layer::TOOLS] {
-        if let Err(error) = end::remove(open, &layer::name(place, layer), doing).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "a container that was not started is left"
-            );
+    let cleared = async {
+        for layer in [layer::WORKER, layer::TOOLS] {
+            end::remove(open, &layer::name(place, layer), doing).await?;
         }
-    }
-    end::remove_cache(open, place).await;
-    if let Err(error) = on(place, doing, |place| place.take_back()).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a token that nobody takes is left");
+        end::remove_cache(open, place).await;
+        on(place, doing, |place| place.forget()).await
+    };
+    if let Err(error) = cleared.await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "what was not started is left behind");
+        // The token at least does not stay.
+        drop(on(place, doing, |place| place.take_back()).await);
     }
 }
 
 /// The gateway's socket: the only way out that a container without network can have.
 fn gateway(address: &str) -> Result<PathBuf, String> {
+    reach::from_a_box(address)?;
     let path = address.strip_prefix("unix:").map(PathBuf::from).filter(|path| path.is_absolute());
-    path.filter(|path| path.file_name().is_some()).ok_or_else(|| {
-        format!(
-            "the gateway is at {address}, and containers have no network: leave `server.gateway_listen` empty, or make it \
-             a socket (unix:/path)"
-        )
-    })
+    path.filter(|path| path.file_name().is_some())
+        .ok_or_else(|| format!("the gateway's address {address} is no path"))
 }
 
 /// Sees to it that the engine has the image.

@@ -1,4 +1,4 @@
-//! Whether a box of tier `sandbox` can reach the gateway: over a UNIX socket only, since it has no network; and, when the
+//! Whether a box of the tiers `sandbox` and `container` can reach the gateway: over a UNIX socket only, since it has no network; and, when the
 //! server is root, as another user.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,7 +8,7 @@ const OTHERS_MAY_PASS: u32 = 0o001;
 const OTHERS_MAY_WRITE: u32 = 0o002;
 
 /// `Err` says why not, and what to do. A socket that is not there yet is no reason: its server makes it.
-pub(super) fn from_a_box(gateway: &str) -> Result<(), String> {
+pub(crate) fn from_a_box(gateway: &str) -> Result<(), String> {
     let Some(socket) = gateway.strip_prefix("unix:") else {
         return Err(format!(
             "a box has no network and reaches its gateway over a UNIX socket only, not at {gateway}: leave \

@@ -279,7 +279,7 @@ async fn a_worker_that_cannot_come_up_leaves_nothing_behind() {
     );
     assert_eq!(backend.list_sessions().await.unwrap(), []);
     let session = boxes.path("containers").join(format!("{}-1", spec.task));
-    assert!(!session.join("session/bootstrap").exists());
+    assert!(!session.exists(), "nothing is left of it, and nothing looks for it at the engine");
     let handle = boxes.container().start(&spec).await.unwrap();
     end(&boxes.container(), &handle).await;
 }
@@ -345,9 +345,9 @@ async fn without_an_engine_it_is_said_what_to_do() {
     let backend = ContainerBackend::new(config.clone());
     let why = backend.supports(IsolationTier::Container).unwrap_err();
     assert!(why.contains("none.sock") && why.contains("install Podman or Docker"), "{why}");
-    assert_eq!(backend.list_sessions().await.unwrap(), []);
     let spec = SessionSpec { tier: IsolationTier::Container, ..conformance::spec() };
     assert!(matches!(backend.start(&spec).await.unwrap_err(), ComputeError::Unavailable { .. }));
+    assert_eq!(backend.list_sessions().await.unwrap(), []);
     let named = ContainerBackend::new(ContainerConfig { sockets: Err("no such kind".into()), ..config });
     assert_eq!(named.supports(IsolationTier::Container), Err("no such kind".into()));
     let others: BTreeMap<&str, bool> =

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
-use git::{Git, GitError, GitErrorKind};
+use git::{Bounds, Git, GitError, GitErrorKind};
 
 use super::Range;
 use super::rule::{ABSENT, Change, LINK, SUBMODULE, Side};
@@ -16,7 +16,7 @@ const LINK_MAX: u64 = 4_096;
 const RAW_MAX: usize = 256 * 1024 * 1024;
 
 fn git(dir: &Path) -> Git {
-    Git::new().dir(dir).config("attr.tree", NO_TREE).config("diff.renameLimit", "1000")
+    Git::new().dir(dir).bounded(Bounds::READ).config("attr.tree", NO_TREE).config("diff.renameLimit", "1000")
 }
 
 /// The commits of a range that were not looked at before, at most `max`.

@@ -71,6 +71,8 @@ pub enum Rule {
         /// How many are allowed.
         max: usize,
     },
+    /// More paths than can be listed.
+    Endless,
     /// More than can be searched.
     Amount {
         /// MiB that can be.
@@ -126,6 +128,7 @@ impl fmt::Display for Objection {
                 write!(f, "{count} files differ from the base; {max} may (push.max_files)")
             }
             Rule::Commits { max } => write!(f, "there are more than {max} commits; squash them"),
+            Rule::Endless => write!(f, "it changes more paths than can be listed"),
             Rule::Amount { max } => {
                 write!(f, "more than {max} MiB of files were changed: too much to be searched for secrets")
             }

@@ -11,7 +11,7 @@ use forge::mirror::incoming::Incoming;
 use forge::mirror::quarantine::RefusedPush;
 use forge::push;
 use futures_util::StreamExt as _;
-use git::{Git, GitError};
+use git::{Bounds, Git, GitError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tracing::{info, warn};
 
@@ -113,6 +113,7 @@ fn bytes_max(gateway: &Gateway, task: &Task) -> u64 {
 /// `receive-pack` where a push arrives: nothing is unpacked, everything is checked, nothing goes back.
 fn strict(incoming: &Incoming, headers: &HeaderMap, bytes_max: u64) -> Git {
     let git = serve(incoming.path(), headers)
+        .bounded(Bounds::UNPACK)
         .config("receive.denyDeletes", "true")
         .config("receive.denyNonFastForwards", "true")
         .config("receive.fsckObjects", "true")

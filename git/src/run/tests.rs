@@ -115,6 +115,22 @@ async fn a_streamed_upload_pack_advertises_and_ends() {
     assert!(String::from_utf8_lossy(&out).contains("capabilities^{}"), "{}", String::from_utf8_lossy(&out));
 }
 
+#[tokio::test]
+async fn a_bounded_command_cannot_grow_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    sh(dir.path(), "git init -q .");
+    let ask = Git::new().dir(&dir).args(["cat-file", "--batch"]);
+    let limit = |process: &Process, what: &str| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id().unwrap())).unwrap();
+        let line = limits.lines().find(|l| l.starts_with(what)).unwrap().to_owned();
+        line[what.len()..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(limit(&ask.spawn().unwrap(), "Max cpu time"), "unlimited");
+    let bounded = ask.bounded(Bounds::READ).spawn().unwrap();
+    assert_eq!(limit(&bounded, "Max address space"), (1_u64 << 30).to_string());
+    assert_eq!(limit(&bounded, "Max cpu time"), "60");
+}
+
 /// A place whose programs are this machine's; it notes what was started.
 #[derive(Debug, Default)]
 struct Elsewhere(std::sync::Mutex<Vec<Start>>);

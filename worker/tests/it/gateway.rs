@@ -58,6 +58,8 @@ pub struct Gateway {
     pub place: tempfile::TempDir,
     pub seen: Arc<Mutex<Seen>>,
     pub spec: WorkSpec,
+    /// Objects of a mirror that are lent to the work tree.
+    pub objects: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -125,7 +127,7 @@ impl Gateway {
             git_identity: "Bot <bot@example>".into(),
         };
         let seen = Arc::new(Mutex::new(Seen { replies: replies.into(), ..Seen::default() }));
-        Gateway { place, seen, spec }
+        Gateway { place, seen, spec, objects: None }
     }
 
     pub fn root(&self) -> &Path {
@@ -177,6 +179,7 @@ impl Gateway {
         let session = self.session();
         std::fs::create_dir_all(&session).unwrap();
         let file = json!({ "task": self.spec.task, "attempt": 1, "tier": "process",
+            "plan": { "objects": self.objects },
             "gateway": format!("unix:{}", socket.display()) });
         std::fs::write(session.join("session.json"), file.to_string()).unwrap();
         std::fs::write(session.join("bootstrap"), "bootstrap-token").unwrap();

@@ -4,6 +4,7 @@
 
 mod gateway;
 mod harness;
+mod launch;
 mod pipeline;
 mod race;
 mod tools;

@@ -76,6 +76,34 @@ async fn a_task_goes_all_the_way() {
 }
 
 #[tokio::test]
+async fn objects_that_are_lent_are_used_where_they_are() {
+    let files = [("a", "1\n"), ("b", "2\n")];
+    let mut g = Gateway::start(&files, vec![bash("echo 3 > a"), Reply::Done("Done.")]);
+    g.objects = Some(g.repo().join("objects"));
+    assert_eq!(g.run().await, 0, "{}", g.log());
+    let report = g.report();
+    assert_eq!((report.commits, report.failure), (1, None), "{}", g.log());
+    let repo = g.session().join("repo");
+    // The commit, its tree and the changed file: what the base holds was not copied.
+    assert!(git(&repo, &["count-objects"]).starts_with("3 objects"), "{}", git(&repo, &["count-objects"]));
+    assert_eq!(std::fs::read_dir(repo.join(".git/objects/pack")).unwrap().count(), 0);
+    assert_eq!(git(&repo, &["rev-parse", "origin/main"]), git(&g.repo(), &["rev-parse", "main"]));
+    assert_eq!(git(&g.repo(), &["rev-list", "--count", BRANCH]), "2");
+}
+
+#[tokio::test]
+async fn objects_that_do_not_do_are_fetched() {
+    let mut g = Gateway::start(&[("a", "1\n")], vec![bash("echo 2 > a"), Reply::Done("Done.")]);
+    let empty = g.root().join("empty.git/objects");
+    std::fs::create_dir_all(&empty).unwrap();
+    g.objects = Some(empty);
+    assert_eq!(g.run().await, 0, "{}", g.log());
+    assert_eq!((g.report().commits, g.report().failure), (1, None), "{}", g.log());
+    assert!(g.log().contains("fetched instead"), "{}", g.log());
+    assert!(!g.session().join("repo/.git/objects/info/alternates").exists());
+}
+
+#[tokio::test]
 async fn an_answer_without_a_change_is_no_branch() {
     let g = Gateway::start(&[("a", "1\n")], vec![Reply::Done("It is 1.")]);
     assert_eq!(g.run().await, 0);

@@ -1,7 +1,7 @@
 use super::*;
 
 fn key(n: u32) -> String {
-    format!("AKIA{n:0>16}")
+    format!("AKIA{}{n:02}", "Z3XQ7M2PL5VKR4")
 }
 
 fn found(content: &str, before: &[&str]) -> Vec<usize> {
@@ -23,10 +23,16 @@ fn only_what_was_added_counts() {
 
 #[test]
 fn a_key_that_was_exchanged_is_found_though_its_first_line_stayed() {
-    let pem =
-        |body: &str| format!("-----BEGIN PRIVATE KEY-----\nMIIE\n{body}\nabc\n-----END PRIVATE KEY-----\n");
-    assert_eq!(found(&pem("old"), &[&pem("old")]), Vec::<usize>::new());
-    assert_eq!(found(&pem("new"), &[&pem("old")]), [1]);
+    let pem = |body: &str| {
+        let first = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj";
+        format!("-----BEGIN PRIVATE KEY-----\n{first}\n{body}\n-----END PRIVATE KEY-----\n")
+    };
+    let (old, new) = (
+        "MzEfYyjiWA4R4/M2bS1GB4t7NXp98C3fxK3q5T6k0D2mJ8nXr1lWv9ZcQpHs7Y+u",
+        "Kx9dLq2Wn5Rj8Tz1Vb4Yc7Gf3Hs6Mp0Eo+Ua/Ik9Xw2Qv5Nt8Br1Cl4Dy7Zj3Fg",
+    );
+    assert_eq!(found(&pem(old), &[&pem(old)]), Vec::<usize>::new());
+    assert_eq!(found(&pem(new), &[&pem(old)]), [1]);
 }
 
 #[test]

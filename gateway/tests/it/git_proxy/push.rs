@@ -10,7 +10,7 @@ use super::*;
 
 /// Nobody's key, of the shape of one.
 fn key() -> String {
-    format!("AKIA{}", "Q7".repeat(8))
+    ["AKIA", "Z3XQ7M2P", "L5VKR4TW"].concat()
 }
 
 fn globs(patterns: &[&str]) -> Globs {
@@ -196,6 +196,15 @@ async fn sizes_are_bounded() {
     served.refused(&many(11), &["11 files differ from the base; 10 may"]).await;
     served.accepted(&many(10)).await;
     served.refused(&format!("head -c 4M /dev/urandom > noise && {COMMIT}"), &["push.max_mib"]).await;
+}
+
+#[tokio::test]
+async fn a_few_objects_that_unfold_to_endless_paths_are_refused() {
+    let served = served(|_| ()).await;
+    let bomb = "object=$(echo x | git hash-object -w --stdin); kind='100644 blob'; for level in 1 2 3 4 5; do \
+                object=$(for n in $(seq 60); do printf '%s %s\\t%s-%s\\n' \"$kind\" $object $level $n; done | git mktree); \
+                kind='040000 tree'; done; git update-ref HEAD $(git commit-tree -p HEAD -m bomb $object)";
+    served.refused(bomb, &["it changes more paths than can be listed"]).await;
 }
 
 #[tokio::test]
