@@ -88,7 +88,7 @@ async fn a_tool_that_does_not_end_does_not_hold_up() {
     let env: Env = [("PATH".to_owned(), folder.path().display().to_string())].into();
     let began = std::time::Instant::now();
     let group = discover(Tool::Npm, &env).await;
-    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     assert!(group.hosts.is_empty() && !group.complete);
     assert!(group.note.unwrap().contains("did not answer"));
 }
