@@ -12,6 +12,9 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 /// Folders within folders; a tree that is deeper counts as too large: few programs could even delete it.
 const DEPTH_MAX: usize = 512;
 
+/// What a file counts as at least: an empty one takes a place in its folder and one of the file system's inodes.
+const FILE_MIN: u64 = 4096;
+
 /// Why a tree could not be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("folders lie more than {DEPTH_MAX} deep in each other")]
@@ -30,7 +33,7 @@ pub fn used<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<u64, TooD
             {
                 return;
             }
-            bytes += file.st_blocks.max(0) as u64 * 512;
+            bytes += (file.st_blocks.max(0) as u64 * 512).max(FILE_MIN);
         })?;
     }
     Ok(bytes)
@@ -40,6 +43,12 @@ pub fn used<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<u64, TooD
 pub fn free(path: &Path) -> io::Result<u64> {
     let all = nix::sys::statvfs::statvfs(path)?;
     Ok(all.blocks_available() * all.fragment_size())
+}
+
+/// Bytes of the file system of `path`, used or not.
+pub(crate) fn size(path: &Path) -> io::Result<u64> {
+    let all = nix::sys::statvfs::statvfs(path)?;
+    Ok(all.blocks() * all.fragment_size())
 }
 
 fn walk(top: &Path, mut each: impl FnMut(&nix::sys::stat::FileStat)) -> Result<(), TooDeep> {
@@ -113,6 +122,15 @@ mod tests {
         std::fs::hard_link(at("a/file"), at("a/again")).unwrap();
         std::os::unix::fs::symlink("/usr", at("usr")).unwrap();
         assert!(used([tree.path()]).unwrap() < once + 64 * 1024);
+    }
+
+    #[test]
+    fn an_empty_file_counts_too() {
+        let tree = tempfile::tempdir().unwrap();
+        for n in 0..100 {
+            std::fs::write(tree.path().join(n.to_string()), "").unwrap();
+        }
+        assert!(used([tree.path()]).unwrap() >= 100 * FILE_MIN);
     }
 
     #[test]

@@ -246,6 +246,7 @@ fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxErr
     // Handlers and masks of the monitor mean nothing here; a program started later gets the usual ones.
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .doing(|| "unblocking signals".into())?;
+    sys::ordinary_priority().doing(|| "giving up a priority".into())?;
     let (word, _) = hear(control).doing(|| "waiting for the identity".into())?;
     if word != b"go" {
         return Err(io::Error::other("the monitor is gone")).doing(|| "waiting for the identity".into());

@@ -47,7 +47,12 @@ pub(crate) fn limit(layer: Layer, limits: &BoxLimits) -> Result<(), BoxError> {
 fn at_most(resource: Resource, bound: rlim_t) -> nix::Result<()> {
     let (_, hard) = getrlimit(resource)?;
     let hard = bound.min(hard);
-    setrlimit(resource, hard, hard)
+    let soft = match resource {
+        // A second before it is killed a process is told what for: its shell then says so.
+        Resource::RLIMIT_CPU => hard.saturating_sub(1).max(1),
+        _other => hard,
+    };
+    setrlimit(resource, soft, hard)
 }
 
 /// Gives up every way to more rights: no capability is left, no program gives one.

@@ -99,6 +99,17 @@ pub(crate) fn prctl(option: c_int, a: u64, b: u64) -> io::Result<c_int> {
     if got < 0 { Err(io::Error::last_os_error()) } else { Ok(got) }
 }
 
+/// Gives up a priority above the ordinary that this process was started with; a lower one stays.
+pub(crate) fn ordinary_priority() -> io::Result<()> {
+    // SAFETY: numbers only. Its answer may be -1 and no error; what cannot be read is then set.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    if nice < 0 {
+        // SAFETY: numbers only.
+        check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) }.into())?;
+    }
+    Ok(())
+}
+
 /// Gives up every capability, now and for whatever is executed later.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     // Locked for good: uid 0 means nothing, capabilities are not kept over a change of user, none becomes ambient.

@@ -15,7 +15,7 @@ use crate::layout::Folders;
 use crate::notice::{Limit, Notice};
 
 const MIB: u64 = 1024 * 1024;
-/// A file system on which less is left is full for the box: the host needs the rest.
+/// A file system on which less is left is full for the box: the host needs the rest. Of a small one it is a tenth.
 const FREE_MIN: u64 = 512 * MIB;
 /// How long the agent has to delete what is too much.
 const GRACE: Duration = Duration::from_secs(120);
@@ -229,6 +229,8 @@ pub(crate) struct DiskWatch {
     cache: DiskJudge,
     left: DiskJudge,
     next: Instant,
+    /// What must be left of the file system.
+    least: u64,
     /// Free bytes at the last look; a fall of much since then calls for one.
     free: u64,
 }
@@ -236,6 +238,7 @@ pub(crate) struct DiskWatch {
 impl DiskWatch {
     pub(crate) fn new(dir: &Path, limits: &BoxLimits, now: Instant) -> DiskWatch {
         let free = disk::free(dir).unwrap_or(u64::MAX);
+        let least = disk::size(dir).map_or(FREE_MIN, |size| FREE_MIN.min(size / 10));
         DiskWatch {
             dir: dir.to_owned(),
             limits: limits.clone(),
@@ -243,6 +246,7 @@ impl DiskWatch {
             cache: DiskJudge::default(),
             left: DiskJudge::default(),
             next: now,
+            least,
             free,
         }
     }
@@ -289,7 +293,7 @@ impl DiskWatch {
 
     /// The file system itself, whoever filled it.
     fn judge_left(&mut self, free: u64, now: Instant) -> Verdict {
-        let missing = FREE_MIN.saturating_sub(free);
+        let missing = self.least.saturating_sub(free);
         match self.left.judge(Limit::Disk, missing, 0, now, "") {
             Verdict::End(notice) => {
                 let detail = format!("its file system has {} MiB left", free / MIB);

@@ -21,8 +21,9 @@ use crate::tool::process::End;
 const LINE_MAX_BYTES: u64 = 16 * 1024;
 /// Notices that are kept; a box that reaches its limits more often than this is told of often enough.
 const KEPT_MAX: usize = 100;
-/// So long the monitor has to say why a command was killed.
-const GRACE: Duration = Duration::from_millis(300);
+/// So long the monitor has to say why a command was killed. What the kernel ended it finds out at its next look, which on
+/// a busy machine is some looks' time away.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// All notices so far. Clones see the same.
 #[derive(Debug, Clone, Default)]

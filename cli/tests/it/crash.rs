@@ -14,11 +14,12 @@ use testkit::repo::TempRepo;
 use testkit::rng::Rng;
 
 use crate::BINARY;
+use crate::whole::box_home;
 
 /// A task of these tests takes well under a second; the rest is restarts on a busy machine.
 const END: Duration = Duration::from_secs(90);
 
-/// A transcript that leaves one line in `$HOME/ran/<branch>` each time it runs, and takes a moment for each turn.
+/// A transcript that leaves one line in `$HOME/ran/<branch>` (of its box) each time it runs, and takes a moment for each turn.
 fn script(dir: &Path, delay_ms: u64) -> PathBuf {
     let once = r#"mkdir -p "$HOME/ran" && echo ran >> "$HOME/ran/$(git branch --show-current | tr / _)""#;
     let turn = |command: &str| {
@@ -49,6 +50,8 @@ fn platform(script: &Path) -> Platform {
         .with("BGAGENT__LIMITS__LEASE_S", 1)
         .with("BGAGENT__LIMITS__SUPERVISE_INTERVAL_S", "0.5")
         .with("BGAGENT__COMPUTE__STOP_GRACE_S", 1)
+        // What ran is seen in the box's home.
+        .with("BGAGENT__COMPUTE__KEEP_SESSIONS", true)
 }
 
 fn request(repo: &Path, description: &str) -> CreateTaskRequest {
@@ -75,7 +78,7 @@ async fn read_on(platform: &Platform, task: TaskId, seen: &mut Vec<EventRecord>)
 }
 
 /// What must hold of a task that has ended, whatever happened on its way.
-async fn check(platform: &Platform, repo: &TempRepo, home: &Path, task: &TaskDetail, seen: &[EventRecord]) {
+async fn check(platform: &Platform, repo: &TempRepo, task: &TaskDetail, seen: &[EventRecord]) {
     let id: TaskId = task.task_id.parse().unwrap();
     let why = format!("{task:#?}\n{}", platform.log());
     assert_eq!(task.status, "COMPLETED", "{why}");
@@ -89,9 +92,13 @@ async fn check(platform: &Platform, repo: &TempRepo, home: &Path, task: &TaskDet
         assert_eq!(count(once), 1, "{once} of {id}: {seen:#?}");
     }
     assert_eq!(seen.last().unwrap().event_type, "task_completed");
-    let ran = home.join("ran").join(task.branch_name.replace('/', "_"));
-    let ran = std::fs::read_to_string(ran).unwrap();
+    let ran = box_home(platform, id).join("ran").join(task.branch_name.replace('/', "_"));
+    let ran = std::fs::read_to_string(&ran).unwrap_or_else(|e| panic!("{}: {e}", ran.display()));
     assert_eq!(ran.lines().count(), 1, "the work of {id} ran once");
+    let attempts: Vec<_> =
+        std::fs::read_dir(platform.state_dir().join("sessions")).unwrap().flatten().collect();
+    let of_it = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(&task.task_id);
+    assert_eq!(attempts.iter().filter(|entry| of_it(entry)).count(), 1, "{id} had one box");
     let tip = repo.git(&["log", "--format=%s", &format!("main..{}", task.branch_name)]).await.unwrap();
     assert_eq!(tip, "Add two files", "one commit on its branch");
 }
@@ -125,8 +132,7 @@ async fn killed_at_every_named_point_every_task_ends_once() {
         let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{point}: {e:#}"));
         let mut seen = Vec::new();
         assert!(read_on(&platform, id, &mut seen).await);
-        let home = platform.state_dir().parent().unwrap().join("home");
-        check(&platform, &repo, &home, &task, &seen).await;
+        check(&platform, &repo, &task, &seen).await;
         platform.end(END).await.unwrap_or_else(|e| panic!("{point}: {e:#}"));
     }
 }
@@ -173,11 +179,10 @@ async fn killed_at_fifty_random_moments_under_twenty_tasks() {
         platform.start().await.unwrap();
     }
     assert_eq!(acknowledged.len(), TASKS);
-    let home = platform.state_dir().parent().unwrap().join("home");
     for (id, seen) in &mut watched {
         let task = platform.ended(*id, END).await.unwrap_or_else(|e| panic!("{e:#}"));
         assert!(read_on(&platform, *id, seen).await);
-        check(&platform, &repo, &home, &task, seen).await;
+        check(&platform, &repo, &task, seen).await;
     }
     platform.end(END).await.unwrap();
 }

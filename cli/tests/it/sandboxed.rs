@@ -1,9 +1,5 @@
 //! Tasks in the tier `sandbox` through the whole product: what a tool finds, what ends it, and what outlives what.
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use domain::TaskId;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::rest::{CreateTaskRequest, EventRecord};
@@ -27,11 +23,6 @@ test -s .git/objects/info/alternates && ls .git/objects/pack && git fetch --quie
 
 fn sandboxed(repo: &std::path::Path, words: &str) -> CreateTaskRequest {
     CreateTaskRequest { isolation: Some("sandbox".into()), ..request(repo, words) }
-}
-
-/// The home of the only box, as the host sees it.
-fn home(platform: &Platform, task: TaskId) -> PathBuf {
-    platform.state_dir().join("sessions").join(format!("{task}-1")).join("box/home")
 }
 
 async fn appears(platform: &Platform, path: &std::path::Path) {
@@ -104,18 +95,13 @@ async fn a_box_dies_with_its_monitor() {
     let mut platform = platform(&script, "wait");
     platform.start().await.unwrap();
     let id = submit(&platform, &sandboxed(repo.path(), "Is killed")).await;
-    let home = home(&platform, id);
+    let home = box_home(&platform, id);
     appears(&platform, &home.join("there")).await;
-    let pid: Value = serde_json::from_slice(&std::fs::read(home.join("../../pid")).unwrap()).unwrap();
-    let monitor = i32::try_from(pid["pid"].as_i64().unwrap()).unwrap();
+    let monitor = monitor(&platform, id).await;
     let below = below(monitor);
     assert!(below.len() >= 4, "worker, tools, shell and sleep: {below:?}");
     kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
-    let gone = async || {
-        let live = |pid: &&i32| std::path::Path::new("/proc").join(pid.to_string()).exists();
-        below.iter().find(live).is_none().then_some(())
-    };
-    poll::until("all of the box to be gone", Duration::from_secs(20), gone).await.unwrap();
+    gone(&below).await;
     let task = platform.ended(id, END).await.unwrap();
     assert_eq!((task.status.as_str(), code(&task)), ("FAILED", "SESSION_ENDED_WITHOUT_RESULT"), "{task:#?}");
     platform.end(END).await.unwrap();
@@ -130,7 +116,7 @@ async fn a_box_finds_the_gateway_of_a_server_that_was_killed_and_started_again()
     let mut platform = platform(&script, "wait");
     platform.start().await.unwrap();
     let id = submit(&platform, &sandboxed(repo.path(), "Outlives its server")).await;
-    let home = home(&platform, id);
+    let home = box_home(&platform, id);
     appears(&platform, &home.join("there")).await;
     platform.kill().await.unwrap();
     platform.start().await.unwrap();
@@ -139,27 +125,4 @@ async fn a_box_finds_the_gateway_of_a_server_that_was_killed_and_started_again()
     assert_eq!(task.status, "COMPLETED", "{task:#?}\n{}", platform.log());
     assert_eq!(repo.git(&["show", &format!("{}:two.txt", task.branch_name)]).await.unwrap(), "two");
     platform.end(END).await.unwrap();
-}
-
-/// All processes below this one.
-fn below(top: i32) -> Vec<i32> {
-    let parent = |pid: i32| -> Option<i32> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let all = std::fs::read_dir("/proc").unwrap().flatten();
-    let all: Vec<i32> = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    let mut found = vec![top];
-    loop {
-        let more: Vec<i32> = all
-            .iter()
-            .copied()
-            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|above| found.contains(&above)))
-            .collect();
-        if more.is_empty() {
-            found.remove(0);
-            return found;
-        }
-        found.extend(more);
-    }
 }

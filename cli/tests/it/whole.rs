@@ -107,6 +107,56 @@ pub async fn types(platform: &Platform, words: &[&str]) -> Said {
     Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
 }
 
+/// The folder of a task's first session.
+pub fn session(platform: &Platform, task: TaskId) -> PathBuf {
+    platform.state_dir().join("sessions").join(format!("{task}-1"))
+}
+
+/// The home in the box of a task's first session, as the host sees it in the tier `sandbox`.
+pub fn box_home(platform: &Platform, task: TaskId) -> PathBuf {
+    session(platform, task).join("box/home")
+}
+
+/// The process that is the box of a task's first session, seen from outside.
+pub async fn monitor(platform: &Platform, task: TaskId) -> i32 {
+    let file = session(platform, task).join("pid");
+    let pid = async || serde_json::from_slice::<Value>(&std::fs::read(&file).ok()?).ok()?["pid"].as_i64();
+    let pid = testkit::poll::until("the box's process", END, pid).await;
+    i32::try_from(pid.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()))).unwrap()
+}
+
+/// All processes below this one.
+pub fn below(top: i32) -> Vec<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let all: Vec<i32> = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    let mut found = vec![top];
+    loop {
+        let more: Vec<i32> = all
+            .iter()
+            .copied()
+            .filter(|pid| !found.contains(pid) && parent(*pid).is_some_and(|above| found.contains(&above)))
+            .collect();
+        if more.is_empty() {
+            found.remove(0);
+            return found;
+        }
+        found.extend(more);
+    }
+}
+
+/// Waits until none of these processes lives.
+pub async fn gone(pids: &[i32]) {
+    let none = async || {
+        let live = |pid: &&i32| Path::new("/proc").join(pid.to_string()).exists();
+        pids.iter().find(live).is_none().then_some(())
+    };
+    testkit::poll::until("all of the box to be gone", Duration::from_secs(20), none).await.unwrap();
+}
+
 /// All of a person's repository that a task must leave alone: HEAD, branches that are not ours, index, work tree.
 pub async fn belongings(repo: &Path) -> String {
     let mut all = String::new();

@@ -1,12 +1,12 @@
-//! The worker is killed with SIGKILL at every stage of its work: its task fails soon and says why, nothing of the box
-//! lives on, and what it had pushed is still on its branch.
+//! The process that is the box is killed with SIGKILL at every stage of its work: its task fails soon and says why, nothing
+//! of the box lives on, and what it had pushed is still on its branch.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use domain::TaskId;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, getsid};
+use nix::unistd::Pid;
 use protocol::rest::CreateTaskRequest;
 use serde_json::json;
 use testkit::platform::Platform;
@@ -66,8 +66,10 @@ async fn check(stage: Stage) {
     platform.start().await.unwrap();
     let id = submit(&platform, &task(repo.path(), stage)).await;
     reached(&platform, id, stage).await;
-    let worker = worker(&platform).await;
-    kill(worker, Signal::SIGKILL).unwrap();
+    let monitor = monitor(&platform, id).await;
+    let below = below(monitor);
+    kill(Pid::from_raw(monitor), Signal::SIGKILL).unwrap();
+    gone(&below).await;
 
     let task =
         platform.ended(id, Duration::from_secs(30)).await.unwrap_or_else(|e| panic!("{stage:?}: {e:#}"));
@@ -113,7 +115,7 @@ fn task(repo: &Path, stage: Stage) -> CreateTaskRequest {
 
 /// Waits until the box is where it is to die.
 async fn reached(platform: &Platform, id: TaskId, stage: Stage) {
-    let home = platform.state_dir().parent().unwrap().join("home");
+    let home = box_home(platform, id);
     let marked = |prefix: &'static str| {
         let home = home.clone();
         move || {
@@ -134,15 +136,6 @@ async fn reached(platform: &Platform, id: TaskId, stage: Stage) {
         Stage::Verify => poll::until(what, END, marked("verifies")).await,
     };
     there.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
-}
-
-/// The leader of the box's session.
-async fn worker(platform: &Platform) -> Pid {
-    let leader = async || {
-        let pids = platform.leftovers().into_iter().map(|left| Pid::from_raw(left.pid));
-        pids.into_iter().find(|pid| getsid(Some(*pid)) == Ok(*pid))
-    };
-    poll::until("the worker's process", END, leader).await.unwrap()
 }
 
 /// The commit of a branch in the one quarantine there is.

@@ -153,19 +153,18 @@ async fn a_full_disk_refuses_and_loses_nothing_and_goes_on_when_there_is_space()
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_fills_the_disk_of_the_server_fails_its_task_once_there_is_space_to_write_it_down() {
     let dir = tempfile::tempdir().unwrap();
-    let fill = "head -c 100000000 /dev/zero > big.bin; touch \"$HOME/full\"";
+    let fill = "head -c 100000000 /dev/zero > big.bin";
     let mut platform = platform(&transcript(dir.path(), "fill", &[bash(fill), say("Fill the disk")]), "fill")
         .with("BGAGENT__LIMITS__LEASE_S", 1);
     let Some(_mount) = Mount::new(&platform.state_dir(), "size=24m") else { return };
     platform.start().await.unwrap();
     let repo = sample().await;
     let task = submit(&platform, &request(repo.path(), "Fill the disk")).await;
-    let full = platform.state_dir().parent().unwrap().join("home/full");
-    testkit::poll::until("the disk to be full", END, async || full.exists().then_some(())).await.unwrap();
-    let big = platform.state_dir().join(format!("sessions/{task}-1/repo/big.bin"));
+    let big = session(&platform, task).join("box/repo/big.bin");
     // The worker keeps what it has to say until the server can write again.
     let refused = async || platform.log().contains("disk is full").then_some(());
-    testkit::poll::until("the server to find the disk full", END, refused).await.unwrap();
+    let found = testkit::poll::until("the server to find the disk full", END, refused).await;
+    found.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
     std::fs::remove_file(&big).unwrap();
     let task = platform.ended(task, END).await.unwrap_or_else(|e| panic!("{e:#}"));
     let why = format!("{task:#?}\n{}", platform.log());

@@ -92,6 +92,11 @@ impl<'a> Ask<'a> {
         &self.scratch.0
     }
 
+    /// Whether this person has nothing of rustup, though its programs may be in `PATH`.
+    fn no_rustup(&self) -> bool {
+        self.var("RUSTUP_HOME").is_none() && self.home().is_none_or(|home| !home.join(".rustup").exists())
+    }
+
     /// Whether the program is in `PATH`.
     pub(super) fn has(&self, program: &str) -> bool {
         which(self.env, program).is_some()
@@ -108,6 +113,10 @@ impl<'a> Ask<'a> {
             return Err(format!("{program} is not installed"));
         };
         let mut command = Command::new(path);
+        if self.no_rustup() {
+            // It makes a folder in the person's home to say that there is no toolchain; it finds none here as well.
+            command.env("RUSTUP_HOME", self.scratch().join("rustup"));
+        }
         command
             .args(args)
             .env_clear()

@@ -20,14 +20,15 @@ pub(super) async fn ask(ask: &Ask<'_>, look: &Look, group: &mut Group) {
         group.say("npm is not installed");
         return;
     }
-    let answer =
-        match ask.run("npm", ["config", "ls", "-l", "--json"], &[("npm_config_loglevel", "silent")]).await {
-            Ok(answer) => answer,
-            Err(failure) => {
-                group.miss(failure);
-                return;
-            }
-        };
+    // Its cache and logs are the question's: the person's home stays as it is.
+    let env = [("npm_config_loglevel", "silent"), ("npm_config_cache", "cache")];
+    let answer = match ask.run("npm", ["config", "ls", "-l", "--json"], &env).await {
+        Ok(answer) => answer,
+        Err(failure) => {
+            group.miss(failure);
+            return;
+        }
+    };
     let Ok(Value::Object(told)) = serde_json::from_str(&answer.out) else {
         group.miss("npm did not tell its configuration");
         return;
