@@ -205,7 +205,10 @@ pub async fn serve(
 fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites: Book, caches: Caches) {
     let fill = match config.compute.isolation {
         IsolationTier::Process => Fill::WhenAsked,
-        IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => Fill::Now,
+        IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => {
+            let all = std::iter::once(&config.egress).chain(config.repos.values().map(|repo| &repo.egress));
+            Fill::Now(all.flat_map(|egress| egress.allow.clone()).collect())
+        }
     };
     let stop = tasks.stopping();
     tasks.spawn("sites", OnPanic::Log, async move { sites.keep_fresh(fill, stop).await });

@@ -58,12 +58,17 @@ pub struct Leftover {
 impl Platform {
     /// A platform that is not started yet, run by `binary` (`env!("CARGO_BIN_EXE_bgagent")`) or by what
     /// `BGAGENT_TEST_BINARY` names. Its model is the script (a file, or a folder of them) at `script`.
-    #[expect(clippy::disallowed_methods, reason = "tests are told their binary here, and nowhere else")]
     pub fn new(binary: &str, script: &Path, model: &str) -> anyhow::Result<Platform> {
+        Platform::new_in(&std::env::temp_dir(), binary, script, model)
+    }
+
+    /// The same, with its home in this folder.
+    #[expect(clippy::disallowed_methods, reason = "tests are told their binary here, and nowhere else")]
+    pub fn new_in(folder: &Path, binary: &str, script: &Path, model: &str) -> anyhow::Result<Platform> {
         let binary = std::env::var("BGAGENT_TEST_BINARY").unwrap_or_else(|_| binary.to_owned()).into();
         // Closed to others, as a person's state folder is: boxes of another user are only started below such a one.
         let closed = fs::Permissions::from_mode(0o700);
-        let home = tempfile::Builder::new().prefix("bgagent-").permissions(closed).tempdir()?;
+        let home = tempfile::Builder::new().prefix("bgagent-").permissions(closed).tempdir_in(folder)?;
         let mut env = BTreeMap::new();
         for (name, folder) in [
             ("HOME", "home"),

@@ -48,10 +48,12 @@ pub fn small_work(dir: &Path) -> PathBuf {
 
 /// A platform that looks at its boxes often.
 pub fn platform(script: &Path, model: &str) -> Platform {
-    Platform::new(BINARY, script, model)
-        .unwrap()
-        .with("BGAGENT__LIMITS__SUPERVISE_INTERVAL_S", "0.2")
-        .with("BGAGENT__COMPUTE__STOP_GRACE_S", 1)
+    quick(Platform::new(BINARY, script, model).unwrap())
+}
+
+/// The same, of one that is made already.
+pub fn quick(platform: Platform) -> Platform {
+    platform.with("BGAGENT__LIMITS__SUPERVISE_INTERVAL_S", "0.2").with("BGAGENT__COMPUTE__STOP_GRACE_S", 1)
 }
 
 pub async fn sample() -> TempRepo {

@@ -59,7 +59,7 @@ pub fn outcomes(bed: Bed) -> Option<Outcomes> {
         // A run that fails is not repeated by each of its tests.
         let why =
             panic.downcast_ref::<String>().cloned().unwrap_or_else(|| "see the first test of it".into());
-        Some(Outcomes::from([("the run".to_owned(), Outcome { said: why, seen: Vec::new() })]))
+        Some(Outcomes::from([("the run".to_owned(), Outcome { said: why, ..Outcome::default() })]))
     });
     fs::write(&file, serde_json::to_vec_pretty(&outcomes).unwrap()).unwrap();
     outcomes
@@ -90,7 +90,10 @@ impl Bed {
 
     async fn run(&self) -> Option<Outcomes> {
         let scripts = tempfile::tempdir().unwrap();
-        let mut platform = whole::platform(scripts.path(), "attempts")
+        // Not below /tmp, which a box has one of its own of: that would hide it alone.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let platform = Platform::new_in(folder, crate::BINARY, scripts.path(), "attempts").unwrap();
+        let mut platform = whole::quick(platform)
             .with("BGAGENT__COMPUTE__ISOLATION", self.tier.name())
             .with("BGAGENT_TEST_SECRET", "none");
         if self.tier == Tier::Container {
@@ -269,27 +272,27 @@ impl Bed {
     fn said(&self, events: &[EventRecord]) -> Outcomes {
         let mut answers = events.iter().filter(|e| e.event_type == "agent_tool_result").map(|e| {
             let said = e.metadata["content_preview"].as_str().unwrap_or_default();
-            match e.metadata["is_error"] == true {
-                true => format!("{said}\n[an error]\n"),
-                false => format!("{said}\n"),
-            }
+            let error = if e.metadata["is_error"] == true { "[an error]\n" } else { "" };
+            (format!("{said}\n{error}"), e.metadata["duration_ms"].as_u64().unwrap_or_default())
         });
         let mut next = |what: &str| {
             let none = || panic!("the task ended before {what}: {:#?}", events.last_chunk::<12>());
             answers.next().unwrap_or_else(none)
         };
-        let control = next("the control");
+        let (control, _) = next("the control");
         assert!(
             control.contains("control: well"),
             "nothing that is stopped in this box proves anything: {control}"
         );
         let mut outcomes = Outcomes::new();
         for attempt in self.tried() {
-            let mut said = next(attempt.name);
+            let (mut said, mut took_ms) = next(attempt.name);
             for (tool, _) in attempt.then {
-                said.push_str(&format!("{tool}: {}", next(attempt.name)));
+                let (more, took) = next(attempt.name);
+                said.push_str(&format!("{tool}: {more}"));
+                took_ms += took;
             }
-            outcomes.insert(attempt.name.to_owned(), Outcome { said, seen: Vec::new() });
+            outcomes.insert(attempt.name.to_owned(), Outcome { said, took_ms, seen: Vec::new() });
         }
         outcomes
     }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 pub struct Outcome {
     /// What its tools answered.
     pub said: String,
+    /// How long they took, in milliseconds.
+    #[serde(default)]
+    pub took_ms: u64,
     /// What it did to the host, in words; each is an escape, whatever it said.
     pub seen: Vec<String>,
 }
@@ -53,7 +56,7 @@ mod tests {
     use super::*;
 
     fn of(said: &str, seen: &[&str]) -> Outcome {
-        Outcome { said: said.into(), seen: seen.iter().map(|s| (*s).to_owned()).collect() }
+        Outcome { said: said.into(), took_ms: 0, seen: seen.iter().map(|s| (*s).to_owned()).collect() }
     }
 
     #[test]

@@ -334,11 +334,13 @@ def git(*args, **more):
 
 
 def commit(files, message="work"):
-    """A commit on top of the branch, of these files only; the work tree stays as it is."""
+    """A commit on top of what the gateway has of the branch, or of HEAD; the work tree stays as it is."""
+    there = git("ls-remote", "origin", "refs/heads/" + branch()).stdout.split()
+    base = there[0] if there else "HEAD"
     index = f"/tmp/index-{NAME}-{os.getpid()}"
     env = {**os.environ, "GIT_INDEX_FILE": index, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.example",
            "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.example"}
-    git("read-tree", "HEAD", env=env)
+    git("read-tree", base, env=env)
     for path, (mode, content) in files.items():
         if mode == "160000":
             blob = content
@@ -350,7 +352,7 @@ def commit(files, message="work"):
         if done.returncode:
             stopped(f"GIT: {done.stderr}")
     tree = git("write-tree", env=env).stdout.strip()
-    made = git("commit-tree", tree, "-p", "HEAD", "-m", message, env=env)
+    made = git("commit-tree", tree, "-p", base, "-m", message, env=env)
     return made.stdout.strip() or stopped(f"GIT: {made.stderr}")
 
 
@@ -378,6 +380,11 @@ def push(*specs, to=("origin",)):
         done = git("push", place, *specs)
         if done.returncode == 0:
             escaped(f"{place} took {specs}")
-        lines = [l for l in done.stderr.splitlines() if "remote:" in l or "rejected" in l or "fatal" in l or "error" in l]
-        why.append(" ".join(lines) or done.stderr)
+        why.append(answer(done))
     stopped("PUSH: " + " | ".join(why))
+
+
+def answer(done):
+    """What the other side said of a push."""
+    lines = [l for l in done.stderr.splitlines() if "remote:" in l or "rejected" in l or "fatal" in l or "error:" in l]
+    return " ".join(lines).replace("remote: this push is refused, nothing of it was taken:", "") or done.stderr
