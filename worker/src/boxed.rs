@@ -164,7 +164,7 @@ pub fn plan(
     let mut read_only: Vec<Bind> = session.plan.read.iter().map(|path| bind(path, path)).collect();
     read_only.extend(session.plan.ca.iter().map(|file| bind(file, Path::new(CA_FILE))));
     read_only.extend(lent(session).map(|objects| bind(objects, Path::new(OBJECTS))));
-    let ours = with_roots(Environment::clean(ours));
+    let ours = Environment::clean(ours);
     let env = ours.variables().iter().cloned();
     let asked = session.plan.env.iter().map(|(name, value)| (name.into(), value.into()));
     Ok(Plan {
@@ -177,42 +177,6 @@ pub fn plan(
         limits: session.plan.limits.clone(),
     })
 }
-
-/// Version managers find their toolchains from the home, which is another one in the box; where they are not in the home,
-/// their programs on `PATH` tell.
-fn with_roots(mut ours: Environment) -> Environment {
-    for Root { name, folder, holds, programs } in ROOTS {
-        if ours.get(name).is_some() {
-            continue;
-        }
-        let home = ours.get("HOME").map(PathBuf::from);
-        let path = ours.get("PATH").into_iter().flat_map(std::env::split_paths);
-        let beside = path.filter(|entry| entry.ends_with(programs));
-        let beside = beside.filter_map(|entry| entry.ancestors().nth(2).map(Path::to_owned));
-        let roots = home.into_iter().chain(beside).map(|home| home.join(folder));
-        if let Some(root) = roots.into_iter().find(|root| root.join(holds).is_dir()) {
-            ours = ours.with(name, root);
-        }
-    }
-    ours
-}
-
-/// Where a version manager keeps what it manages.
-struct Root {
-    /// The variable that says so.
-    name: &'static str,
-    /// Its folder in a home.
-    folder: &'static str,
-    /// A folder in it, without which there is nothing.
-    holds: &'static str,
-    /// Where in a home its programs are.
-    programs: &'static str,
-}
-
-const ROOTS: [Root; 2] = [
-    Root { name: "RUSTUP_HOME", folder: ".rustup", holds: "toolchains", programs: ".cargo/bin" },
-    Root { name: "PYENV_ROOT", folder: ".pyenv", holds: "versions", programs: ".pyenv/shims" },
-];
 
 /// What programs get in the box: what the box decides (`base`), the way out, where caches are, and what the operator
 /// wants (`asked`), which wins.
@@ -385,25 +349,6 @@ mod tests {
         std::fs::write(dir.path().join("mirror.git/shallow"), "").unwrap();
         assert!(lent(&session).is_none());
         assert!(!may_be_lent(&dir.path().join("gone/objects")));
-    }
-
-    #[test]
-    fn version_managers_are_found_in_the_home_or_beside_their_programs() {
-        let dir = tempfile::tempdir().unwrap();
-        let rustup = dir.path().join("a/.rustup");
-        std::fs::create_dir_all(rustup.join("toolchains")).unwrap();
-        let path = format!("/bin:{}/a/.cargo/bin", dir.path().display());
-        let found = |pairs: &[(&str, &str)]| {
-            with_roots(Environment::clean(variables(pairs))).get("RUSTUP_HOME").map(PathBuf::from)
-        };
-        assert_eq!(found(&[("HOME", "/none"), ("PATH", &path)]), Some(rustup.clone()));
-        assert_eq!(found(&[("HOME", dir.path().join("a").to_str().unwrap())]), Some(rustup));
-        assert_eq!(found(&[("HOME", "/none"), ("PATH", "/bin")]), None);
-        assert_eq!(found(&[("RUSTUP_HOME", "/x"), ("PATH", &path)]), Some("/x".into()));
-        std::fs::create_dir_all(dir.path().join("a/.pyenv/versions")).unwrap();
-        let shims = format!("{}/a/.pyenv/shims", dir.path().display());
-        let with = with_roots(Environment::clean(variables(&[("PATH", &shims)])));
-        assert_eq!(with.get("PYENV_ROOT").map(PathBuf::from), Some(dir.path().join("a/.pyenv")));
     }
 
     #[test]
