@@ -43,15 +43,16 @@ const IN_HOME: &[(&str, &str)] = &[
 ];
 /// Variables that name a toolchain wherever it is.
 const ROOTS: &[&str] = &["GOROOT", "JAVA_HOME", "ANDROID_HOME", "GRADLE_HOME", "M2_HOME", "SWIFT_HOME"];
-/// Variables that a toolchain in a home folder needs to be found with the box's own home.
-const TOLD: &[(&str, &str)] = &[
-    ("RUSTUP_HOME", ".rustup"),
-    ("PYENV_ROOT", ".pyenv"),
-    ("RBENV_ROOT", ".rbenv"),
-    ("NVM_DIR", ".nvm"),
-    ("VOLTA_HOME", ".volta"),
-    ("ASDF_DATA_DIR", ".asdf"),
-    ("DOTNET_ROOT", ".dotnet"),
+/// Variables that a toolchain in a home folder needs to be found with the box's own home: its folder, and what is in it
+/// when there is more than what a program left that was merely run.
+const TOLD: &[(&str, &str, &str)] = &[
+    ("RUSTUP_HOME", ".rustup", "toolchains"),
+    ("PYENV_ROOT", ".pyenv", ""),
+    ("RBENV_ROOT", ".rbenv", ""),
+    ("NVM_DIR", ".nvm", ""),
+    ("VOLTA_HOME", ".volta", ""),
+    ("ASDF_DATA_DIR", ".asdf", ""),
+    ("DOTNET_ROOT", ".dotnet", ""),
 ];
 
 /// What was found.
@@ -112,10 +113,10 @@ pub(crate) fn find(
         }
     }
     let path = std::env::join_paths(path).unwrap_or_default();
-    for (name, folder) in TOLD {
+    for (name, folder, inside) in TOLD {
         let named = var(name).map(PathBuf::from);
         let mut places = named.into_iter().chain(homes.iter().map(|home| home.join(folder)));
-        if let Some(at) = places.find(|at| seen(at) && exists(at)) {
+        if let Some(at) = places.find(|at| seen(at) && exists(&at.join(inside))) {
             env.push((OsString::from(name), at.into_os_string()));
         }
     }
@@ -229,6 +230,16 @@ mod tests {
             "/root/.cargo/bin /root/.pyenv /root/.rustup",
             "/root/.pyenv/shims:/root/.cargo/bin:/bin",
         );
+    }
+
+    #[test]
+    fn an_empty_folder_of_the_home_hides_no_toolchain_of_another() {
+        let has =
+            ["/srv/me/.rustup/settings.toml", "/root/.rustup/toolchains/stable", "/root/.cargo/bin/cargo"];
+        let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
+        let var = |name: &str| (name == "PATH").then(|| "/root/.cargo/bin:/bin".into());
+        let found = find(Some(Path::new("/srv/me")), &var, &exists);
+        assert_eq!(found.env, [("RUSTUP_HOME".into(), "/root/.rustup".into())]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ pub fn plan(
     let mut read_only: Vec<Bind> = session.plan.read.iter().map(|path| bind(path, path)).collect();
     read_only.extend(session.plan.ca.iter().map(|file| bind(file, Path::new(CA_FILE))));
     read_only.extend(lent(session).map(|objects| bind(objects, Path::new(OBJECTS))));
-    let ours = with_rustup(Environment::clean(ours));
+    let ours = Environment::clean(ours);
     let env = ours.variables().iter().cloned();
     let asked = session.plan.env.iter().map(|(name, value)| (name.into(), value.into()));
     Ok(Plan {
@@ -176,20 +176,6 @@ pub fn plan(
         env: env.chain(asked).collect(),
         limits: session.plan.limits.clone(),
     })
-}
-
-/// rustup finds its toolchains from the home, which is another one in the box; where it is not in the home, its programs
-/// on `PATH` tell.
-fn with_rustup(ours: Environment) -> Environment {
-    let home = ours.get("HOME").map(|home| Path::new(home).join(".rustup"));
-    let path = ours.get("PATH").into_iter().flat_map(std::env::split_paths);
-    let beside = path.filter(|folder| folder.ends_with(".cargo/bin"));
-    let beside = beside.filter_map(|folder| Some(folder.parent()?.with_file_name(".rustup")));
-    let found = home.into_iter().chain(beside).find(|folder| folder.join("toolchains").is_dir());
-    match found.filter(|_| ours.get("RUSTUP_HOME").is_none()) {
-        Some(folder) => ours.with("RUSTUP_HOME", folder),
-        None => ours,
-    }
 }
 
 /// What programs get in the box: what the box decides (`base`), the way out, where caches are, and what the operator
@@ -363,21 +349,6 @@ mod tests {
         std::fs::write(dir.path().join("mirror.git/shallow"), "").unwrap();
         assert!(lent(&session).is_none());
         assert!(!may_be_lent(&dir.path().join("gone/objects")));
-    }
-
-    #[test]
-    fn rustup_is_found_in_the_home_or_beside_its_programs() {
-        let dir = tempfile::tempdir().unwrap();
-        let rustup = dir.path().join("a/.rustup");
-        std::fs::create_dir_all(rustup.join("toolchains")).unwrap();
-        let path = format!("/bin:{}/a/.cargo/bin", dir.path().display());
-        let found = |pairs: &[(&str, &str)]| {
-            with_rustup(Environment::clean(variables(pairs))).get("RUSTUP_HOME").map(PathBuf::from)
-        };
-        assert_eq!(found(&[("HOME", "/none"), ("PATH", &path)]), Some(rustup.clone()));
-        assert_eq!(found(&[("HOME", dir.path().join("a").to_str().unwrap())]), Some(rustup));
-        assert_eq!(found(&[("HOME", "/none"), ("PATH", "/bin")]), None);
-        assert_eq!(found(&[("RUSTUP_HOME", "/x"), ("PATH", &path)]), Some("/x".into()));
     }
 
     #[test]

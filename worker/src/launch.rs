@@ -140,6 +140,15 @@ impl Launcher {
         }
     }
 
+    /// Kills everything that was started in the box and all that came of it, also what left its group; without a box
+    /// nothing, since there it could not be told from what is others'.
+    pub fn kill_all(&self) {
+        match self {
+            Launcher::Direct => (),
+            Launcher::Boxed(layer) => layer.tools.kill_all(),
+        }
+    }
+
     /// Kills a group that was released.
     pub fn kill(&self, group: i32) {
         match self {

@@ -19,8 +19,9 @@ use crate::tool::process::End;
 
 /// Bytes of one line.
 const LINE_MAX_BYTES: u64 = 16 * 1024;
-/// Notices that are kept; a box that reaches its limits more often than this is told of often enough.
-const KEPT_MAX: usize = 100;
+/// Notices that are kept, and those that are events: a box that reaches its limits more often is told of often enough.
+const KEPT_MAX: usize = 10_000;
+const EVENTS_MAX: usize = 100;
 /// So long the monitor has to say why a command was killed. What the kernel ended it finds out at its next look, which on
 /// a busy machine is some looks' time away.
 const GRACE: Duration = Duration::from_secs(2);
@@ -126,7 +127,10 @@ pub async fn listen(from: OwnedFd, notices: Notices, spool: Spool) {
             Ok(notice) => {
                 let limit = notice.limit;
                 tracing::warn!(%limit, detail = notice.detail, notice.fatal, "a limit was reached");
-                spool.append(EventKind::LimitReached, json!({ "limit": limit, "detail": told(&notice) }));
+                if notices.count() < EVENTS_MAX || notice.fatal {
+                    let data = json!({ "limit": limit, "detail": told(&notice) });
+                    spool.append(EventKind::LimitReached, data);
+                }
                 notices.tell(notice);
             }
             Err(error) => tracing::warn!(%error, "the monitor of the box said what is not understood"),

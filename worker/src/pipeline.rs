@@ -259,6 +259,11 @@ impl Pipeline {
         if checkout.is_resumed() {
             notes.push("This branch goes on from the work of an earlier attempt.".to_owned());
         }
+        // What the agent left running is not to touch what is committed and verified. While the base is measured beside
+        // it, that waits until before the verification.
+        if measuring.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            self.launcher.kill_all();
+        }
         let identity = Identity::parse(&self.spec.git_identity);
         let subject = deliver::subject_of(&agent.final_text);
         let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref());
@@ -341,6 +346,7 @@ impl Pipeline {
         };
         let mut after = Baseline::default();
         if changed {
+            self.launcher.kill_all();
             let time = Duration::from_secs(self.spec.verify_timeout_s);
             let (dir, launcher) = (&checkout.dir, &checkout.launcher);
             let measure = async {

@@ -2,8 +2,9 @@
 //!
 //! [`Tools::run`] is that door: whatever the model sends, a result comes back (an unknown tool, a missing field and a
 //! file outside the work tree are error *results* the model can read and mend, never a failure of the task). File
-//! tools stay in the work tree: paths are resolved through `..` and symbolic links first ([`path`]). That is tidiness,
-//! not isolation: in the `process` tier `Bash` reaches whatever this user reaches.
+//! tools stay in the work tree: paths are resolved through `..` and symbolic links first ([`path`]), and what is found is
+//! opened in a way that no link put there meanwhile leads out ([`crate::tree`]). `Bash` is kept by its tier: in a box it
+//! runs in the tools' layer ([`crate::launch`]), in tier `process` it reaches whatever this user reaches.
 //!
 //! Names and inputs are Claude Code's, because models know them best. One file per tool beside this one.
 

@@ -101,6 +101,19 @@ async fn what_is_left_running_is_kept_and_ended_with_the_work() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_can_be_ended_and_the_layer_stays() {
+    let w = world().await;
+    let background = w.background();
+    w.run("sleep 300 > /dev/null 2>&1 &", &background).await;
+    w.launcher.kill_all();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while background.count().await > 0 {
+        assert!(Instant::now() < deadline, "it lives on");
+    }
+    assert_eq!(w.run("echo on", &background).await.1, "on\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_is_dropped_or_signalled_ends_with_its_group() {
     let w = world().await;
     let start = |line: &str| {

@@ -235,7 +235,7 @@ impl Bed {
         let server: Value = serde_json::from_slice(&fs::read(state.join("server.json")).unwrap()).unwrap();
         json!({
             "home": home, "state": state, "origin": origin.path(), "other": other.path(),
-            "gateway": [state.join("gateway/gateway.sock"), state.join("gateway.sock")],
+            "gateway": [state.join("gateway/open/gateway.sock"), state.join("gateway.sock")],
             "server_pid": platform.pid(), "server": server["url"],
             "victim": victim.to_string(), "victim_port": victim_port,
             "old_token": key.session(&forged).expose_secret(),
