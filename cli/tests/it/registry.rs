@@ -106,13 +106,14 @@ async fn pip_installs_what_the_tests_of_a_python_framework_need() {
     let test = "PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$PWD /tmp/venv/bin/python tests/runtests.py \
                 --settings=test_sqlite --parallel=1 utils_tests.test_text";
     let command = format!("{install} && {test}");
-    let came = Run { repo: repo.path(), command: &command, build: &command }.go(&[]).await;
+    // Installing twice more, for the builds before and after, would show nothing new.
+    let came = Run { repo: repo.path(), command: &command, build: "true" }.go(&[]).await;
     assert!(
         came.output.contains("ended with 0") && came.output.contains("Successfully installed"),
         "{}",
         came.output
     );
-    assert_eq!(came.built, Some(true));
+    assert!(came.output.contains("Ran 20 tests") && came.output.contains("OK"), "{}", came.output);
     came.used_only("pip");
     came.platform.end(crate::whole::END).await.unwrap();
 }
