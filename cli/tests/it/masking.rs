@@ -16,7 +16,7 @@ const KEY: &str = "model-s3cret-in-a-file-0123";
 const PRINT: &str = "printf '\\033]0;title\\007\\033[2J\\342\\200\\256hidden\\n'; cat found.txt; base64 found.txt; base64 -w0 found.txt | tr '+/' '-_'; xxd -p found.txt || od found.txt; \
     python3 -c 'import json,urllib.parse as u; t=open(\"found.txt\").read(); print(u.quote(t)); print(u.quote_plus(t)); \
     print(json.dumps(t)); print(t.encode().hex())' || true; \
-    printf 'gh%s_%s\\n' p aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC0fG3hJ6; \
+    printf 'gh%s_%s%s\\n' p aB3dE6gH9jK2mN5pQ8sT 1vW4yZ7bC0fG3hJ6; \
     while read -r l; do printf '%s' \"$l\" | head -c 9; sleep 0.1; printf '%s\\n' \"$l\" | tail -c +10; done < found.txt; \
     fold -w 11 found.txt; exit 3";
 
