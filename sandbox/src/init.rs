@@ -255,6 +255,9 @@ fn start(
         .stdout(stdio(stdout))
         .stderr(stdio(stderr))
         .spawn()?;
+    // For want of memory it goes before us, and all that it holds goes with it; without us the whole box would. A program
+    // that ended already, or is another user's, has no need of it.
+    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
     // Reaped by number: dropping this neither waits nor kills.
     Ok(child.id() as i32)
 }

@@ -153,7 +153,8 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
         memory_swap: bytes(limits.memory_mib),
         pids_limit: Some(if limits.processes > 0 { signed(limits.processes) } else { -1 }),
         nano_cpus: (limits.cpus > 0).then(|| i64::from(limits.cpus) * 1_000_000_000),
-        oom_score_adj: Some(1_000),
+        // Of the first process, which offers what it starts to the kernel before itself.
+        oom_score_adj: Some(200),
         ulimits: Some(rlimits(parts.hard, limits)),
         ..walls(parts.facts)
     };
