@@ -1,9 +1,11 @@
 //! What a command works with: the configuration, and where its words go. Results go to stdout; everything that is not
-//! the result (progress, hints) goes to stderr, so that stdout stays readable for programs.
+//! the result (progress, hints) goes to stderr, so that stdout stays readable for programs. Whatever is printed passes one
+//! last net here ([`painted`]): a terminal is given text and our colours, and nothing else.
 
 use std::io::{self, IsTerminal as _, Write as _};
 
 use console::Term;
+use domain::text::painted;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -73,7 +75,7 @@ impl Context {
     /// A result for people.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
-        writeln!(out, "{text}")?;
+        writeln!(out, "{}", painted(text))?;
         Ok(out.flush()?)
     }
 
@@ -90,10 +92,10 @@ impl Context {
         }
     }
 
-    /// A word beside the result. What is said must be clean.
+    /// A word beside the result.
     pub fn note(&self, text: &str) {
         // Nobody is helped by a failure to print a note.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", painted(text));
     }
 
     /// A word for those who asked for more.
@@ -108,7 +110,7 @@ impl Context {
     pub fn passing(&self, text: &str) {
         let mut err = io::stderr().lock();
         if self.output == Output::Text && err.is_terminal() {
-            let _ = write!(err, "\r\x1b[K{text}");
+            let _ = write!(err, "\r\x1b[K{}", painted(text));
             let _ = err.flush();
         }
     }

@@ -53,6 +53,8 @@ pub struct BoxSpec {
     pub image: Option<String>,
     /// Environment of the tools: where package managers find this site's registries. Never a secret.
     pub env: Vec<(String, String)>,
+    /// The package managers whose registries the box may reach, by the name of their group in `egress.allow`.
+    pub registries: Vec<String>,
     /// Files that the tools find at their start: absolute path in the box, below the home or the cache, and text.
     /// They belong to the tools, which may change them. Never a secret.
     pub files: Vec<(PathBuf, String)>,

@@ -33,6 +33,31 @@ pub fn block(text: &str) -> String {
     clean
 }
 
+/// What we print ourselves, with words of others in it: colours stay, and everything else is as in [`block`]. The last net
+/// before a terminal, for words that nobody made safe before.
+pub fn painted(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| is_dangerous(c) && !matches!(c, '\n' | '\t')) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        clean.push_str(&block(&rest[..at]));
+        let escape = &rest[at..];
+        let end = escape.strip_prefix("\u{1b}[").and_then(|numbers| {
+            let end = numbers.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+            numbers[end..].starts_with('m').then_some(end + "\u{1b}[m".len())
+        });
+        match end {
+            Some(end) => clean.push_str(&escape[..end]),
+            None => push(&mut clean, '\u{1b}'),
+        }
+        rest = &escape[end.unwrap_or(1)..];
+    }
+    clean.push_str(&block(rest));
+    Cow::Owned(clean)
+}
+
 /// A program's output for a terminal, the last `max` bytes: its own colours and titles are left out, the rest as
 /// [`block`].
 pub fn tail(text: &str, max: usize) -> String {
@@ -91,10 +116,12 @@ pub fn without_sequences(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A text with every hidden character shown as `<U+202E>`, and how many there were. Line ends, tabs and what scripts and
-/// emoji need to be written are not hidden.
+/// A text with every hidden character shown as `<U+202E>`, and how many there were. Line ends, tabs, page breaks and
+/// what scripts and emoji need to be written are not hidden.
 pub fn visible(text: &str) -> (Cow<'_, str>, usize) {
-    if text.is_ascii() && !text.bytes().any(|b| b.is_ascii_control() && !matches!(b, b'\n' | b'\t' | b'\r')) {
+    if text.is_ascii()
+        && !text.bytes().any(|b| b.is_ascii_control() && !matches!(b, b'\n' | b'\t' | b'\r' | b'\x0c'))
+    {
         return (Cow::Borrowed(text), 0);
     }
     let mut shown = String::with_capacity(text.len() + 16);
@@ -103,7 +130,7 @@ pub fn visible(text: &str) -> (Cow<'_, str>, usize) {
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         let plain = match c {
-            '\n' | '\t' | '\r' => true,
+            '\n' | '\t' | '\r' | '\x0c' => true,
             // A joiner between letters of a script that joins, or between emoji.
             '\u{200c}' | '\u{200d}' => before.is_some_and(joins) && chars.peek().copied().is_some_and(joins),
             // One variation selector after what has variants.

@@ -75,9 +75,13 @@ pub(crate) fn find(
     let mut env = Vec::new();
     let path = var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
     let on_path: Vec<PathBuf> = std::env::split_paths(&path).filter(|p| plain(p)).collect();
+    let homes = homes(home, &on_path);
     for (folder, named_by) in IN_HOME {
         let named = (!named_by.is_empty()).then(|| var(named_by)).flatten().map(PathBuf::from);
-        wanted.extend(named.or_else(|| home.map(|home| home.join(folder))));
+        match named {
+            Some(named) => wanted.push(named),
+            None => wanted.extend(homes.iter().map(|home| home.join(folder))),
+        }
     }
     if let Some(cargo) = var("CARGO_HOME") {
         wanted.push(Path::new(&cargo).join("bin"));
@@ -109,12 +113,28 @@ pub(crate) fn find(
     }
     let path = std::env::join_paths(path).unwrap_or_default();
     for (name, folder) in TOLD {
-        let at = var(name).map(PathBuf::from).or_else(|| home.map(|home| home.join(folder)));
-        if let Some(at) = at.filter(|at| seen(at) && exists(at)) {
+        let named = var(name).map(PathBuf::from);
+        let mut places = named.into_iter().chain(homes.iter().map(|home| home.join(folder)));
+        if let Some(at) = places.find(|at| seen(at) && exists(at)) {
             env.push((OsString::from(name), at.into_os_string()));
         }
     }
     Toolchains { folders, env, path }
+}
+
+/// The user's home, and every folder that `PATH` shows to hold toolchains as a home does: a service may run with another
+/// home than the one its programs were installed in.
+fn homes(home: Option<&Path>, on_path: &[PathBuf]) -> Vec<PathBuf> {
+    let mut homes: Vec<PathBuf> = home.map(Path::to_owned).into_iter().collect();
+    for entry in on_path {
+        let holder = entry.ancestors().find(|above| {
+            IN_HOME.iter().any(|(folder, _)| folder.starts_with('.') && entry.starts_with(above.join(folder)))
+        });
+        if let Some(holder) = holder.filter(|holder| !homes.iter().any(|home| home == holder)) {
+            homes.push(holder.to_owned());
+        }
+    }
+    homes
 }
 
 /// Absolute, without `..`, and not the root.
@@ -192,6 +212,22 @@ mod tests {
             ],
             "/root/.pyenv /srv/cargo/bin /srv/go",
             "/srv/go/bin:/opt/x/bin:/bin",
+        );
+    }
+
+    #[test]
+    fn programs_installed_in_another_home_are_found_whole() {
+        check(
+            "/var/lib/service",
+            &[("PATH", "/root/.pyenv/shims:/root/.cargo/bin:/bin")],
+            &[
+                "/root/.pyenv/shims/python3",
+                "/root/.cargo/bin/cargo",
+                "/root/.rustup/toolchains",
+                "/root/.ssh/id",
+            ],
+            "/root/.cargo/bin /root/.pyenv /root/.rustup",
+            "/root/.pyenv/shims:/root/.cargo/bin:/bin",
         );
     }
 

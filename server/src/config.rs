@@ -93,8 +93,10 @@ pub struct RepoCompute {
 
 impl RepoCompute {
     /// What boxes are made of.
-    pub fn plan(&self) -> BoxSpec {
+    pub fn plan(&self, egress: &gateway::egress::Settings) -> BoxSpec {
+        let group = |name: &&String| name.parse::<gateway::egress::site::Tool>().is_ok();
         BoxSpec {
+            registries: egress.allow.iter().filter(group).cloned().collect(),
             limits: self.limits.clone(),
             read: self.read.clone(),
             image: Some(self.image.clone()).filter(|image| !image.is_empty()),
@@ -339,6 +341,12 @@ impl Config {
         Ok(self)
     }
 
+    /// What the boxes of a repository are made of.
+    pub fn plan_of(&self, repo: &RepoRef) -> BoxSpec {
+        let own = self.repos.get(&repo.to_string());
+        own.map_or_else(|| self.compute.common().plan(&self.egress), |own| own.compute.plan(&own.egress))
+    }
+
     /// A setting with the values that repositories have for themselves.
     pub fn per_repo<T>(&self, default: T, of: impl Fn(&Repo) -> T) -> PerRepo<T> {
         let by_repo = self.repos.iter().map(|(name, repo)| (name.clone(), of(repo))).collect();
@@ -360,7 +368,8 @@ impl Config {
             tier: self.compute.isolation,
             tiers: self.compute.tiers.clone(),
             devcontainer: self.compute.devcontainer,
-            boxes: self.per_repo(self.compute.common().plan(), |repo| repo.compute.plan()),
+            boxes: self
+                .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),

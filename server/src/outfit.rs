@@ -41,7 +41,7 @@ impl Outfit {
 impl Kit {
     /// The plan with what this site adds. What the operator configured for the repository stays.
     pub async fn complete(&self, plan: &BoxSpec) -> BoxSpec {
-        let groups = self.book.all().await;
+        let groups = self.book.groups_of(&plan.registries).await;
         let mut plan = plan.clone();
         let mut add = |name: &str, value: &str| {
             if !plan.env.iter().any(|(known, _)| known == name) {
@@ -143,6 +143,7 @@ mod tests {
 
         let mut spec = conformance::spec();
         spec.tier = IsolationTier::Sandbox;
+        spec.plan.registries = vec!["cargo".into(), "npm".into()];
         spec.plan.env.push(("PIP_CERT".into(), "/mine".into()));
         let plan = kit.complete(&spec.plan).await;
         assert_eq!(plan.ca.as_deref(), Some(path.as_path()));

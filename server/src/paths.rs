@@ -6,7 +6,7 @@ use crate::config::Env;
 
 /// Longest path of a UNIX socket, with room for the suffix of its replacement (the system's limit is 107 bytes).
 const SOCKET_PATH_MAX: usize = 100;
-const SOCKET: &str = "gateway.sock";
+const SOCKET: &str = "open/gateway.sock";
 
 fn xdg(env: &Env, name: &str, below_home: &str) -> PathBuf {
     match env.get(name).map(PathBuf::from).filter(|p| p.is_absolute()) {
@@ -87,8 +87,8 @@ impl State {
         self.0.join("server.log")
     }
 
-    /// The gateway's socket: in a folder of its own, which boxes are shown, below one that is this user's alone. That is
-    /// the state folder, or, when that path is too long for a socket, the user's runtime folder; there the folder is
+    /// The gateway's socket: in a folder of its own, which boxes are shown, below one that is this user's alone. Both are
+    /// in the state folder, or, when that path is too long for a socket, in the user's runtime folder; there they are
     /// named after the state folder, so that a restarted server is found at the same place.
     pub fn gateway_socket(&self, env: &Env) -> PathBuf {
         let plain = self.0.join("gateway").join(SOCKET);
@@ -121,6 +121,6 @@ mod tests {
         let socket = long.gateway_socket(&env);
         assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX);
         assert_eq!(socket, long.gateway_socket(&env));
-        assert_eq!(State("/s".into()).gateway_socket(&env), PathBuf::from("/s/gateway/gateway.sock"));
+        assert_eq!(State("/s".into()).gateway_socket(&env), PathBuf::from("/s/gateway/open/gateway.sock"));
     }
 }

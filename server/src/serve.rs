@@ -5,7 +5,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -205,7 +205,10 @@ pub async fn serve(
 fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites: Book, caches: Caches) {
     let fill = match config.compute.isolation {
         IsolationTier::Process => Fill::WhenAsked,
-        IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => Fill::Now,
+        IsolationTier::Sandbox | IsolationTier::Container | IsolationTier::Microvm => {
+            let all = std::iter::once(&config.egress).chain(config.repos.values().map(|repo| &repo.egress));
+            Fill::Now(all.flat_map(|egress| egress.allow.clone()).collect())
+        }
     };
     let stop = tasks.stopping();
     tasks.spawn("sites", OnPanic::Log, async move { sites.keep_fresh(fill, stop).await });
@@ -306,19 +309,18 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
     }
 }
 
-/// A folder that boxes, which may be another user, can pass through once they are shown it; its parent is this user's
-/// only, so nobody else comes near it.
+/// A folder that boxes, which may be another user, can pass through once they are shown it. The folder above it is made
+/// this user's only, so nobody else comes near it.
 fn passable_dir(dir: &Path) -> Result<(), ServeError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if let Some(above) = dir.parent() {
-        private_dir(above)?;
-        owned_dir(above)?;
+    let above = dir.parent().unwrap_or(dir);
+    for (folder, mode) in [(above, 0o700), (dir, 0o711)] {
+        private_dir(folder)?;
+        owned_dir(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).map_err(|source| {
+            ServeError::State { doing: "cannot set the mode of", path: folder.display().to_string(), source }
+        })?;
     }
-    private_dir(dir)?;
-    owned_dir(dir)?;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o711)).map_err(|source| {
-        ServeError::State { doing: "cannot set the mode of", path: dir.display().to_string(), source }
-    })
+    Ok(())
 }
 
 /// A folder in a place that others can write to must be ours.

@@ -99,7 +99,7 @@ pub async fn warm(config: &Config, env: &Env, what: &Warm, said: impl Fn(&str)) 
     let egress = crate::egress::egress(config, &state, env, Arc::new(book.clone()), Clock::System.now())?;
     let own = egress.certificate_pem().map(str::to_owned);
     let kit = Kit { book, env: env.clone(), own, bundle: state.box_ca() };
-    let mut plan = kit.complete(&config.compute_of(&what.repo).plan()).await;
+    let mut plan = kit.complete(&config.plan_of(&what.repo)).await;
     plan.objects = Some(mirror.join("objects"));
     // What is published holds what these commands fetched, and nothing of earlier ones.
     plan.cache = None;

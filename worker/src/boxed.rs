@@ -221,7 +221,7 @@ const CACHES: [(&str, &str); 13] = [
     ("CARGO_HOME", "cargo"),
     ("XDG_CACHE_HOME", "xdg"),
     ("npm_config_cache", "npm"),
-    ("npm_config_store_dir", "pnpm"),
+    ("PNPM_HOME", "pnpm"),
     ("YARN_CACHE_FOLDER", "yarn"),
     ("PIP_CACHE_DIR", "pip"),
     ("UV_CACHE_DIR", "uv"),

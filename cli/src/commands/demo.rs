@@ -223,7 +223,7 @@ fn settings(folder: &Path) -> String {
     let path = |name: &str| toml::Value::String(folder.join(name).to_string_lossy().into_owned());
     format!(
         "state_dir = {}\n\n[model]\ndefault = \"demo/recorded\"\n\n[model.providers.demo]\nkind = \"script\"\npath = {}\n\n\
-         [[model.prices]]\nmodel = \"recorded\"\nas_of = \"2026-01-01\"\ninput = 3.0\noutput = 15.0\n",
+         [[model.prices]]\nmodel = \"recorded\"\nas_of = \"2026-01-01\"\ninput = 3.0\noutput = 15.0\n\n[egress]\nallow = []\n",
         path("state"),
         path("transcript.json"),
     )

@@ -1,8 +1,9 @@
 //! `bgagent serve`: the control plane.
 
 use serde_json::json;
-use server::config::{Log, LogFormat};
-use server::{ServeOptions, Starter};
+use server::config::LogFormat;
+use server::log::Lines;
+use server::{Config, ServeOptions, Starter};
 use tracing_subscriber::EnvFilter;
 
 use super::number;
@@ -37,7 +38,7 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
         let _ = nix::unistd::setsid();
     }
     let config = cx.server_config()?;
-    log_to_stderr(&config.log)?;
+    log_to_stderr(&config)?;
     let failed = |e: std::io::Error| Failure::new(format!("setting up the server: {e}"));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     let starter = if args.background { Starter::Command } else { Starter::Person };
@@ -70,7 +71,8 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
 }
 
 /// The server's log goes to stderr: a service manager, or the command that started it, keeps it.
-fn log_to_stderr(log: &Log) -> Result<(), Failure> {
+fn log_to_stderr(config: &Config) -> Result<(), Failure> {
+    let log = &config.log;
     let filter = EnvFilter::try_new(&log.level).map_err(|e| {
         Failure::new(format!("log.level {:?} is no filter: {e}", log.level))
             .hint("Say error, warn, info, debug or trace, or `info,orchestrator=debug`.")
@@ -78,7 +80,7 @@ fn log_to_stderr(log: &Log) -> Result<(), Failure> {
     // A line that cannot be written (full disk) is lost; telling of it on the same stderr would panic.
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Lines::of(config))
         .log_internal_errors(false);
     let set = match log.format {
         LogFormat::Text => lines.with_ansi(console::colors_enabled_stderr()).try_init(),

@@ -58,7 +58,7 @@ async fn a_task_is_done_in_containers_and_sees_no_secret() {
     );
     let key = std::fs::read_to_string(platform.state_dir().join("token-key")).unwrap();
     let state = platform.state_dir().display().to_string();
-    for hidden in ["HIDDEN", "worker --session", key.trim(), state.as_str()] {
+    for hidden in ["HIDDEN-FROM-BOXES", "worker --session", key.trim(), state.as_str()] {
         assert!(!seen.contains(hidden), "{hidden} is seen: {seen}");
     }
     assert!(seen.lines().any(|line| line.contains("cannot access '/session'")), "{seen}");

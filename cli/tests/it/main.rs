@@ -7,6 +7,7 @@ mod bad_input;
 mod container;
 mod crash;
 mod escape;
+mod masking;
 mod person;
 mod projects;
 mod providers;

@@ -105,7 +105,9 @@ fn the_doctor_says_what_is_missing_and_what_the_box_does_not_do() {
     let of = |id: &str| report["checks"].as_array().unwrap().iter().find(|c| c["id"] == id).unwrap().clone();
     assert_eq!((of("git")["status"].as_str(), of("model")["status"].as_str()), (Some("ok"), Some("fail")));
     assert!(of("model")["fix"].as_str().unwrap().contains("ANTHROPIC_API_KEY"));
-    assert!(of("isolation")["detail"].as_str().unwrap().contains("no isolation"));
+    let detail = |id: &str| of(id)["detail"].as_str().unwrap().to_owned();
+    assert!(detail("process").contains("no isolation"), "{report:#}");
+    assert!(detail("sandbox").contains("namespaces"), "{report:#}");
 
     let key = [("ANTHROPIC_API_KEY", "sk-ant-secret")];
     for command in [&["doctor"][..], &["config", "show"]] {

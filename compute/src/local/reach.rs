@@ -35,8 +35,8 @@ fn as_another_user(socket: &Path) -> Result<(), String> {
     }
     if lacks(socket, OTHERS_MAY_WRITE) {
         return Err(format!(
-            "the gateway's socket {} is open to root only, because no folder above it is closed to others: close the \
-             state folder (chmod 700) and start the server again",
+            "the gateway's socket {} is open to root only, because no folder above it is closed to others: give the \
+             socket a folder of its own below one with mode 0700, and start the server again",
             socket.display()
         ));
     }
@@ -67,7 +67,7 @@ mod tests {
         set(&socket, 0o666);
         assert_eq!(as_another_user(&socket), Ok(()));
         set(&socket, 0o600);
-        assert!(as_another_user(&socket).unwrap_err().contains("chmod 700"));
+        assert!(as_another_user(&socket).unwrap_err().contains("mode 0700"));
         set(&folder, 0o700);
         assert!(as_another_user(&socket).unwrap_err().contains("0711"));
     }

@@ -11,6 +11,15 @@ fn escapes_and_overrides_become_visible() {
 }
 
 #[test]
+fn of_what_we_print_ourselves_only_colours_are_obeyed() {
+    assert_eq!(
+        painted("\x1b[1;32mok\x1b[0m \x1b[2J\x1b]0;t\x07 \u{202e}\x1b[m\x1b[31\n"),
+        "\x1b[1;32mok\x1b[0m ␛[2J␛]0;t␇ <U+202E>\x1b[m␛[31\n"
+    );
+    assert!(matches!(painted("plain\n\ttext ✓"), Cow::Borrowed(_)));
+}
+
+#[test]
 fn a_tail_is_short_and_plain() {
     assert_eq!(tail("a\u{1b}[31mred\u{1b}[0m\r\n\tb\u{7}\u{202e}c\u{9b}", 99), "ared\n\tb␇<U+202E>c");
     assert_eq!(tail("x\u{1b}[", 99), "x");
@@ -101,6 +110,8 @@ proptest! {
         prop_assert!(line(&text).chars().all(|c| !is_dangerous(c)));
         prop_assert!(block(&text).chars().all(allowed));
         prop_assert!(tail(&text, 4_096).chars().all(allowed));
+        prop_assert!(painted(&text).chars().all(|c| allowed(c) || c == '\x1b'));
+        prop_assert!(painted(&text).split('\x1b').skip(1).all(|rest| rest.starts_with('[')), "{text:?}");
         let left = without_sequences(&text);
         prop_assert!(!left.contains('\x1b'), "a sequence is left");
         prop_assert_eq!(block(&block(&text)), block(&text));
@@ -109,7 +120,7 @@ proptest! {
     #[test]
     fn nothing_hidden_is_left_and_the_rest_is_as_it_was(text in foreign()) {
         let (shown, hidden) = visible(&text);
-        let dangerous = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\t' | '\r');
+        let dangerous = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\t' | '\r' | '\x0c');
         prop_assert!(!shown.chars().any(dangerous), "{shown:?}");
         prop_assert_eq!(hidden == 0, &*shown == text.as_str());
         prop_assert_eq!(visible(&shown), (shown.clone(), 0));

@@ -41,7 +41,7 @@ use self::look::Look;
 pub type Env = BTreeMap<String, String>;
 
 /// All that is asked of one tool must be answered in this time.
-pub const GROUP_DEADLINE: Duration = Duration::from_secs(10);
+pub const GROUP_DEADLINE: Duration = Duration::from_secs(20);
 /// A tool names at most so many hosts; what is beyond is left out, and the note says so.
 const HOSTS_MAX: usize = 64;
 

@@ -88,7 +88,7 @@ async fn a_tool_that_does_not_end_does_not_hold_up() {
     let env: Env = [("PATH".to_owned(), folder.path().display().to_string())].into();
     let began = std::time::Instant::now();
     let group = discover(Tool::Npm, &env).await;
-    assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     assert!(group.hosts.is_empty() && !group.complete);
     assert!(group.note.unwrap().contains("did not answer"));
 }
@@ -221,7 +221,7 @@ async fn a_book_asks_once_and_again_only_when_something_changed() {
     let changed = Book::new(changed, kept);
     let tasks = Tasks::default();
     let (fresh, stop) = (changed.clone(), tasks.stopping());
-    tasks.spawn("sites", OnPanic::Log, async move { fresh.keep_fresh(Fill::Now, stop).await });
+    tasks.spawn("sites", OnPanic::Log, async move { fresh.keep_fresh(Fill::Now(Tool::ALL.map(|tool| tool.to_string()).to_vec()), stop).await });
     changed.group(Tool::Apt).await;
     assert_eq!(times(), 2);
     tasks.stop();

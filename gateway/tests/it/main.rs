@@ -6,6 +6,7 @@ mod box_api;
 mod egress;
 mod egress_site;
 mod git_proxy;
+mod masking;
 mod model;
 mod network;
 mod world;

@@ -1,6 +1,6 @@
 //! The model proxy against providers that behave and misbehave.
 
-mod fake;
+pub mod fake;
 mod openai;
 mod peer;
 mod resolve;

@@ -52,26 +52,37 @@ pub struct Boxed {
 
 impl World {
     pub async fn new() -> World {
-        World::built(|_| (), EgressParts::default()).await
+        World::with(|_| ()).await
     }
 
     /// One with another policy.
     pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
-        World::built(change, EgressParts::default()).await
+        World::built(change, EgressParts::default(), None).await
     }
 
     pub async fn with_egress(egress: EgressParts) -> World {
-        World::built(|_| (), egress).await
+        World::built(|_| (), egress, None).await
     }
 
-    async fn built(change: impl FnOnce(&mut Policy), egress: EgressParts) -> World {
+    /// One with another policy, whose models are another's.
+    pub async fn with_provider(change: impl FnOnce(&mut Policy), provider: ProviderConfig) -> World {
+        World::built(change, EgressParts::default(), Some(provider)).await
+    }
+
+    async fn built(
+        change: impl FnOnce(&mut Policy),
+        egress: EgressParts,
+        provider: Option<ProviderConfig>,
+    ) -> World {
         let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
         change(&mut policy);
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("m.json"), TRANSCRIPT).unwrap();
-        let mut provider = ProviderConfig::new(Kind::Script);
-        provider.path = Some(folder.path().join("m.json"));
+        let provider = provider.unwrap_or_else(|| ProviderConfig {
+            path: Some(folder.path().join("m.json")),
+            ..ProviderConfig::new(Kind::Script)
+        });
         let models = ModelConfig {
             default: Some("demo/m".into()),
             providers: [("demo".into(), provider)].into(),

@@ -135,12 +135,13 @@ async fn huge_and_binary_diffs_are_delivered_and_shown_in_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_cannot_push_delete_or_force_anything_itself() {
-    let pushes = "for push in 'HEAD:refs/heads/main' '--force HEAD:refs/heads/other' '--delete main' 'HEAD'; do \
+    let pushes = "git commit --allow-empty -qm own; \
+                  for push in 'HEAD:refs/heads/main' '--force HEAD:refs/heads/other' '--delete main'; do \
                   timeout 60 git push origin $push >> said.txt 2>&1; echo \"$push: $?\" >> codes.txt; done";
     let (task, _, repo, platform) = play(turns(&[bash(pushes), say("Try to push")]), any()).await;
     completed(&task, &platform);
     let codes = file(&repo, &task, "codes.txt").await;
-    assert_eq!(codes.lines().count(), 4, "{codes}");
+    assert_eq!(codes.lines().count(), 3, "{codes}");
     assert!(codes.lines().all(|line| !line.ends_with(": 0") && !line.ends_with(": 124")), "{codes}");
     let quarantine = platform.state_dir().join("pushes").join(format!("{}.git", task.task_id));
     assert_eq!(git::branch_head(&quarantine, "main").await.unwrap(), repo.head("main").await.ok());

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::{Env, Tool};
 
 /// One question.
-const QUESTION: Duration = Duration::from_secs(8);
+const QUESTION: Duration = Duration::from_secs(15);
 /// Longest answer that is read.
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 

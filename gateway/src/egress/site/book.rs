@@ -29,10 +29,10 @@ const KEEP: Duration = Duration::from_secs(24 * 3_600);
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// When a book is first filled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fill {
-    /// At once.
-    Now,
+    /// The groups of these names, at once.
+    Now(Vec<String>),
     /// When somebody asks.
     WhenAsked,
 }
@@ -107,11 +107,17 @@ impl Book {
         futures_util::future::join_all(Tool::ALL.map(|tool| self.group(tool))).await
     }
 
+    /// The groups of these names; a name that is no group's is passed over.
+    pub async fn groups_of(&self, names: &[String]) -> Vec<Arc<Group>> {
+        let tools = Tool::ALL.into_iter().filter(|tool| names.iter().any(|name| name == tool.as_str()));
+        futures_util::future::join_all(tools.map(|tool| self.group(tool))).await
+    }
+
     /// Keeps the book fresh until `stop`: background work of a server.
     pub async fn keep_fresh(&self, fill: Fill, stop: CancellationToken) {
         let work = async {
             match fill {
-                Fill::Now => drop(self.all().await),
+                Fill::Now(names) => drop(self.groups_of(&names).await),
                 Fill::WhenAsked => (),
             }
             loop {
@@ -138,7 +144,13 @@ impl Book {
     /// Asks the tool, and keeps what it says. The caller holds the slot's `asking`.
     async fn ask(&self, slot: &Slot) -> Arc<Group> {
         let group = super::discover(slot.tool, &self.inner.env).await;
-        debug!(egress.group = %slot.tool, hosts = group.hosts.len(), "a tool was asked for its registries");
+        let hosts = group.hosts.len();
+        if group.complete {
+            debug!(egress.group = %slot.tool, hosts, "a tool was asked for its registries");
+        } else {
+            let note = group.note.as_deref().unwrap_or_default();
+            warn!(egress.group = %slot.tool, hosts, note, "a tool did not say all of its registries; asking again soon");
+        }
         let now = Instant::now();
         if !group.complete {
             // What was known before is better than less.
