@@ -69,7 +69,7 @@ impl Secret {
     }
 
     fn is_in(&self, bytes: &[u8]) -> bool {
-        self.forms.iter().any(|form| bytes.windows(form.len()).any(|window| window == form))
+        self.forms.iter().any(|form| memchr::memmem::find(bytes, form).is_some())
     }
 }
 
