@@ -221,7 +221,9 @@ async fn a_book_asks_once_and_again_only_when_something_changed() {
     let changed = Book::new(changed, kept);
     let tasks = Tasks::default();
     let (fresh, stop) = (changed.clone(), tasks.stopping());
-    tasks.spawn("sites", OnPanic::Log, async move { fresh.keep_fresh(Fill::Now(Tool::ALL.map(|tool| tool.to_string()).to_vec()), stop).await });
+    tasks.spawn("sites", OnPanic::Log, async move {
+        fresh.keep_fresh(Fill::Now(Tool::ALL.map(|tool| tool.to_string()).to_vec()), stop).await
+    });
     changed.group(Tool::Apt).await;
     assert_eq!(times(), 2);
     tasks.stop();
