@@ -20,9 +20,7 @@ use domain::{Attempt, TaskId};
 use sandbox::{Bind, Plan, layout};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
-use tokio::net::unix::pipe;
 
 use crate::claim::{Claim, SessionFile};
 use crate::client::Address;
@@ -219,6 +217,10 @@ const CACHES: [(&str, &str); 13] = [
     ("BUNDLE_USER_CACHE", "bundle"),
 ];
 
+/// Writes each text (the second of a pair) to its path.
+const PLACE: &str =
+    "while [ $# -gt 1 ]; do mkdir -p \"${1%/*}\" && printf %s \"$2\" > \"$1\" || exit; shift 2; done";
+
 /// Listens at `socket` for the tools' first process, which is in a container of its own; takes the first that comes. No
 /// command of the agent runs before.
 pub async fn wait_for_tools(socket: &Path) -> io::Result<OwnedFd> {
@@ -237,30 +239,28 @@ pub async fn wait_for_tools(socket: &Path) -> io::Result<OwnedFd> {
     Ok(stream.into())
 }
 
-/// Writes a file where the tools see it, as they would themselves.
-pub async fn place(launcher: &Launcher, path: &Path, text: &str) -> io::Result<()> {
-    let (input, to) = io::pipe()?;
+/// Writes files where the tools see them, as they would themselves. All in one command: a box starts with it.
+pub async fn place(launcher: &Launcher, files: &[(PathBuf, String)]) -> io::Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
     let (mut complaints, stderr) = io::pipe()?;
-    let line = "mkdir -p \"${1%/*}\" && cat > \"$1\"";
+    let each = files.iter().flat_map(|(path, text)| [path.into(), text.into()]);
     let start = Start {
         program: "sh".into(),
-        args: ["-c", line, "sh"].into_iter().map(Into::into).chain([path.into()]).collect(),
+        args: ["-c", PLACE, "sh"].into_iter().map(Into::into).chain(each).collect(),
         env: launcher.environment().variables().to_vec(),
         dir: "/".into(),
-        stdin: Some(input.into()),
+        stdin: None,
         stdout: stderr.try_clone()?.into(),
         stderr: stderr.into(),
     };
-    let mut running = launcher.start(start).await?;
-    let mut to = pipe::Sender::from_owned_fd(to.into())?;
-    let written = to.write_all(text.as_bytes()).await;
-    drop(to);
-    match (running.wait().await?, written) {
-        (0, Ok(())) => Ok(()),
-        (_, _) => {
+    match launcher.start(start).await?.wait().await? {
+        0 => Ok(()),
+        _ => {
             let mut said = String::new();
             complaints.by_ref().take(1_000).read_to_string(&mut said)?;
-            Err(io::Error::other(format!("placing {} in the box: {}", path.display(), said.trim())))
+            Err(io::Error::other(format!("placing the configuration of tools in the box: {}", said.trim())))
         }
     }
 }

@@ -116,9 +116,7 @@ impl Job {
         };
         let launcher =
             Launcher::Boxed(Arc::new(Layer { tools, environment, notices, ended: CancellationToken::new() }));
-        for (path, text) in &seat.files {
-            boxed::place(&launcher, path, text).await?;
-        }
+        boxed::place(&launcher, &seat.files).await?;
         Ok(Job {
             task: seat.task,
             attempt: seat.attempt,

@@ -15,6 +15,7 @@ Dir::State::status \"/var/lib/dpkg/status\";
 Dir::Cache \"/home/agent/.cache/apt\";
 Dir::Etc::sourcelist \"/home/agent/.config/apt/sources.list\";
 Dir::Etc::sourceparts \"/dev/null\";
+Dir::Etc::parts \"/dev/null\";
 Dir::Log \"/home/agent/.cache/apt/log\";
 Acquire::https::CaInfo \"/box/ca.pem\";
 APT::Sandbox::User \"\";
@@ -49,6 +50,10 @@ pub(super) async fn ask(ask: &Ask<'_>, group: &mut Group) {
             group.env.push(("APT_CONFIG".into(), folder.join("apt.conf").display().to_string()));
             group.files.push((folder.join("apt.conf"), SETTINGS.into()));
             group.files.push((folder.join("sources.list"), list));
+            // apt makes neither of these folders by itself.
+            for empty in [".local/state/apt/lists/partial/keep", ".cache/apt/archives/partial/keep"] {
+                group.files.push((Path::new(HOME).join(empty), String::new()));
+            }
         }
     }
 }
