@@ -37,8 +37,9 @@ pub fn all(value: &str) -> BTreeSet<Vec<u8>> {
     forms
 }
 
-/// What encoders leave as it is beside letters and digits: RFC 3986, forms, `encodeURIComponent`, `encodeURI`, nothing.
-const URL_PLAIN: [&[u8]; 5] = [b"-_.~", b"-_.*", b"-_.!~*'()", b"-_.!~*'();/?:@&=+$,#", b""];
+/// What encoders leave as it is beside letters and digits: RFC 3986, the same in a path (Python's `quote`), forms,
+/// `encodeURIComponent`, `encodeURI`, nothing.
+const URL_PLAIN: [&[u8]; 6] = [b"-_.~", b"-_.~/", b"-_.*", b"-_.!~*'()", b"-_.!~*'();/?:@&=+$,#", b""];
 
 #[derive(Clone, Copy)]
 enum Case {

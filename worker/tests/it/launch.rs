@@ -151,7 +151,7 @@ async fn git_and_files_are_placed_and_run_there() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "some: $text\n");
     let nowhere = [("/proc/x/y".into(), "x".into())];
     let error = boxed::place(&w.launcher, &nowhere).await.unwrap_err().to_string();
-    assert!(error.contains("/proc/x/y"), "{error}");
+    assert!(error.contains("/proc/x"), "{error}");
     let at = w.launcher.at(w.dir.path());
     git::Git::new().at(at.clone()).args(["init", "--quiet"]).run().await.unwrap();
     let show = git::Git::new().at(at).args(["-c", "alias.e=!env", "e"]).run().await.unwrap().text();

@@ -85,7 +85,9 @@ impl Bed {
     /// The attempts that are tried in this tier.
     fn tried(&self) -> impl Iterator<Item = &'static Attempt> + use<> {
         let bare = self.tier == Tier::Process;
-        self.attempts.iter().filter(move |a| !(bare && matches!(a.bare, super::table::Bare::Untried(_))))
+        let tier = self.tier;
+        let bare = move |a: &Attempt| bare && matches!(a.bare, super::table::Bare::Untried(_));
+        self.attempts.iter().filter(move |a| !bare(a) && !super::table::ends_the_box(tier, a.name))
     }
 
     async fn run(&self) -> Option<Outcomes> {
@@ -275,9 +277,17 @@ impl Bed {
             let error = if e.metadata["is_error"] == true { "[an error]\n" } else { "" };
             (format!("{said}\n{error}"), e.metadata["duration_ms"].as_u64().unwrap_or_default())
         });
+        // The last attempt may end the task itself: then the task's end is what it came to.
+        let last = self.tried().last().map_or("", |attempt| attempt.name);
+        let end = events.iter().rfind(|e| e.event_type == "task_failed");
         let mut next = |what: &str| {
-            let none = || panic!("the task ended before {what}: {:#?}", events.last_chunk::<12>());
-            answers.next().unwrap_or_else(none)
+            answers.next().unwrap_or_else(|| match end {
+                Some(end) if what == last => {
+                    let why = end.metadata["error_message"].as_str().unwrap_or_default();
+                    (format!("the task ended: {why}"), 0)
+                }
+                _ => panic!("the task ended before {what}: {:#?}", events.last_chunk::<12>()),
+            })
         };
         let (control, _) = next("the control");
         assert!(
