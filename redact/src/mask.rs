@@ -16,11 +16,13 @@ pub fn text<'a>(net: &Net, text: &'a str) -> Cow<'a, str> {
 const CUT: &str = "...";
 /// The shortest beginning of a value that is masked before a cut. A shorter one tells little, and is found in every text.
 const CUT_MIN: usize = 5;
+/// Cuts that are looked at in one text: previews have few, and a text that is nothing else must cost no more.
+const CUTS_MAX: usize = 64;
 
 pub fn preview<'a>(net: &Net, text: &'a str) -> Cow<'a, str> {
     let mut secrets = find(net, text.as_bytes());
     let whole = secrets.len();
-    for (end, _) in text.match_indices(CUT) {
+    for (end, _) in text.match_indices(CUT).take(CUTS_MAX) {
         secrets.extend(net.begun(&text.as_bytes()[..end], CUT_MIN).map(|start| start..end));
     }
     if secrets.len() > whole {

@@ -12,16 +12,16 @@ use nix::sys::stat::{Mode, SFlag, fstat, fstatat};
 /// Folders within folders; a tree that is deeper counts as too large: few programs could even delete it.
 const DEPTH_MAX: usize = 512;
 
-/// What a file counts as at least: an empty one takes a place in its folder and one of the file system's inodes.
-const FILE_MIN: u64 = 4096;
+/// What a file counts at least: empty ones take no blocks, but of the file system's files there is an end too.
+const FILE_MIN: u64 = 4_096;
 
 /// Why a tree could not be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("folders lie more than {DEPTH_MAX} deep in each other")]
 pub struct TooDeep;
 
-/// Bytes on disk of all that lies in these folders, each file once however many names it has. What vanishes meanwhile is
-/// not counted; a folder that cannot be opened counts as itself.
+/// Bytes on disk of all that lies in these folders, each file once however many names it has, and an empty one as a small
+/// one. What vanishes meanwhile is not counted; a folder that cannot be opened counts as itself.
 pub fn used<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<u64, TooDeep> {
     let mut linked = HashSet::new();
     let mut bytes = 0;
@@ -39,10 +39,13 @@ pub fn used<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Result<u64, TooD
     Ok(bytes)
 }
 
-/// Bytes that are free for this user on the file system of `path`.
+/// Bytes that are free for this user on the file system of `path`; less where it runs out of files before.
 pub fn free(path: &Path) -> io::Result<u64> {
     let all = nix::sys::statvfs::statvfs(path)?;
-    Ok(all.blocks_available() * all.fragment_size())
+    let bytes = all.blocks_available() * all.fragment_size();
+    // Some file systems make files as they need them, and tell of none.
+    let files = if all.files() == 0 { u64::MAX } else { all.files_available() };
+    Ok(bytes.min(files.saturating_mul(FILE_MIN)))
 }
 
 /// Bytes of the file system of `path`, used or not.
@@ -125,12 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_counts_too() {
+    fn files_without_content_count_too() {
         let tree = tempfile::tempdir().unwrap();
-        for n in 0..100 {
-            std::fs::write(tree.path().join(n.to_string()), "").unwrap();
-        }
-        assert!(used([tree.path()]).unwrap() >= 100 * FILE_MIN);
+        (0..1_000).for_each(|n| std::fs::write(tree.path().join(n.to_string()), "").unwrap());
+        assert!(used([tree.path()]).unwrap() >= 1_000 * FILE_MIN);
+        assert!(free(tree.path()).unwrap() > 0);
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::watch::{DiskWatch, Eyes, Judge, Verdict};
 const LOOK: Duration = Duration::from_millis(200);
 /// Looking takes at most this share of the time.
 const SHARE: u32 = 10;
+/// But it is no longer from one look to the next, unless half the time would go: who was killed is to hear why.
+const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long the worker has to tell that the tools' layer has ended.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
@@ -211,7 +213,8 @@ impl<'a> Watchdog<'a> {
         let mut verdicts = self.processes();
         let disk = self.disk.get_or_insert_with(|| watch_disk(self.plan));
         verdicts.extend(disk.try_iter());
-        self.next = now + (now.elapsed() * SHARE).max(LOOK);
+        let took = now.elapsed();
+        self.next = now + (took * SHARE).clamp(LOOK, LOOK_MAX.max(took * 2));
         let mut told = Vec::new();
         for verdict in verdicts {
             match verdict {

@@ -163,6 +163,7 @@ impl Built<'_> {
     fn new(plan: &Plan) -> Result<Built<'_>, BoxError> {
         let standing = Standing::ask();
         let toolchains = toolchain::find(
+            &plan.dir,
             home().as_deref(),
             &|name| plan.env_of(name).map(Into::into).or_else(|| std::env::var_os(name)),
             &|path| path.exists(),

@@ -66,8 +66,10 @@ pub(crate) struct Toolchains {
     pub(crate) path: OsString,
 }
 
-/// Looks at `PATH` and the variables of toolchain managers; `exists` asks the host.
+/// Looks at `PATH` and the variables of toolchain managers; `exists` asks the host. Nothing that holds `own`, a folder of
+/// this box, is shown: it may hold the server's state too.
 pub(crate) fn find(
+    own: &Path,
     home: Option<&Path>,
     var: &dyn Fn(&str) -> Option<OsString>,
     exists: &dyn Fn(&Path) -> bool,
@@ -90,7 +92,9 @@ pub(crate) fn find(
     wanted.extend(ROOTS.iter().filter_map(|name| var(name)).map(PathBuf::from));
     for entry in &on_path {
         // A toolchain beside no home is shown whole: its `lib` belongs to its `bin`.
-        let whole = entry.file_name() == Some(OsStr::new("bin")) && !below_a_home(entry, home);
+        let whole = entry.file_name() == Some(OsStr::new("bin"))
+            && !below_a_home(entry, home)
+            && entry.parent().is_some_and(|parent| !own.starts_with(parent));
         wanted.push(if whole {
             entry.parent().map(Path::to_owned).unwrap_or_default()
         } else {
@@ -98,7 +102,7 @@ pub(crate) fn find(
         });
     }
     let mut folders: Vec<PathBuf> = Vec::new();
-    wanted.retain(|f| plain(f) && !of_system(f) && !is_a_home(f, home) && exists(f));
+    wanted.retain(|f| plain(f) && !of_system(f) && !is_a_home(f, home) && !own.starts_with(f) && exists(f));
     wanted.sort();
     for folder in wanted {
         if !folders.iter().any(|shown| folder.starts_with(shown)) {
@@ -175,7 +179,7 @@ mod tests {
     fn check(home: &str, env: &[(&str, &str)], has: &[&str], shown: &str, path: &str) {
         let var = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
         let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
-        let found = find(Some(Path::new(home)), &var, &exists);
+        let found = find(Path::new("/srv/state/sessions/x"), Some(Path::new(home)), &var, &exists);
         let folders: Vec<_> = found.folders.iter().map(|f| f.display().to_string()).collect();
         assert_eq!(folders.join(" "), shown);
         assert_eq!(found.path.to_str().unwrap(), path);
@@ -238,8 +242,19 @@ mod tests {
             ["/srv/me/.rustup/settings.toml", "/root/.rustup/toolchains/stable", "/root/.cargo/bin/cargo"];
         let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
         let var = |name: &str| (name == "PATH").then(|| "/root/.cargo/bin:/bin".into());
-        let found = find(Some(Path::new("/srv/me")), &var, &exists);
+        let found = find(Path::new("/srv/state/sessions/x"), Some(Path::new("/srv/me")), &var, &exists);
         assert_eq!(found.env, [("RUSTUP_HOME".into(), "/root/.rustup".into())]);
+    }
+
+    #[test]
+    fn what_holds_the_state_folder_is_not_shown() {
+        check(
+            "/home/ada",
+            &[("PATH", "/srv/bin:/srv/state/bin:/bin"), ("GOROOT", "/srv/state")],
+            &["/srv/bin/x", "/srv/state/bin/y", "/srv/state/owner-key"],
+            "/srv/bin /srv/state/bin",
+            "/srv/bin:/srv/state/bin:/bin",
+        );
     }
 
     #[test]

@@ -11,16 +11,23 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use git::place;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use sandbox::notice::{Limit, Notice};
 use sandbox::tools;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::notice::Notices;
 use crate::tool::Environment;
+
+/// So long a command waits for room after all others were ended, and so long between two tries.
+const ROOM_DEADLINE: Duration = Duration::from_secs(5);
+const ROOM_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where programs are started. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -61,6 +68,28 @@ pub struct Start {
     pub stdout: OwnedFd,
     /// Its error output.
     pub stderr: OwnedFd,
+}
+
+impl Start {
+    /// The same once more.
+    fn again(&self) -> io::Result<Start> {
+        Ok(Start {
+            program: self.program.clone(),
+            args: self.args.clone(),
+            env: self.env.clone(),
+            dir: self.dir.clone(),
+            stdin: self.stdin.as_ref().map(OwnedFd::try_clone).transpose()?,
+            stdout: self.stdout.try_clone()?,
+            stderr: self.stderr.try_clone()?,
+        })
+    }
+}
+
+impl From<Start> for tools::Command {
+    fn from(start: Start) -> tools::Command {
+        let Start { program, args, env, dir, stdin, stdout, stderr } = start;
+        tools::Command { program, args, env, dir, stdin, stdout, stderr }
+    }
 }
 
 /// A program that was started. Dropping it kills its group.
@@ -178,10 +207,23 @@ fn start_here(start: Start) -> io::Result<Running> {
 
 impl Layer {
     async fn start(self: &Arc<Self>, start: Start) -> io::Result<Running> {
-        let Start { program, args, env, dir, stdin, stdout, stderr } = start;
-        let command = tools::Command { program, args, env, dir, stdin, stdout, stderr };
-        let child = self.noted(self.tools.spawn(command).await)?;
-        Ok(Running(Child::Boxed { child, layer: self.clone() }))
+        let deadline = Instant::now() + ROOM_DEADLINE;
+        let mut told = false;
+        loop {
+            let spawned = self.noted(self.tools.spawn(start.again()?.into()).await);
+            match spawned {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    if !std::mem::replace(&mut told, true) {
+                        let detail = "no more process could be started".to_owned();
+                        self.notices.tell(Notice { limit: Limit::Processes, detail, fatal: false });
+                    }
+                    // An engine that only counts would leave the box of no use to anybody.
+                    self.tools.kill_all();
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                spawned => return Ok(Running(Child::Boxed { child: spawned?, layer: self.clone() })),
+            }
+        }
     }
 
     /// Notes when an answer says that the layer has ended.

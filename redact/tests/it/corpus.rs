@@ -5,13 +5,10 @@ use std::process::Command;
 
 use redact::Redactor;
 
-/// Where tests plant what looks like a secret, and should be found.
-const PLANTED: &[&str] = &[
-    "cli/tests/it/providers.rs",
-    "gateway/tests/it/model/peer.rs",
-    "gateway/tests/it/model/resolve.rs",
-    "server/tests/it/envelope.rs",
-];
+/// Tests plant what looks like a secret, and it should be found: they are left out.
+fn is_test(name: &str) -> bool {
+    name.split('/').any(|part| part == "tests" || part == "tests.rs")
+}
 
 #[test]
 fn nothing_in_this_repository_is_taken_for_a_secret() {
@@ -21,15 +18,14 @@ fn nothing_in_this_repository_is_taken_for_a_secret() {
     let redactor = Redactor::default();
     let mut read = 0;
     let mut found = Vec::new();
-    for name in names.split('\0').filter(|name| !name.is_empty() && !PLANTED.contains(name)) {
-        let Ok(bytes) = std::fs::read(root.join(name)) else { continue };
+    for name in names.split('\0').filter(|name| !name.is_empty() && !is_test(name)) {
+        let Ok(mut bytes) = std::fs::read(root.join(name)) else { continue };
+        if let Some(tests) = bytes.windows(12).position(|w| w == b"#[cfg(test)]") {
+            bytes.truncate(tests);
+        }
         read += bytes.len();
-        found.extend(
-            redactor
-                .scan(&bytes)
-                .into_iter()
-                .map(|f| format!("{name}:{}: {}: {}", f.line, f.kind, f.preview)),
-        );
+        let told = redactor.scan(&bytes).into_iter();
+        found.extend(told.map(|f| format!("{name}:{}: {}: {}", f.line, f.kind, f.preview)));
     }
     assert!(read > 1_000_000, "only {read} bytes of sources");
     assert!(found.is_empty(), "{found:#?}");

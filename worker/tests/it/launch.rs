@@ -149,7 +149,8 @@ async fn git_and_files_are_placed_and_run_there() {
     let file = w.dir.path().join("a b/c/file");
     boxed::place(&w.launcher, &[(file.clone(), "some: $text\n".into())]).await.unwrap();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "some: $text\n");
-    let error = boxed::place(&w.launcher, &[("/proc/x/y".into(), "x".into())]).await.unwrap_err().to_string();
+    let nowhere = [("/proc/x/y".into(), "x".into())];
+    let error = boxed::place(&w.launcher, &nowhere).await.unwrap_err().to_string();
     assert!(error.contains("/proc/x/y"), "{error}");
     let at = w.launcher.at(w.dir.path());
     git::Git::new().at(at.clone()).args(["init", "--quiet"]).run().await.unwrap();

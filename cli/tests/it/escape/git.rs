@@ -66,7 +66,7 @@ stopped(f"PUSH: {why[0]}")"##,
         tries: "deletes the default branch and its own", bare: Stopped,
         stopped_by: "the git proxy refuses deletions", says: "may not be deleted",
         run: r##"
-why = [git("push", "origin", f":refs/heads/{name}") for name in ("main", branch())]
+why = [git("push", "origin", f":refs/heads/{name}") for name in (branch(), "main")]
 escaped("deleted") if any(d.returncode == 0 for d in why) else stopped("PUSH: " + " | ".join(answer(d) for d in why))"##,
     }
     push_by_force {
@@ -76,7 +76,7 @@ escaped("deleted") if any(d.returncode == 0 for d in why) else stopped("PUSH: " 
 first = git("push", "origin", commit({"one.txt": ("100644", "one")}) + ":refs/heads/" + branch())
 if first.returncode:
     stopped("PUSH: the first push was refused: " + first.stderr[-200:])
-push("+" + commit({"two.txt": ("100644", "two")}) + ":refs/heads/" + branch())"##,
+push("+" + commit({"two.txt": ("100644", "two")}, "HEAD") + ":refs/heads/" + branch())"##,
     }
     push_a_workflow {
         tries: "pushes a change to .github/workflows, which would run with the repository's secrets", bare: Stopped,

@@ -333,10 +333,10 @@ def git(*args, **more):
     return subprocess.run(["git", *args], capture_output=True, text=True, timeout=60, **more)
 
 
-def commit(files, message="work"):
+def commit(files, base=None):
     """A commit on top of what the gateway has of the branch, or of HEAD; the work tree stays as it is."""
     there = git("ls-remote", "origin", "refs/heads/" + branch()).stdout.split()
-    base = there[0] if there else "HEAD"
+    base = base or (there[0] if there else "HEAD")
     index = f"/tmp/index-{NAME}-{os.getpid()}"
     env = {**os.environ, "GIT_INDEX_FILE": index, "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b.example",
            "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b.example"}
@@ -352,7 +352,7 @@ def commit(files, message="work"):
         if done.returncode:
             stopped(f"GIT: {done.stderr}")
     tree = git("write-tree", env=env).stdout.strip()
-    made = git("commit-tree", tree, "-p", base, "-m", message, env=env)
+    made = git("commit-tree", tree, "-p", base, "-m", "work", env=env)
     return made.stdout.strip() or stopped(f"GIT: {made.stderr}")
 
 

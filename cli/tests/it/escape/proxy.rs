@@ -36,7 +36,7 @@ if not PROXY:
 def at(host):
     def attempt():
         answer = ask(f"GET http://{host}/latest/meta-data/ HTTP/1.1\r\nHost: {host}\r\nMetadata-Flavor: Google\r\nConnection: close\r\n\r\n")
-        if re.match(rb"HTTP/1\.[01] 40[03]", answer):
+        if re.match(rb"HTTP/1\.[01] 403", answer) or re.match(rb"HTTP/1\.[01] 400", answer) and b"bad_target" in answer:
             raise OSError(errno.EACCES, status(answer))
         return status(answer)
     return attempt

@@ -113,10 +113,6 @@ impl<'a> Ask<'a> {
             return Err(format!("{program} is not installed"));
         };
         let mut command = Command::new(path);
-        if self.no_rustup() {
-            // It makes a folder in the person's home to say that there is no toolchain; it finds none here as well.
-            command.env("RUSTUP_HOME", self.scratch().join("rustup"));
-        }
         command
             .args(args)
             .env_clear()
@@ -130,6 +126,10 @@ impl<'a> Ask<'a> {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
+        if self.no_rustup() {
+            // It makes a folder in the person's home to say that there is no toolchain; it finds none here as well.
+            command.env("RUSTUP_HOME", self.scratch().join("rustup"));
+        }
         let child = command.spawn().map_err(|e| format!("{program} cannot be run: {e}"))?;
         let group = Group(child.id());
         let output = tokio::time::timeout(QUESTION, child.wait_with_output()).await;
