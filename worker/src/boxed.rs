@@ -217,9 +217,8 @@ const CACHES: [(&str, &str); 13] = [
     ("BUNDLE_USER_CACHE", "bundle"),
 ];
 
-/// Writes each text (the second of a pair) to its path.
-const PLACE: &str =
-    "while [ $# -gt 1 ]; do mkdir -p \"${1%/*}\" && printf %s \"$2\" > \"$1\" || exit; shift 2; done";
+/// Writes each text (the second of a pair) to its path; the path of one that cannot be written is told.
+const PLACE: &str = "while [ $# -gt 1 ]; do mkdir -p \"${1%/*}\" && printf %s \"$2\" > \"$1\" || { echo \"for $1\"; exit 1; }; shift 2; done";
 
 /// Listens at `socket` for the tools' first process, which is in a container of its own; takes the first that comes. No
 /// command of the agent runs before.

@@ -14,9 +14,10 @@ const COMMANDS_CHARS: usize = 40;
 /// What new boxes are lent.
 pub fn cache(repo: &str, generation: &Generation) -> String {
     format!(
-        "New boxes of {} are lent {} files, {} (generation {}).",
+        "New boxes of {} are lent {} file{}, {} (generation {}).",
         clean::line(repo),
         generation.files,
+        if generation.files == 1 { "" } else { "s" },
         size(generation.bytes),
         generation.number
     )

@@ -8,7 +8,8 @@ use super::ask::Ask;
 /// The home folder in a box.
 const HOME: &str = "/home/agent";
 
-/// Lets `apt-get update` and `apt-get download` work for an ordinary user: lists and packages go to its own folder.
+/// Lets `apt-get update` and `apt-get download` work for an ordinary user: lists and packages go to its own folder. apt
+/// does not tell which keyring is for which source, so all that the system's packages brought are good for all.
 const SETTINGS: &str = "\
 Dir::State \"/home/agent/.local/state/apt\";
 Dir::State::status \"/var/lib/dpkg/status\";
@@ -16,6 +17,8 @@ Dir::Cache \"/home/agent/.cache/apt\";
 Dir::Etc::sourcelist \"/home/agent/.config/apt/sources.list\";
 Dir::Etc::sourceparts \"/dev/null\";
 Dir::Etc::parts \"/dev/null\";
+Dir::Etc::preferencesparts \"/dev/null\";
+Dir::Etc::trustedparts \"/usr/share/keyrings\";
 Dir::Log \"/home/agent/.cache/apt/log\";
 Acquire::https::CaInfo \"/box/ca.pem\";
 APT::Sandbox::User \"\";
@@ -41,8 +44,7 @@ pub(super) async fn ask(ask: &Ask<'_>, group: &mut Group) {
     for address in answer.out.lines().filter_map(|line| line.strip_prefix('\'')?.split('\'').next()) {
         group.take(address);
     }
-    let format =
-        ["indextargets", "--format", "$(TARGET_OF)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(SIGNED_BY)"];
+    let format = ["indextargets", "--format", "$(TARGET_OF)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)"];
     if let Ok(answer) = ask.run("apt-get", format, &[]).await {
         let list = sources(&answer.out, group);
         if !list.is_empty() {
@@ -63,18 +65,13 @@ fn sources(told: &str, group: &mut Group) -> String {
     let mut lines: Vec<String> = vec![];
     for line in told.lines() {
         let mut parts = line.split('|');
-        let (Some("deb"), Some(uri), Some(release), Some(component), signed) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some("deb"), Some(uri), Some(release), Some(component)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             continue;
         };
         let Some(address) = group.take(uri) else { continue };
-        let options = match signed.filter(|path| path.starts_with('/') && !path.contains(char::is_whitespace))
-        {
-            Some(path) => format!("[signed-by={path}] "),
-            None => String::new(),
-        };
-        let line = format!("deb {options}{} {release} {component}", address.url);
+        let line = format!("deb {} {release} {component}", address.url);
         if !lines.contains(&line) {
             lines.push(line);
         }
@@ -90,12 +87,12 @@ mod tests {
     #[test]
     fn sources_are_written_once_and_without_credentials() {
         let mut group = Group::new(Tool::Apt);
-        let told = "deb|http://a.example/debian/|stable|main|/k.gpg\ndeb|http://a.example/debian/|stable|main|/k.gpg\n\
-                    deb-src|http://a.example/debian/|stable|main|\ndeb|https://u:p@b.example/x/|stable|main|$(SIGNED_BY)\n\
-                    deb|file:/srv/x|stable|main|\n";
+        let told = "deb|http://a.example/debian/|stable|main\ndeb|http://a.example/debian/|stable|main\n\
+                    deb-src|http://a.example/debian/|stable|main\ndeb|https://u:p@b.example/x/|stable|main\n\
+                    deb|file:/srv/x|stable|main\n";
         assert_eq!(
             sources(told, &mut group),
-            "deb [signed-by=/k.gpg] http://a.example/debian/ stable main\ndeb https://b.example/x/ stable main\n"
+            "deb http://a.example/debian/ stable main\ndeb https://b.example/x/ stable main\n"
         );
         assert_eq!(group.wants, ["b.example:443"]);
     }

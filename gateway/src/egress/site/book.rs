@@ -245,6 +245,9 @@ fn key(tool: Tool, env: &Env) -> String {
         hash.update(part);
     };
     add(env!("CARGO_PKG_VERSION").as_bytes());
+    // And its build: what boxes are given of the same answers may be another.
+    let ours = std::env::current_exe().and_then(fs::metadata).ok();
+    add(ours.map(|m| format!("{} {}", m.len(), m.mtime())).unwrap_or_default().as_bytes());
     let programs: &[&str] = match tool {
         Tool::Cargo => &["cargo", "rustc"],
         Tool::Npm => &["npm"],
