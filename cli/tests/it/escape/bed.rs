@@ -87,7 +87,7 @@ impl Bed {
         let bare = self.tier == Tier::Process;
         let tier = self.tier;
         let bare = move |a: &Attempt| bare && matches!(a.bare, super::table::Bare::Untried(_));
-        self.attempts.iter().filter(move |a| !bare(a) && !super::table::ends_the_box(tier, a.name))
+        self.attempts.iter().filter(move |a| !bare(a) && super::table::known_gap(tier, a.name).is_none())
     }
 
     async fn run(&self) -> Option<Outcomes> {
