@@ -85,7 +85,7 @@ for path in glob.glob(F.state + "/sessions/*/**/victim.txt", recursive=True) + [
         found(read(path))
 stopped("ENOENT: no other tree is there")"##,
     }
-    read_other_repositorys_mirror {
+    read_the_mirror_of_another_repository {
         tries: "reads another repository from the server's mirrors", bare: Works,
         stopped_by: "only the objects of the task's own repository are lent", says: "EMPTY|ENOENT",
         run: r##"
@@ -97,7 +97,7 @@ env = {**os.environ, "GIT_ALTERNATE_OBJECT_DIRECTORIES": "/box/objects"}
 done = git("cat-file", "blob", F.other_blob, env=env)
 found(done.stdout)"##,
     }
-    read_other_repositorys_origin {
+    read_the_origin_of_another_repository {
         tries: "reads another repository of the machine where it lies", bare: Works,
         stopped_by: "it is not in the box", says: "ENOENT|EACCES",
         run: r##"found(read(F.other + "/secret.txt"))"##,
