@@ -152,7 +152,10 @@ impl Place {
         if !self.0.path.exists() || self.end()?.is_some() {
             return Ok(());
         }
-        self.write("end.json", end)
+        serde_json::to_vec(end)
+            .map_err(io::Error::from)
+            .and_then(|text| self.0.write_first("end.json", &text))
+            .map_err(PathError::at("writing", &self.path("end.json")))
     }
 
     /// Bytes on disk below folders of `box/`; an approximation where files come and go meanwhile.

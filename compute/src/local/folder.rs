@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use domain::{Attempt, IsolationTier, TaskId};
 use nix::fcntl::{Flock, FlockArg};
@@ -139,7 +140,8 @@ impl Folder {
         let is_worker = self.worker()?.is_some_and(|worker| worker.pid == pid);
         if is_worker && self.exit()?.is_none() {
             let path = self.path.join("exit");
-            self.write("exit", code.to_string().as_bytes()).map_err(PathError::at("writing", &path))?;
+            self.write_first("exit", code.to_string().as_bytes())
+                .map_err(PathError::at("writing", &path))?;
         }
         Ok(())
     }
@@ -184,14 +186,38 @@ impl Folder {
 
     /// Whole or not at all, readable by this user alone.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let temporary = self.path.join(format!(".{name}.new"));
+        self.write_by_way_of(&format!(".{name}.new"), bytes, |new| {
+            std::fs::rename(new, self.path.join(name))
+        })
+    }
+
+    /// The same where several may write at once: the first word stands, and the others change nothing.
+    pub(crate) fn write_first(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!(".{name}.{}-{write}.new", std::process::id());
+        self.write_by_way_of(&temporary, bytes, |new| {
+            match std::fs::hard_link(new, self.path.join(name)) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+                _ => std::fs::remove_file(new),
+            }
+        })
+    }
+
+    fn write_by_way_of(
+        &self,
+        temporary: &str,
+        bytes: &[u8],
+        put: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let temporary = self.path.join(temporary);
         let write = || {
             // Not `truncate`: what a crash left may have another mode.
             absent_ok(std::fs::remove_file(&temporary))?;
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
-            std::fs::rename(&temporary, self.path.join(name))
+            put(&temporary)
         };
         write().inspect_err(|_| {
             // The first error is the one to tell.
