@@ -54,7 +54,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 38] = [
+    pub const ALL: &'static [EventKind] = &[
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
         EventKind::PendingUploadExpired,
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_wire_name_and_back() {
-        for kind in EventKind::ALL {
+        for &kind in EventKind::ALL {
             assert_eq!(EventKind::from_wire(&kind.as_str()), Some(kind));
         }
         assert_eq!(EventKind::from_wire("no_such_event"), None);

@@ -101,13 +101,16 @@ impl App {
 
 /// The caller, authenticated.
 #[derive(Debug, Clone)]
-pub struct Caller(pub UserId);
+pub struct Caller {
+    /// Who.
+    pub user: UserId,
+}
 
 impl FromRequestParts<App> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
-        app.0.keys.user(&parts.headers).map(Caller).ok_or_else(ApiError::unauthorized)
+        app.0.keys.user(&parts.headers).map(|user| Caller { user }).ok_or_else(ApiError::unauthorized)
     }
 }
 

@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn every_kind_is_shown_even_with_no_data_and_nothing_escapes() {
         let data = json!({ "detail": "\u{1b}[2J\u{202e}\r\u{7}", "reason": "\u{9b}1m" });
-        for kind in EventKind::ALL {
+        for &kind in EventKind::ALL {
             for data in [json!({}), data.clone()] {
                 let shown = event(&sample::event(1, &kind.as_str(), data), &sample::view());
                 assert!(shown.starts_with("[03:06:01] "), "{shown}");

@@ -140,8 +140,7 @@ impl Folder {
         let is_worker = self.worker()?.is_some_and(|worker| worker.pid == pid);
         if is_worker && self.exit()?.is_none() {
             let path = self.path.join("exit");
-            self.write_first("exit", code.to_string().as_bytes())
-                .map_err(PathError::at("writing", &path))?;
+            self.write_first("exit", code.to_string().as_bytes()).map_err(PathError::at("writing", &path))?;
         }
         Ok(())
     }
@@ -186,9 +185,7 @@ impl Folder {
 
     /// Whole or not at all, readable by this user alone.
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        self.write_by_way_of(&format!(".{name}.new"), bytes, |new| {
-            std::fs::rename(new, self.path.join(name))
-        })
+        self.write_by_way_of(&format!(".{name}.new"), bytes, |new| std::fs::rename(new, self.path.join(name)))
     }
 
     /// The same where several may write at once: the first word stands, and the others change nothing.
@@ -196,11 +193,9 @@ impl Folder {
         static WRITES: AtomicU64 = AtomicU64::new(0);
         let write = WRITES.fetch_add(1, Ordering::Relaxed);
         let temporary = format!(".{name}.{}-{write}.new", std::process::id());
-        self.write_by_way_of(&temporary, bytes, |new| {
-            match std::fs::hard_link(new, self.path.join(name)) {
-                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
-                _ => std::fs::remove_file(new),
-            }
+        self.write_by_way_of(&temporary, bytes, |new| match std::fs::hard_link(new, self.path.join(name)) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+            _ => std::fs::remove_file(new),
         })
     }
 

@@ -52,7 +52,7 @@ fn guide_of_events_describes_each_kind_once_and_no_other() {
     let rows: Vec<&str> =
         text.lines().filter_map(|l| l.strip_prefix("| `")).filter_map(|l| l.split('`').next()).collect();
     let described: BTreeSet<&str> = rows.iter().copied().filter(|r| !r.contains(':')).collect();
-    let kinds: BTreeSet<String> = EventKind::ALL.into_iter().map(EventKind::as_str).collect();
+    let kinds: BTreeSet<String> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
     assert_eq!(described, kinds.iter().map(String::as_str).collect(), "rows of docs/guide/events.md");
     assert_eq!(rows.len(), described.len(), "a kind is described twice");
 }
@@ -61,7 +61,7 @@ fn guide_of_events_describes_each_kind_once_and_no_other() {
 fn guide_of_events_says_who_writes_what() {
     let text = std::fs::read_to_string(page("events.md")).unwrap();
     let (server, boxes) = text.split_once("## Written by boxes").expect("the page has both parts");
-    for kind in EventKind::ALL {
+    for &kind in EventKind::ALL {
         let row = format!("| `{}` |", kind.as_str());
         assert_eq!(boxes.contains(&row), kind.from_box(), "{row}");
         assert_eq!(server.contains(&row), !kind.from_box(), "{row}");

@@ -30,12 +30,19 @@ pub(super) fn new_request_id(now: Timestamp) -> RequestId {
 pub struct ApiError {
     code: ErrorCode,
     message: String,
+    retry_after_s: Option<u64>,
 }
 
 impl ApiError {
     /// An error with a sentence that names the field or object and what to do.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
-        ApiError { code, message: message.into() }
+        ApiError { code, message: message.into(), retry_after_s: None }
+    }
+
+    /// The same, with the header `Retry-After`.
+    pub fn retry_after(mut self, seconds: u64) -> ApiError {
+        self.retry_after_s = Some(seconds);
+        self
     }
 
     /// A field that is not what it should be.
@@ -107,6 +114,9 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(body)).into_response();
         if self.code == ErrorCode::Unauthorized {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

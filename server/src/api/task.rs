@@ -27,7 +27,7 @@ use super::{ApiError, App, Caller, TaskPath, validate, wire};
         (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
-    Caller(user): Caller,
+    Caller { user, .. }: Caller,
     headers: HeaderMap,
     body: Result<Json<CreateTaskRequest>, JsonRejection>,
 ) -> Result<Response, ApiError> {
@@ -87,7 +87,7 @@ pub(super) fn rows(given: Option<&str>, default: u32, max: u32) -> u32 {
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn list(
     State(app): State<App>,
-    Caller(user): Caller,
+    Caller { user, .. }: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page<TaskSummary>>, ApiError> {
     let query = query?.0;
@@ -129,11 +129,11 @@ fn state(name: &str) -> Result<Status, ApiError> {
 }
 
 /// The caller's task of that id. Anything else, other people's tasks included, is the same 404.
-pub(super) async fn owned(app: &App, Caller(user): &Caller, id: &str) -> Result<Task, ApiError> {
+pub(super) async fn owned(app: &App, caller: &Caller, id: &str) -> Result<Task, ApiError> {
     let no_task = || ApiError::no_task(id);
     let id: TaskId = id.parse().map_err(|_| no_task())?;
     let task = app.orchestrator().store().task_get(id).await?;
-    task.filter(|t| t.user == *user).ok_or_else(no_task)
+    task.filter(|t| t.user == caller.user).ok_or_else(no_task)
 }
 
 async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
@@ -169,7 +169,7 @@ pub async fn cancel(
     TaskPath(id): TaskPath,
 ) -> Result<Json<Data<CancelledTask>>, ApiError> {
     let task = owned(&app, &caller, &id).await?;
-    let command = Command::Cancel { by: caller.0.to_string() };
+    let command = Command::Cancel { by: caller.user.to_string() };
     match app.orchestrator().command(task.id, command).await? {
         Done::Applied(task) | Done::Nothing(task) => {
             let data = CancelledTask {
