@@ -1,6 +1,7 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 pub mod access;
+pub mod audit;
 pub mod error;
 pub mod event;
 pub mod held;
@@ -10,6 +11,7 @@ pub mod stream;
 pub mod system;
 pub mod task;
 pub mod validate;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::Arc;
@@ -31,8 +33,11 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::Trail;
 use crate::cursor::Cursors;
 use crate::identity::Keys;
+use crate::rate::{Limiter, Rates};
+use crate::webhook::WebhookKey;
 pub use access::Caller;
 pub use error::ApiError;
 
@@ -47,13 +52,21 @@ struct Parts_ {
     metrics: PrometheusHandle,
     activity: Activity,
     settings: Settings,
+    limiter: Limiter,
+    trail: Trail,
 }
 
 /// What the configuration says of the API.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Who shares tasks with whom.
     pub teams: Teams,
+    /// How much one caller may ask.
+    pub rates: Rates,
+    /// Where others reach this server, without a slash at the end.
+    pub public_url: String,
+    /// What the secrets of webhooks are derived from.
+    pub webhook_key: WebhookKey,
 }
 
 /// When the API was last used, for the idle exit.
@@ -94,7 +107,9 @@ impl App {
             clock,
             open: AtomicU64::new(0),
         };
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity, settings }))
+        let limiter = Limiter::new(settings.rates.clone());
+        let trail = Trail::default();
+        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity, settings, limiter, trail }))
     }
 
     /// The orchestrator.
@@ -110,6 +125,21 @@ impl App {
     /// Who shares tasks with whom.
     pub fn teams(&self) -> &Teams {
         &self.0.settings.teams
+    }
+
+    /// What the configuration says of the API.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How much each caller has asked.
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Lines on their way to the audit log.
+    pub fn trail(&self) -> &Trail {
+        &self.0.trail
     }
 
     /// Page tokens.
@@ -170,6 +200,11 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(pull_request::detail))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
+        .routes(routes!(webhook::create, webhook::list))
+        .routes(routes!(webhook::revoke))
+        .routes(routes!(webhook::rotate))
+        .routes(routes!(webhook::deliver::deliver))
+        .routes(routes!(audit::list))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts();

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod access;
+mod audit;
 mod cancel;
 mod create;
 mod detail;
@@ -12,6 +13,8 @@ mod events;
 mod key;
 mod list;
 mod pull_request;
+mod rate;
 mod stream;
 mod support;
 mod system;
+mod webhook;

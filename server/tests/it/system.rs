@@ -58,7 +58,9 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
         [
             "delete /v1/api-keys/{key_id}",
             "delete /v1/tasks/{task_id}",
+            "delete /v1/webhooks/{webhook_id}",
             "get /v1/api-keys",
+            "get /v1/audit",
             "get /v1/health",
             "get /v1/ready",
             "get /v1/tasks",
@@ -66,8 +68,12 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "get /v1/tasks/{task_id}/events",
             "get /v1/tasks/{task_id}/pull-request",
             "get /v1/tasks/{task_id}/stream",
+            "get /v1/webhooks",
             "post /v1/api-keys",
             "post /v1/tasks",
+            "post /v1/webhooks",
+            "post /v1/webhooks/tasks",
+            "post /v1/webhooks/{webhook_id}/rotate",
         ]
     );
     for (path, item) in paths {
