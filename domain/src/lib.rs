@@ -22,6 +22,7 @@
 //! | [`outcome`] | success or failure, inferred from evidence |
 
 pub mod box_limits;
+pub mod budget;
 pub mod command;
 pub mod event;
 pub mod failure;
@@ -39,6 +40,7 @@ pub mod text;
 pub mod transition;
 
 pub use box_limits::BoxLimits;
+pub use budget::{Bound, Budgets, Day, Payer, Period, Verdict};
 pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};

@@ -10,6 +10,7 @@ mod obligation;
 mod outbox;
 mod queue;
 mod session;
+mod spending;
 mod task;
 mod usage;
 
@@ -117,6 +118,9 @@ cases! {
         an_unpriced_call_is_told
         calls_add_up_under_contention
         money_counts_after_the_end;
+    spending:
+        days_add_up
+        reports_are_by_what_is_asked;
     obligation:
         an_end_with_a_box_must_stop_it
         a_claim_hides_it_for_a_while

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::event::Event;
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use crate::record::*;
@@ -105,6 +105,10 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn events_read(&self, query: EventQuery) -> Result<Vec<Event>, StoreError>;
     /// Records one model call, once per call id: adds to what the task spent and appends its event.
     async fn usage_record(&self, usage: UsageRecord) -> Result<Spent, StoreError>;
+    /// Dollars spent, one sum for each that is asked for.
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError>;
+    /// What was spent, by what; sorted by key.
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError>;
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
     async fn session_open(&self, task: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError>;
     /// Marks the session as attached by `instance`: the first instance wins, the same one may repeat.

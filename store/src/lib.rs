@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use domain::event::Event;
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use crate::hub::Hub;
@@ -168,6 +168,16 @@ impl Store {
         let spent = self.driver.usage_record(usage).await?;
         self.hub.publish(id);
         Ok(spent)
+    }
+
+    /// Dollars spent, one sum for each that is asked for, read at one moment.
+    pub async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.driver.spent(asked).await
+    }
+
+    /// What was spent, by user, repository, workflow, model or day; sorted by key.
+    pub async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.driver.usage_report(of, by).await
     }
 
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.

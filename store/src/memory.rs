@@ -4,6 +4,7 @@
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
 mod queue;
+mod spending;
 mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use async_trait::async_trait;
 use domain::event::Event;
 use domain::task::Spent;
 use domain::transition::{Slots, StopSession, after};
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use self::table::{By, LeaseRow, OutboxEntry, Row, Tables};
@@ -299,8 +300,18 @@ impl Driver for MemoryDriver {
             spent.unpriced_calls += u64::from(usage.cost.is_none());
             let event = usage.event_with(row.task.spent);
             row.push(&event, By::ControlPlane, usage.now);
+            let task = row.task.clone();
+            t.spend(&task, &usage);
         }
-        Ok(row.task.spent)
+        Ok(t.row(usage.task)?.task.spent)
+    }
+
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        Ok(self.lock().spent(&asked))
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(self.lock().usage_report(&of, by))
     }
 
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod spending;
+
 use std::fmt;
 
 use domain::event::{Event, NewEvent};
@@ -11,6 +13,8 @@ use domain::transition::Applied;
 use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use spending::{Spending, UsageBy, UsageRow};
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

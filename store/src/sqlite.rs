@@ -16,6 +16,7 @@ mod reader;
 mod schema;
 mod session;
 mod slot;
+mod spending;
 mod task;
 mod usage;
 mod value;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::event::Event;
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
@@ -177,6 +178,14 @@ impl Driver for SqliteDriver {
     async fn usage_record(&self, usage: UsageRecord) -> Result<Spent, StoreError> {
         self.write(format!("recording model use of task {}", usage.task), move |tx| usage::record(tx, &usage))
             .await
+    }
+
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.read("summing up what was spent".into(), move |db| spending::spent(db, &asked)).await
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.read("reporting what was spent".into(), move |db| spending::report(db, &of, by)).await
     }
 
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {

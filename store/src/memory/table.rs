@@ -17,6 +17,7 @@ pub(super) struct Tables {
     pub(super) slots: BTreeSet<(Scope, TaskId)>,
     pub(super) sessions: BTreeMap<(TaskId, Attempt), SessionRecord>,
     pub(super) calls: BTreeSet<String>,
+    pub(super) usage_days: BTreeMap<super::spending::Key, UsageRow>,
     pub(super) obligations: BTreeMap<ObligationId, Obligation>,
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) outbox_last: i64,
