@@ -201,6 +201,11 @@ impl Budgets {
         own.into_iter().chain(self.shared(&task.user, Some(&task.spec.repo))).collect()
     }
 
+    /// The smallest hard bound that holds for a task; `None` when nothing bounds it.
+    pub fn least(&self, task: &Task) -> Option<MicroUsd> {
+        self.of(task).iter().map(|bound| bound.hard).min()
+    }
+
     /// The bounds beyond a single task that hold for a user, and for a repository where one is named.
     pub fn shared(&self, user: &UserId, repo: Option<&RepoRef>) -> Vec<Bound> {
         let mut bounds = Vec::new();

@@ -96,7 +96,7 @@ async fn attach(
 fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
     let parts = gateway.orchestrator().parts();
     let Work { task, base_branch } = work;
-    let choice = parts.models.choose(task.spec.model.as_deref(), task.spec.max_budget)?;
+    let choice = parts.models.choose(task.spec.model.as_deref(), parts.policy.budgets.least(task))?;
     Ok(WorkSpec {
         task: task.id,
         attempt: task.attempt,

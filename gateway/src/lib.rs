@@ -15,6 +15,7 @@
 
 pub mod auth;
 pub mod box_api;
+mod budget;
 pub mod catalog;
 pub mod egress;
 #[doc(hidden)]
@@ -47,13 +48,17 @@ struct Parts {
     orchestrator: Orchestrator,
     models: Arc<ModelRouter>,
     artifacts: PathBuf,
+    running: Arc<budget::Running>,
 }
 
 impl Gateway {
     /// A gateway of this control plane. `artifacts` is the folder that boxes' artifacts go to.
     pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>, artifacts: PathBuf) -> Gateway {
         let egress = Egress::new(EgressParts::default());
-        Gateway { parts: Arc::new(Parts { orchestrator, models, artifacts }), egress }
+        Gateway {
+            parts: Arc::new(Parts { orchestrator, models, artifacts, running: Arc::default() }),
+            egress,
+        }
     }
 
     /// The same, with a way to the network; without one boxes reach nothing.
@@ -72,6 +77,10 @@ impl Gateway {
 
     pub(crate) fn models(&self) -> &Arc<ModelRouter> {
         &self.parts.models
+    }
+
+    pub(crate) fn running(&self) -> Arc<budget::Running> {
+        Arc::clone(&self.parts.running)
     }
 
     pub(crate) fn artifacts(&self) -> &PathBuf {

@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Code, FAILURE_HEADER};
 pub use config::{AuthStyle, Kind, MaxTokensField, ModelConfig, ProviderConfig, Timeouts};
-pub use meter::{Basis, Meter, Refusal, Usage, Waiting};
+pub use meter::{Asking, Basis, Meter, Permit, Refusal, Usage, Waiting};
 pub use resolve::Resolved;
 
 use provider::Provider;

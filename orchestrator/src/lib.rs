@@ -11,6 +11,7 @@
 //! carries on from what is stored. Every step is idempotent under (task, attempt).
 
 pub mod admission;
+pub mod budget;
 pub mod change;
 pub mod clock;
 pub mod config;
