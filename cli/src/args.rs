@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status,
-    submit, watch, worker,
+    submit, usage, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -64,6 +64,7 @@ pub enum Command {
     Cache(cache::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
+    Usage(usage::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

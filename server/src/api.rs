@@ -6,6 +6,7 @@ pub mod pull_request;
 pub mod stream;
 pub mod system;
 pub mod task;
+pub mod usage;
 pub mod validate;
 pub mod wire;
 
@@ -154,6 +155,7 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(event::list))
         .routes(routes!(stream::stream))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(usage::report))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts()

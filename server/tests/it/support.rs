@@ -71,7 +71,18 @@ impl World {
         World::on(Store::in_memory())
     }
 
+    /// One with another policy.
+    pub fn with_policy(change: impl FnOnce(&mut Policy)) -> World {
+        World::built(Store::in_memory(), change)
+    }
+
     pub fn on(store: Store) -> World {
+        World::built(store, |_| ())
+    }
+
+    fn built(store: Store, change: impl FnOnce(&mut Policy)) -> World {
+        let mut policy = Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() };
+        change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
         let forge = FakeForge::new();
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
@@ -82,7 +93,7 @@ impl World {
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
-            policy: Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() },
+            policy,
             clock: clock.clone(),
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
