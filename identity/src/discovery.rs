@@ -106,6 +106,16 @@ pub fn endpoint(issuer: &Url, text: &str) -> Result<Url, &'static str> {
     Ok(url)
 }
 
+/// Where a browser may be sent back to: this machine.
+pub fn redirect(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "it is no address")?;
+    let plain = url.query().is_none() && url.fragment().is_none() && !named(&url);
+    if url.scheme() == "http" && loopback(&url) && url.port().is_some() && plain {
+        return Ok(url);
+    }
+    Err("it must look like http://localhost:8400/callback: this machine, with a port")
+}
+
 fn named(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }

@@ -9,6 +9,7 @@
 //! | [`discovery`] | what a provider says of itself, and which of its addresses are believed |
 //! | [`cache`] | the keys as last fetched: kept through an outage, renewed at a rotation, never more than so often |
 //! | [`verify`] | all of it together: from a token to a [`Person`], or why not |
+//! | [`login`] | the other side: device code, browser with PKCE, refresh |
 //!
 //! Nothing here knows of a server or of a command line, and no error holds a token or a part of one.
 
@@ -17,6 +18,7 @@ pub mod claim;
 pub mod discovery;
 mod http;
 pub mod key;
+pub mod login;
 #[cfg(test)]
 mod mint;
 pub mod settings;

@@ -28,6 +28,9 @@ pub struct Settings {
     /// What a login sends besides, `resource` or `audience` say.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
+    /// Where a browser login comes back to, for providers that want to know it exactly. Absent: any port of 127.0.0.1.
+    #[serde(default)]
+    pub redirect_url: Option<String>,
     /// Which token the command line shows the server.
     #[serde(default)]
     pub token: Shown,
@@ -109,6 +112,7 @@ impl Settings {
             audiences: Vec::new(),
             scopes: scopes(),
             parameters: BTreeMap::new(),
+            redirect_url: None,
             token: Shown::default(),
             user_claim: sub(),
             user_prefix: None,
@@ -132,6 +136,9 @@ impl Settings {
         if let Some(url) = &self.jwks_url {
             let issuer = Url::parse(&self.issuer).map_err(|e| format!("issuer: {e}"))?;
             discovery::endpoint(&issuer, url).map_err(|why| format!("jwks_url {url:?}: {why}"))?;
+        }
+        if let Some(url) = &self.redirect_url {
+            discovery::redirect(url).map_err(|why| format!("redirect_url {url:?}: {why}"))?;
         }
         for (name, list) in [("audiences", &self.audiences), ("scopes", &self.scopes)] {
             if list.iter().any(|word| word.trim().is_empty()) {
@@ -170,6 +177,7 @@ mod tests {
             (Settings { issuer: "https://id.example?x=1".into(), ..good() }, "issuer"),
             (Settings { client_id: " ".into(), ..good() }, "client_id"),
             (Settings { jwks_url: Some("http://169.254.169.254/".into()), ..good() }, "jwks_url"),
+            (Settings { redirect_url: Some("https://id.example/cb".into()), ..good() }, "redirect_url"),
             (Settings { scopes: vec![String::new()], ..good() }, "scopes"),
             (Settings { groups_claim: String::new(), ..good() }, "groups_claim"),
             (Settings { everyone: None, ..good() }, "everyone"),
