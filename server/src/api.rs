@@ -3,6 +3,8 @@
 pub mod access;
 pub mod error;
 pub mod event;
+pub mod held;
+pub mod key;
 pub mod pull_request;
 pub mod stream;
 pub mod system;
@@ -166,6 +168,8 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(event::list))
         .routes(routes!(stream::stream))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(key::create, key::list))
+        .routes(routes!(key::revoke))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts();

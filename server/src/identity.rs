@@ -1,6 +1,8 @@
 //! Who calls. There is one owner with one key, generated into a 0600 file at first start; further ways of telling who
 //! somebody is are [`Verifier`]s.
 
+pub mod api_key;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::OpenOptions;

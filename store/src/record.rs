@@ -1,5 +1,9 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod access;
+
+pub use access::*;
+
 use std::fmt;
 
 use domain::event::{Event, NewEvent};
@@ -137,6 +141,8 @@ pub struct LeaseRelease {
 pub struct TaskFilter {
     /// Only this user's.
     pub user: Option<UserId>,
+    /// Only those of somebody among these; empty means anybody's.
+    pub among: Vec<UserId>,
     /// Only in these states; empty means all.
     pub status: Vec<Status>,
     /// Only on this repository.

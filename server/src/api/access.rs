@@ -55,6 +55,9 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("POST", "/v1/tasks/{task_id}/resume", To(Scope::TasksSteer)),
     ("POST", "/v1/tasks/{task_id}/retry", To(Scope::TasksSteer)),
     ("GET", "/v1/usage", To(Scope::UsageRead)),
+    ("POST", "/v1/api-keys", To(Scope::KeysManage)),
+    ("GET", "/v1/api-keys", To(Scope::KeysManage)),
+    ("DELETE", "/v1/api-keys/{key_id}", To(Scope::KeysManage)),
 ];
 
 /// What a route needs; `None` when it has no row.

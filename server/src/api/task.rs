@@ -110,7 +110,7 @@ pub async fn list(
         }
         None => None,
     };
-    let filter = TaskFilter { user: Some(user), status, repo, before, limit: limit + 1 };
+    let filter = TaskFilter { user: Some(user), among: Vec::new(), status, repo, before, limit: limit + 1 };
     let mut tasks = app.orchestrator().store().task_list(filter).await?;
     let has_more = tasks.len() > limit as usize;
     tasks.truncate(limit as usize);

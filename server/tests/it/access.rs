@@ -10,7 +10,7 @@ use crate::support::*;
 const TASK: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
 
 /// Every operation of the description: method and path.
-fn operations() -> Vec<(String, String)> {
+pub fn operations() -> Vec<(String, String)> {
     let document: Value = serde_json::from_str(&server::api::openapi()).unwrap();
     let paths = document["paths"].as_object().unwrap().clone();
     let all = paths.into_iter().flat_map(|(path, item)| {
@@ -21,7 +21,7 @@ fn operations() -> Vec<(String, String)> {
 }
 
 /// A path with ids in the place of its parameters.
-fn filled(path: &str) -> String {
+pub fn filled(path: &str) -> String {
     let part = |part: &str| if part.starts_with('{') { TASK.to_owned() } else { part.to_owned() };
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }

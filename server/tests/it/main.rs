@@ -9,6 +9,7 @@ mod create;
 mod detail;
 mod envelope;
 mod events;
+mod key;
 mod list;
 mod pull_request;
 mod stream;

@@ -25,6 +25,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use server::api::{self, App, Settings};
 use server::cursor::Cursors;
+use server::identity::api_key::ApiKeys;
 use server::identity::{Credential, Denied, Keys, LOCAL_OWNER, Verifier};
 use store::{Created, EventAppend, Store};
 use tempfile::TempDir;
@@ -132,6 +133,7 @@ impl World {
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
         let keys = Keys::new(SecretString::from(KEY.to_owned())).and(Arc::new(Anybody));
+        let keys = keys.and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
         let cursors = Cursors::new(SecretString::from("c".to_owned()));
         let router = api::routes(App::new(orchestrator.clone(), keys, cursors, metrics, settings));
         World { router, orchestrator, forge, clock, _mirrors: mirrors }
