@@ -35,6 +35,14 @@ pub const TASKS_PAGE_MAX: u32 = 100;
 pub const EVENTS_PAGE_DEFAULT: u32 = 50;
 /// Greatest page of events; *ABCA*.
 pub const EVENTS_PAGE_MAX: u32 = 100;
+/// API keys, webhooks or lines of the audit log per page; *ABCA*.
+pub const ACCESS_PAGE_DEFAULT: u32 = 20;
+/// Greatest page of them; *ABCA*.
+pub const ACCESS_PAGE_MAX: u32 = 100;
+/// Characters of the name of an API key or webhook; *ABCA*.
+pub const ACCESS_NAME_MAX_CHARS: usize = 64;
+/// A key or webhook in steady use is noted to be used this often.
+pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
 /// Longest `wait` of a long poll.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// Characters of a preview in an event; *ABCA*.

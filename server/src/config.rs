@@ -61,6 +61,8 @@ pub struct Config {
     pub egress: gateway::egress::Settings,
     /// `[push]`
     pub push: gateway::push::Settings,
+    /// `[teams.NAME]`: who shares tasks with whom.
+    pub teams: domain::access::Teams,
     /// `[repos."NAME"]`: what holds for one repository, complete.
     pub repos: BTreeMap<String, Repo>,
     /// The secrets among these settings, and where each comes from.

@@ -31,10 +31,11 @@ use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::api::{self, App};
+use crate::api::{self, App, Settings};
 use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
+use crate::identity::api_key::ApiKeys;
 use crate::identity::{Keys, secret_file};
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
@@ -177,7 +178,9 @@ pub async fn serve(
     });
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
-    let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
+    let settings = Settings { teams: config.teams.clone() };
+    let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
+    let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
     publish(&state, &listening, options.starter, &fingerprint)?;

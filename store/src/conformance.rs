@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite of tests, compiled here so that every driver can use it")]
 
+mod access;
 mod event;
 mod lease;
 mod obligation;
@@ -131,6 +132,15 @@ cases! {
         a_failed_row_holds_up_its_task_alone
         channels_are_apart
         one_claimer_has_each_row;
+    access:
+        a_key_comes_back_as_it_was
+        a_key_is_revoked_once_by_its_user
+        the_last_use_never_goes_back
+        keys_and_webhooks_are_listed_newest_first_in_full_pages
+        a_webhook_is_rotated_until_it_is_revoked
+        rotations_at_once_are_all_counted
+        a_delivery_is_taken_in_once
+        the_audit_log_is_read_newest_first_by_who_what_and_of_what;
 }
 
 /// Runs every case, each on a new store.

@@ -9,6 +9,7 @@ use domain::task::Spent;
 use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
+use crate::access::AccessDriver;
 use crate::record::*;
 
 /// What the store could not do. The variants are what a caller branches on.
@@ -173,6 +174,8 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn task_counts(&self, user: Option<&UserId>) -> Result<Vec<(domain::Status, u64)>, StoreError>;
     /// Slots that are held: scope and holder.
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError>;
+    /// The part that keeps keys, webhooks and the audit log.
+    fn access(&self) -> &dyn AccessDriver;
     /// A cheap write and read, for readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }

@@ -6,6 +6,7 @@
 //! A change is stored whole or not at all: the task's new state, its events, its slots, its obligations, its outbox rows
 //! and the time the orchestrator must next look are one transaction. When a call returns `Ok`, it is on the disk.
 
+pub mod access;
 pub mod conformance;
 pub mod driver;
 pub mod hub;
@@ -14,6 +15,7 @@ pub mod record;
 mod rule;
 pub mod sqlite;
 
+pub use access::AccessDriver;
 pub use driver::{Driver, StoreError};
 pub use record::*;
 

@@ -3,6 +3,7 @@
 //! Written to be read: maps under one mutex, each operation from top to bottom as its sentence on [`crate::Store`] says.
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
+mod access;
 mod queue;
 mod spending;
 mod table;
@@ -18,6 +19,7 @@ use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, User
 use jiff::Timestamp;
 
 use self::table::{By, LeaseRow, OutboxEntry, Row, Tables};
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 use crate::rule::{self, Woken};
@@ -71,6 +73,7 @@ impl Driver for MemoryDriver {
     async fn task_list(&self, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
         let wanted = |task: &Task| {
             filter.user.as_ref().is_none_or(|user| *user == task.user)
+                && (filter.among.is_empty() || filter.among.contains(&task.user))
                 && filter.repo.as_ref().is_none_or(|repo| *repo == task.spec.repo)
                 && (filter.status.is_empty() || filter.status.contains(&task.status()))
                 && filter.before.is_none_or(|before| task.id < before)
@@ -494,6 +497,10 @@ impl Driver for MemoryDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         Ok(self.lock().slots.iter().cloned().collect())
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
     }
 
     async fn check(&self) -> Result<(), StoreError> {

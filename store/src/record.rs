@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod access;
 mod spending;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use access::*;
 pub use spending::{Spending, UsageBy, UsageRow};
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
@@ -141,6 +143,8 @@ pub struct LeaseRelease {
 pub struct TaskFilter {
     /// Only this user's.
     pub user: Option<UserId>,
+    /// Only those of somebody among these; empty means anybody's.
+    pub among: Vec<UserId>,
     /// Only in these states; empty means all.
     pub status: Vec<Status>,
     /// Only on this repository.

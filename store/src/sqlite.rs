@@ -6,6 +6,7 @@
 //!
 //! Work happens on threads of its own, which a paused tokio clock does not see: under `start_paused` use the memory driver.
 
+mod access;
 mod event;
 mod fault;
 mod lease;
@@ -37,6 +38,7 @@ use rusqlite::Connection;
 use self::fault::Fault;
 use self::reader::Readers;
 use self::writer::Writer;
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 
@@ -303,6 +305,10 @@ impl Driver for SqliteDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         self.read("listing slots".into(), slot::list).await
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
     }
 
     async fn check(&self) -> Result<(), StoreError> {

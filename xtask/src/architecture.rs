@@ -17,6 +17,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("redact", &[]),
     ("sandbox", &["domain"]),
     ("protocol", &["domain"]),
+    ("identity", &["domain"]),
     ("store", &["domain"]),
     ("forge", &["domain", "git", "redact"]),
     ("compute", &["domain", "git", "sandbox"]),

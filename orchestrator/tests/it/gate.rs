@@ -141,6 +141,10 @@ macro_rules! gated {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)+) => {
         #[async_trait]
         impl Driver for Gated {
+            fn access(&self) -> &dyn store::AccessDriver {
+                self.inner.access()
+            }
+
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, StoreError> {
                 self.through(stringify!($name), self.inner.$name($($arg),*)).await
             })+

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use domain::{Day, Period, RepoRef, UserId};
+use domain::{Day, Period, RepoRef, Role, UserId};
 use orchestrator::budget::Spent;
 use protocol::rest::*;
 use protocol::usage::{BudgetLine, UsageLine, UsageReport};
@@ -12,7 +12,6 @@ use store::{Spending, UsageBy, UsageRow};
 use utoipa::IntoParams;
 
 use super::{ApiError, App, Caller, wire};
-use crate::identity::LOCAL_OWNER;
 
 /// Days of one report at most.
 const DAYS_MAX: i32 = 3660;
@@ -99,7 +98,7 @@ fn by_name(text: &str) -> Result<UsageBy, ApiError> {
 /// Whose usage a caller sees; `None` is everybody's.
 fn whose(caller: &Caller, asked: Option<String>) -> Result<Option<UserId>, ApiError> {
     let asked = asked.map(UserId::new);
-    if caller.user.as_str() == LOCAL_OWNER {
+    if caller.role == Role::Owner {
         return Ok(asked);
     }
     match asked {

@@ -3,11 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
 mod cancel;
 mod create;
 mod detail;
 mod envelope;
 mod events;
+mod key;
 mod list;
 mod pull_request;
 mod stream;

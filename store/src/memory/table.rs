@@ -22,6 +22,7 @@ pub(super) struct Tables {
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) outbox_last: i64,
     pub(super) pull_requests: BTreeMap<TaskId, PullRequestRecord>,
+    pub(super) access: super::access::Tables,
 }
 
 /// A task with what the store keeps beside it.
