@@ -20,7 +20,10 @@
 //! | [`report`] | what a box says of its work |
 //! | [`failure`] | why a task failed, who must act, and how |
 //! | [`outcome`] | success or failure, inferred from evidence |
+//! | [`workflow`] | the workflows of the contract and what each needs |
+//! | [`approval`] | how far an approval reaches |
 
+pub mod approval;
 pub mod box_limits;
 pub mod command;
 pub mod event;
@@ -37,6 +40,7 @@ pub mod state;
 pub mod task;
 pub mod text;
 pub mod transition;
+pub mod workflow;
 
 pub use box_limits::BoxLimits;
 pub use command::Command;

@@ -47,6 +47,14 @@ pub const ERROR_MESSAGE_MAX_CHARS: usize = 1_000;
 pub const ANSWER_MAX_CHARS: usize = 2_000;
 /// Bytes of one request body of the people's API.
 pub const API_BODY_MAX_BYTES: usize = 1024 * 1024;
+/// The body of a request of the people's API must be there within this.
+pub const API_BODY_READ: Duration = Duration::from_secs(20);
+/// The head of a request of the people's API must be there within this.
+pub const API_HEAD_READ: Duration = Duration::from_secs(20);
+/// Header fields of one request of the people's API.
+pub const API_HEADERS_MAX: usize = 100;
+/// Bytes of the head of one request of the people's API.
+pub const API_HEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// Seconds between two heartbeats of a worker; *ABCA* 45 s, ours is shorter because it costs one row.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);

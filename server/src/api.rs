@@ -1,5 +1,7 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
+pub mod body;
+mod cors;
 pub mod error;
 pub mod event;
 pub mod pull_request;
@@ -184,8 +186,15 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let span = info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
     app.activity().open.fetch_add(1, Ordering::SeqCst);
     let open = Open(app);
-    let mut response = error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await;
+    let contract = cors::open(request.uri().path());
+    let mut response = match cors::preflight(&request) {
+        Some(answer) => answer,
+        None => error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await,
+    };
     drop(open);
+    if contract {
+        cors::set(response.headers_mut());
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-request-id", value);
     }

@@ -5,6 +5,7 @@
 //! | [`config`] | `bgagent.toml`, the environment over it, the defaults beneath it |
 //! | [`paths`] | where things are kept |
 //! | [`identity`] | who calls: the owner key of local mode |
+//! | [`listen`] | the people's port, with bounds on the head of a request |
 //! | [`log`] | log lines without secrets |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`cursor`] | signed page tokens |
@@ -20,6 +21,7 @@ pub mod config;
 pub mod cursor;
 pub mod egress;
 pub mod identity;
+pub mod listen;
 pub mod log;
 pub mod outfit;
 pub mod paths;
