@@ -1,5 +1,6 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
+mod ag_ui;
 pub mod body;
 mod cors;
 pub mod error;
@@ -30,6 +31,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::cursor::Cursors;
+use crate::feed::Feeds;
 use crate::identity::Keys;
 pub use error::ApiError;
 
@@ -41,6 +43,7 @@ struct Parts_ {
     orchestrator: Orchestrator,
     keys: Keys,
     cursors: Cursors,
+    feeds: Feeds,
     metrics: PrometheusHandle,
     activity: Activity,
 }
@@ -77,7 +80,8 @@ impl App {
             clock,
             open: AtomicU64::new(0),
         };
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity }))
+        let feeds = Feeds::new(orchestrator.store().clone());
+        App(Arc::new(Parts_ { orchestrator, keys, cursors, feeds, metrics, activity }))
     }
 
     /// The orchestrator.
@@ -88,6 +92,11 @@ impl App {
     /// Page tokens.
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// The events of watched tasks.
+    pub fn feeds(&self) -> &Feeds {
+        &self.0.feeds
     }
 
     /// The metrics of this process.
@@ -154,7 +163,7 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
         .routes(routes!(event::list))
-        .routes(routes!(stream::stream))
+        .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))

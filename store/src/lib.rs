@@ -19,6 +19,7 @@ pub use record::*;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::event::Event;
@@ -33,12 +34,13 @@ use crate::hub::Hub;
 pub struct Store {
     driver: Arc<dyn Driver>,
     hub: Hub,
+    event_reads: Arc<AtomicU64>,
 }
 
 impl Store {
     /// A store on any driver.
     pub fn new(driver: Arc<dyn Driver>) -> Store {
-        Store { driver, hub: Hub::default() }
+        Store { driver, hub: Hub::default(), event_reads: Arc::default() }
     }
 
     /// The SQLite database at `path`, created and migrated as needed.
@@ -154,7 +156,13 @@ impl Store {
 
     /// Events of a task, in order.
     pub async fn events_read(&self, query: EventQuery) -> Result<Vec<Event>, StoreError> {
+        self.event_reads.fetch_add(1, Ordering::Relaxed);
         self.driver.events_read(query).await
+    }
+
+    /// How often events were read since the store was opened.
+    pub fn event_reads(&self) -> u64 {
+        self.event_reads.load(Ordering::Relaxed)
     }
 
     /// A receiver that is marked changed whenever a task got events. Subscribe first, read then, or miss nothing twice.

@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod ag_ui;
 mod cancel;
 mod contract;
 mod create;
 mod detail;
 mod envelope;
 mod events;
+mod feed;
 mod list;
 mod pull_request;
 mod stream;

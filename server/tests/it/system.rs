@@ -62,6 +62,7 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "get /v1/tasks/{task_id}/pull-request",
             "get /v1/tasks/{task_id}/stream",
             "post /v1/tasks",
+            "post /v1/tasks/{task_id}/stream",
         ]
     );
     for (path, item) in paths {
