@@ -1,7 +1,9 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
+pub mod ask;
 pub mod error;
 pub mod event;
+pub mod nudge;
 pub mod pull_request;
 pub mod stream;
 pub mod system;
@@ -151,6 +153,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(ask::open, ask::list))
+        .routes(routes!(ask::one))
         .routes(routes!(event::list))
         .routes(routes!(stream::stream))
         .routes(routes!(pull_request::detail))

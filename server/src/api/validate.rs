@@ -58,6 +58,24 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
     })
 }
 
+/// Words of a person, without the spaces around them: at least one character, at most `max`.
+pub fn words<'a>(field: &str, text: &'a str, max: usize) -> Result<&'a str, ApiError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(ApiError::invalid(format!("{field} is required: 1 to {max} characters")));
+    }
+    let characters = text.chars().count();
+    if characters > max {
+        return Err(ApiError::invalid(format!(
+            "{field} has {characters} characters, at most {max} are allowed"
+        )));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::invalid(format!("{field} contains a NUL character")));
+    }
+    Ok(text)
+}
+
 fn workflow(given: Option<&str>) -> Result<Workflow, ApiError> {
     let Some(given) = given else { return Ok(Workflow::NewTask) };
     let (id, constraint) = match given.split_once('@') {

@@ -3,12 +3,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod ask;
 mod cancel;
 mod create;
 mod detail;
 mod envelope;
 mod events;
 mod list;
+mod nudge;
 mod pull_request;
 mod stream;
 mod support;
