@@ -14,6 +14,7 @@
 //! | [`command`] | everything that can happen to a task |
 //! | [`transition`] | `Task::on`: the only function that changes a task |
 //! | [`event`] | the record that people and clients read |
+//! | [`steer`] | what people say to an agent that works |
 //! | [`session`] | one box for one attempt, as compute backends describe it |
 //! | [`box_limits`] | what one box may use |
 //! | [`per_repo`] | a setting with a value of its own for some repositories |
@@ -37,6 +38,7 @@ pub mod repo;
 pub mod report;
 pub mod session;
 pub mod state;
+pub mod steer;
 pub mod task;
 pub mod text;
 pub mod transition;
@@ -46,7 +48,7 @@ pub use box_limits::BoxLimits;
 pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
-pub use id::{Attempt, EventId, NodeId, ObligationId, RequestId, TaskId, UserId};
+pub use id::{AskId, Attempt, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId};
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;
 pub use repo::RepoRef;

@@ -126,12 +126,25 @@ pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).
 pub const PR_BODY_MAX_CHARS: usize = 60_000;
 
-// Bounds of the contract whose capability is still to come: named here once, so that it takes no second number.
-
 /// Characters of a nudge; *ABCA*.
 pub const NUDGE_MAX_CHARS: usize = 2_000;
 /// Nudges to one task in a minute; *ABCA*.
 pub const NUDGES_PER_MINUTE: u32 = 10;
+/// Nudges handed over at once; *ABCA*. The others follow at the next boundary.
+pub const NUDGES_AT_ONCE: usize = 100;
+/// Characters of a nudge in the event that acknowledges it; *ABCA*.
+pub const NUDGE_PREVIEW_MAX_CHARS: usize = 60;
+/// Characters of a question about a task: as a nudge.
+pub const ASK_MAX_CHARS: usize = 2_000;
+/// Questions about one task in a minute: each may cost a model call.
+pub const ASKS_PER_MINUTE: u32 = 10;
+/// Characters of an answer that is kept.
+pub const ASK_ANSWER_MAX_CHARS: usize = 4_000;
+/// Questions in a list, the newest.
+pub const ASKS_LISTED: usize = 100;
+
+// Bounds of the contract whose capability is still to come: named here once, so that it takes no second number.
+
 /// Least time an approval is waited for; *ABCA*.
 pub const APPROVAL_TIMEOUT_MIN: Duration = Duration::from_secs(30);
 /// Longest time an approval is waited for; *ABCA*.

@@ -3,8 +3,10 @@
 mod ag_ui;
 pub mod body;
 mod cors;
+pub mod ask;
 pub mod error;
 pub mod event;
+pub mod nudge;
 pub mod pull_request;
 pub mod stream;
 pub mod system;
@@ -162,6 +164,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(ask::open, ask::list))
+        .routes(routes!(ask::one))
         .routes(routes!(event::list))
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))

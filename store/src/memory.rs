@@ -4,6 +4,7 @@
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
 mod queue;
+mod steer;
 mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::transition::{Slots, StopSession, after};
 use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
@@ -483,6 +485,30 @@ impl Driver for MemoryDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         Ok(self.lock().slots.iter().cloned().collect())
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.lock().nudge_add(new)
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        Ok(self.lock().nudges.iter().filter(|n| n.task == id).cloned().collect())
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.lock().nudge_take(&take)
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.lock().ask_open(&new)
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.lock().ask_answer(&answer)
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -1,5 +1,9 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod steer;
+
+pub use steer::*;
+
 use std::fmt;
 
 use domain::event::{Event, NewEvent};

@@ -62,6 +62,24 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
     })
 }
 
+/// Words of a person, without the spaces around them: at least one character, at most `max`.
+pub fn words<'a>(field: &str, text: &'a str, max: usize) -> Result<&'a str, ApiError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(ApiError::invalid(format!("{field} is required: 1 to {max} characters")));
+    }
+    let characters = text.chars().count();
+    if characters > max {
+        return Err(ApiError::invalid(format!(
+            "{field} has {characters} characters, at most {max} are allowed"
+        )));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::invalid(format!("{field} contains a NUL character")));
+    }
+    Ok(text)
+}
+
 fn turns(given: i64) -> Result<u32, ApiError> {
     let bounds = limit::TURNS_MIN..=limit::TURNS_MAX;
     u32::try_from(given).ok().filter(|n| bounds.contains(n)).ok_or_else(|| {

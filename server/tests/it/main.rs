@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod ag_ui;
+mod ask;
 mod cancel;
 mod contract;
 mod create;
@@ -12,6 +13,7 @@ mod envelope;
 mod events;
 mod feed;
 mod list;
+mod nudge;
 mod pull_request;
 mod stream;
 mod support;

@@ -58,10 +58,14 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "get /v1/ready",
             "get /v1/tasks",
             "get /v1/tasks/{task_id}",
+            "get /v1/tasks/{task_id}/asks",
+            "get /v1/tasks/{task_id}/asks/{ask_id}",
             "get /v1/tasks/{task_id}/events",
             "get /v1/tasks/{task_id}/pull-request",
             "get /v1/tasks/{task_id}/stream",
             "post /v1/tasks",
+            "post /v1/tasks/{task_id}/asks",
+            "post /v1/tasks/{task_id}/nudge",
             "post /v1/tasks/{task_id}/stream",
         ]
     );

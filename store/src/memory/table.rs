@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::event::{Event, NewEvent};
+use domain::steer::{Ask, Nudge};
 use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
@@ -20,6 +21,8 @@ pub(super) struct Tables {
     pub(super) obligations: BTreeMap<ObligationId, Obligation>,
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) outbox_last: i64,
+    pub(super) nudges: Vec<Nudge>,
+    pub(super) asks: Vec<Ask>,
     pub(super) pull_requests: BTreeMap<TaskId, PullRequestRecord>,
 }
 
