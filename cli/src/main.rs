@@ -64,6 +64,8 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Events(args) => commands::events::events(cx, args).await,
             Command::Egress(args) => commands::egress::egress(cx, args).await,
             Command::Cache(args) => commands::cache::run(cx, args).await,
+            Command::Nudge(args) => commands::nudge::nudge(cx, args).await,
+            Command::Ask(args) => commands::ask::ask(cx, args).await,
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,

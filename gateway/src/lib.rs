@@ -25,6 +25,7 @@ pub mod listen;
 pub mod meter;
 pub mod model;
 pub mod push;
+mod steer;
 pub mod tunnel;
 
 use std::path::PathBuf;

@@ -61,6 +61,8 @@ pub enum Purpose {
     Main,
     /// To shorten the conversation.
     Compaction,
+    /// To answer a person's question beside the work.
+    Ask,
 }
 
 impl Purpose {
@@ -69,6 +71,7 @@ impl Purpose {
         match self {
             Purpose::Main => "main",
             Purpose::Compaction => "compaction",
+            Purpose::Ask => "ask",
         }
     }
 }
@@ -114,8 +117,9 @@ impl ModelCall {
         let purpose = match text(PURPOSE_HEADER) {
             None | Some("main") => Purpose::Main,
             Some("compaction") => Purpose::Compaction,
+            Some("ask") => Purpose::Ask,
             Some(other) => {
-                let message = format!("{PURPOSE_HEADER} must be main or compaction, got {other:?}");
+                let message = format!("{PURPOSE_HEADER} must be main, compaction or ask, got {other:?}");
                 return Err(Answer::invalid(message));
             }
         };

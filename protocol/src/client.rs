@@ -4,6 +4,7 @@
 //! cut; a caller that wants to repeat another call may: all are harmless to repeat, `create_task` with its key.
 
 mod error;
+mod steer;
 pub mod stream;
 
 use std::time::Duration;

@@ -37,6 +37,7 @@ use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::api_key::ApiKeys;
 use crate::identity::{Keys, secret_file};
+use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
 
@@ -187,12 +188,11 @@ pub async fn serve(
     info!(url = listening.url, state = %state.0.display(), "listening");
     ready(&listening);
     let stop = tasks.stopping();
-    let served =
-        axum::serve(listener, api::routes(app)).with_graceful_shutdown(async move { stop.cancelled().await });
+    let served = listen::serve(listener, api::routes(app), async move { stop.cancelled().await });
     // Streams of watchers stay open until their task ends: past the deadline they are cut, and resume by cursor.
     let stop = tasks.stopping();
     tokio::select! {
-        served = served => served.map_err(|e| ServeError::Other(format!("the API ended: {e}")))?,
+        () = served => (),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => (),
     }
     tasks.stop();

@@ -12,6 +12,7 @@ mod outbox;
 mod queue;
 mod session;
 mod spending;
+mod steer;
 mod task;
 mod usage;
 
@@ -127,6 +128,17 @@ cases! {
         a_claim_hides_it_for_a_while
         one_claimer_has_it
         a_retry_is_remembered;
+    steer:
+        a_nudge_waits_until_it_is_taken_once
+        a_nudge_is_acknowledged_with_its_event
+        no_more_nudges_than_fit_a_minute
+        a_task_that_ended_takes_no_nudge
+        a_cancelled_task_consumes_nothing
+        a_nudge_outlives_its_attempt
+        one_question_of_a_person_is_open
+        the_first_answer_stays
+        only_the_current_attempt_answers
+        a_task_that_ended_is_asked_without_an_event;
     outbox:
         rows_come_in_order_one_per_task
         a_failed_row_holds_up_its_task_alone

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
@@ -176,6 +177,18 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError>;
     /// The part that keeps keys, webhooks and the audit log.
     fn access(&self) -> &dyn AccessDriver;
+    /// Stores a nudge, unless the task has ended or was nudged too often.
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError>;
+    /// All nudges of a task, the oldest first.
+    async fn nudge_list(&self, task: TaskId) -> Result<Vec<Nudge>, StoreError>;
+    /// Hands nudges to an attempt: the event that acknowledges them and the mark on them are one transaction.
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError>;
+    /// Stores a question with its event, unless the person has one open.
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError>;
+    /// Stores an answer with its event; the first one stays.
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError>;
+    /// All questions about a task, the oldest first.
+    async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError>;
     /// A cheap write and read, for readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }

@@ -6,6 +6,7 @@
 mod access;
 mod queue;
 mod spending;
+mod steer;
 mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::transition::{Slots, StopSession, after};
 use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
@@ -501,6 +503,30 @@ impl Driver for MemoryDriver {
 
     fn access(&self) -> &dyn AccessDriver {
         self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.lock().nudge_add(new)
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        Ok(self.lock().nudges.iter().filter(|n| n.task == id).cloned().collect())
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.lock().nudge_take(&take)
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.lock().ask_open(&new)
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.lock().ask_answer(&answer)
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod spending;
+mod steer;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
+pub use steer::*;
 pub use spending::{Spending, UsageBy, UsageRow};
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.

@@ -18,6 +18,7 @@ mod schema;
 mod session;
 mod slot;
 mod spending;
+mod steer;
 mod task;
 mod usage;
 mod value;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
@@ -309,6 +311,38 @@ impl Driver for SqliteDriver {
 
     fn access(&self) -> &dyn AccessDriver {
         self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.write(format!("storing a nudge to task {}", new.task), move |tx| steer::nudge_add(tx, &new))
+            .await
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        self.read(format!("reading the nudges of task {id}"), move |db| steer::nudge_list(db, id)).await
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.write(format!("handing over nudges of task {}", take.task), move |tx| {
+            steer::nudge_take(tx, &take)
+        })
+        .await
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.write(format!("storing a question about task {}", new.task), move |tx| steer::ask_open(tx, &new))
+            .await
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.write(format!("answering a question about task {}", answer.task), move |tx| {
+            steer::ask_answer(tx, &answer)
+        })
+        .await
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        self.read(format!("reading the questions about task {id}"), move |db| steer::ask_list(db, id)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

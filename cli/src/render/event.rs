@@ -79,6 +79,11 @@ impl Show<'_> {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
             EventKind::TaskParked => self.said("·", &format!("Parked{}", self.word(": ", "why"))),
+            EventKind::AskOpened => self.mark("?", &format!("Asked: {}", self.text("question_preview"))),
+            EventKind::AskAnswered => {
+                let from = if self.text("source") == "record" { " (from the record)" } else { "" };
+                self.mark("!", &format!("Answered{from}: {}", self.text("answer_preview")))
+            }
             EventKind::ResultReceived => {
                 let said = format!(
                     "Work reported{}{}{}",

@@ -10,4 +10,5 @@ mod git_proxy;
 mod masking;
 mod model;
 mod network;
+mod steer;
 mod world;
