@@ -18,7 +18,8 @@ use store::UsageRecord;
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
-use crate::model::{Basis, Meter, ModelCall, Refusal, Usage, Waiting};
+use crate::model::{Answered, Basis, Meter, ModelCall, Recording, Refusal, Usage, Waiting};
+use crate::record::Recorder;
 
 /// The route of the model proxy.
 pub fn routes() -> Router<Gateway> {
@@ -37,24 +38,32 @@ async fn messages(
         Ok(None) => return BoxRefusal::superseded().into_response(),
         Err(failure) => return BoxRefusal::from(failure).into_response(),
     };
-    let model = task.spec.model.unwrap_or_default();
+    let model = task.spec.model.clone().unwrap_or_default();
     // A model is never shown a secret of the platform, in whatever form a tool printed it. Values alone: everything else
     // (its own words, the seals of a provider) must come back as it was sent.
     let masks = &gateway.orchestrator().parts().policy.masks;
     let body = masks.values().mask_json_bytes(&body).map_or(body, Bytes::from);
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
-        Ok(call) => gateway.models().proxy(call, Arc::new(StoreMeter(gateway.orchestrator().clone()))).await,
+        Ok(call) => {
+            let recorder = task.spec.trace.then(|| gateway.recorder().clone());
+            let meter = StoreMeter { orchestrator: gateway.orchestrator().clone(), recorder };
+            gateway.models().proxy(call, Arc::new(meter)).await
+        }
         Err(answer) => answer.into_response(),
     }
 }
 
 /// Budgets and records on the store.
-struct StoreMeter(Orchestrator);
+struct StoreMeter {
+    orchestrator: Orchestrator,
+    /// Of a task that wants a trace.
+    recorder: Option<Recorder>,
+}
 
 #[async_trait]
 impl Meter for StoreMeter {
     async fn before(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal> {
-        let found = self.0.store().task_get(task).await;
+        let found = self.orchestrator.store().task_get(task).await;
         let found = found.map_err(|e| Refusal::Unavailable { reason: e.to_string() })?;
         let Some(found) = found else {
             return Err(Refusal::Ended { reason: "there is no such task".into() });
@@ -78,7 +87,7 @@ impl Meter for StoreMeter {
             )
         };
         // Telemetry: the refusal stands whether or not its event can be stored.
-        let _ = self.0.box_event(task, attempt, event).await;
+        let _ = self.orchestrator.box_event(task, attempt, event).await;
         Err(Refusal::BudgetExceeded { spent, budget })
     }
 
@@ -111,14 +120,14 @@ impl Meter for StoreMeter {
             tokens,
             cost: usage.cost,
             event,
-            now: self.0.now(),
+            now: self.orchestrator.now(),
         };
-        self.0.store().usage_record(record).await?;
+        self.orchestrator.store().usage_record(record).await?;
         Ok(())
     }
 
     async fn waiting(&self, waiting: Waiting) {
-        let now = self.0.now();
+        let now = self.orchestrator.now();
         let event = NewEvent {
             client_key: Some(format!("gw-wait-{}", now.as_microsecond())),
             ..NewEvent::new(
@@ -130,6 +139,25 @@ impl Meter for StoreMeter {
             )
         };
         // Telemetry never fails a call.
-        let _ = self.0.box_event(waiting.task, waiting.attempt, event).await;
+        let _ = self.orchestrator.box_event(waiting.task, waiting.attempt, event).await;
+    }
+
+    fn recording(&self) -> Recording {
+        match self.recorder {
+            Some(_) => Recording::On,
+            None => Recording::Off,
+        }
+    }
+
+    async fn asked(&self, call_id: &str, call: &ModelCall, model: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.asked(call_id, call, model).await;
+        }
+    }
+
+    async fn answered(&self, call_id: &str, call: &ModelCall, answered: Answered) {
+        if let Some(recorder) = &self.recorder {
+            recorder.answered(call_id, call, answered).await;
+        }
     }
 }

@@ -9,4 +9,5 @@ mod git_proxy;
 mod masking;
 mod model;
 mod network;
+mod record;
 mod world;

@@ -176,6 +176,8 @@ gated! {
     outbox_claim(channel: &str, now: Timestamp, lease: Duration, limit: u32) -> Vec<OutboxRow>;
     outbox_done(id: i64) -> ();
     outbox_retry(id: i64, at: Timestamp, error: &str) -> ();
+    trace_record(record: TraceRecord, events: Vec<domain::event::NewEvent>, now: Timestamp) -> TraceRecord;
+    trace_get(task: TaskId) -> Option<TraceRecord>;
     pull_request_get(task: TaskId) -> Option<PullRequestRecord>;
     task_counts(user: Option<&UserId>) -> Vec<(domain::Status, u64)>;
     slot_list() -> Vec<(Scope, TaskId)>;

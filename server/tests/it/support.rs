@@ -79,6 +79,7 @@ impl World {
             store,
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(mirrors.path().join("mirrors"), mirrors.path().join("pushes")),
+            objects: Arc::new(objects::MemoryObjects::default()),
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),

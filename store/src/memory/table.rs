@@ -21,6 +21,7 @@ pub(super) struct Tables {
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) outbox_last: i64,
     pub(super) pull_requests: BTreeMap<TaskId, PullRequestRecord>,
+    pub(super) traces: BTreeMap<TaskId, TraceRecord>,
 }
 
 /// A task with what the store keeps beside it.

@@ -14,7 +14,10 @@ use super::fault::Fault;
 const APPLICATION_ID: i32 = 0x6267_6167;
 
 /// The migrations, in order. Never edit one that was released: add the next.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_init", include_str!("migrations/0001_init.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_init", include_str!("migrations/0001_init.sql")),
+    ("0030_trace", include_str!("migrations/0030_trace.sql")),
+];
 
 /// How long a connection waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);
