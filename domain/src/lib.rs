@@ -54,7 +54,8 @@ pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
 pub use id::{
-    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId, WebhookId,
+    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId,
+    WebhookId,
 };
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;

@@ -213,6 +213,10 @@ pub const REPLAY_MAX_EVENTS: u32 = 5_000;
 pub const REPLAY_MAX_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of a trace, packed; *ABCA*.
 pub const TRACE_MAX_BYTES: u64 = 50 * 1024 * 1024;
+/// Files of a task's work that its trace names.
+pub const TRACE_FILES_MAX: usize = 2_000;
+/// How long the address of a trace is good; *ABCA*.
+pub const TRACE_ADDRESS: Duration = Duration::from_secs(900);
 /// How long a trace is kept; *ABCA*.
 pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 /// How long tasks, events and attachments are kept after a task ended; *ABCA*.

@@ -32,6 +32,7 @@ pub mod supervise;
 pub mod sweep;
 pub mod tasks;
 pub mod token;
+pub mod trace;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -41,6 +42,7 @@ use domain::{NodeId, RepoRef};
 use forge::Forge;
 use forge::mirror::Mirrors;
 use jiff::Timestamp;
+use objects::ObjectStore;
 use store::Store;
 use tokio::sync::Notify;
 
@@ -79,6 +81,8 @@ pub struct Parts {
     pub forges: Forges,
     /// Bare mirrors, one for each repository.
     pub mirrors: Mirrors,
+    /// Large things: traces, artifacts.
+    pub objects: Arc<dyn ObjectStore>,
     /// Where boxes run.
     pub compute: Arc<dyn ComputeBackend>,
     /// Models and their prices.

@@ -2,9 +2,9 @@
 
 pub mod access;
 mod ag_ui;
+pub mod ask;
 pub mod body;
 mod cors;
-pub mod ask;
 pub mod error;
 pub mod event;
 pub mod held;

@@ -23,6 +23,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
+use objects::{LocalObjects, ObjectStore};
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -159,6 +160,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
+        objects: objects(&state)?,
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -167,7 +169,7 @@ pub async fn serve(
         node: node_id(),
         gateway: gateway_address.for_boxes(),
     });
-    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
+    let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
         .await
@@ -231,6 +233,17 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
             }
         }
     });
+}
+
+/// Where traces and artifacts are kept.
+fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
+    let path = state.objects();
+    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
+        doing: "cannot make the folder of objects",
+        path: path.display().to_string(),
+        source,
+    });
+    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

@@ -169,6 +169,15 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn outbox_done(&self, id: i64) -> Result<(), StoreError>;
     /// The delivery failed: try again at `at`.
     async fn outbox_retry(&self, id: i64, at: Timestamp, error: &str) -> Result<(), StoreError>;
+    /// Records that a task's trace is whole, once per task, with the events that tell of it; answers what is recorded.
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError>;
+    /// The record of a task's trace.
+    async fn trace_get(&self, task: TaskId) -> Result<Option<TraceRecord>, StoreError>;
     /// Our record of a task's pull request.
     async fn pull_request_get(&self, task: TaskId) -> Result<Option<PullRequestRecord>, StoreError>;
     /// Tasks of `user` (all when `None`) by state, for metrics and tests.

@@ -296,6 +296,25 @@ impl Store {
         self.driver.outbox_retry(id, at, error).await
     }
 
+    /// Records that a task's trace is whole, once per task, with the events that tell of it. It may be told after the task
+    /// has ended, and is the last that is told of it. Answers what is recorded: this, or what was before.
+    pub async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let id = record.task;
+        let recorded = self.driver.trace_record(record, events, now).await?;
+        self.hub.publish(id);
+        Ok(recorded)
+    }
+
+    /// The record of a task's trace.
+    pub async fn trace_get(&self, task: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.driver.trace_get(task).await
+    }
+
     /// Our record of a task's pull request.
     pub async fn pull_request_get(&self, task: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         self.driver.pull_request_get(task).await

@@ -112,6 +112,7 @@ impl Driver for MemoryDriver {
         let row = t.row_mut(id)?;
         let wake_at = rule::wake_after_change(&task, stored.task.wake_at, stored.woken);
         let before = &stored.task;
+        let before_status = before.status();
         // What a change may not touch stays as it is stored.
         row.task = Task {
             wake_at,
@@ -140,6 +141,19 @@ impl Driver for MemoryDriver {
                 alarm: Alarm::Off,
             };
             t.obligations.insert(obligation.id, obligation);
+        }
+        if rule::seals_trace(before_status, &task) {
+            let sealing = Obligation {
+                id: rule::seal_id(id, task.version, now),
+                task: id,
+                duty: Duty::SealTrace,
+                created_at: now,
+                tries: 0,
+                due_at: now,
+                last_error: None,
+                alarm: Alarm::Off,
+            };
+            t.obligations.insert(sealing.id, sealing);
         }
         if let Some(record) = change.pull_request {
             t.pull_requests.insert(record.task, record);
@@ -481,6 +495,27 @@ impl Driver for MemoryDriver {
             row.due_at = at;
         }
         Ok(())
+    }
+
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let mut t = self.lock();
+        t.row(record.task)?;
+        if let Some(there) = t.traces.get(&record.task) {
+            return Ok(there.clone());
+        }
+        t.traces.insert(record.task, record.clone());
+        let row = t.row_mut(record.task)?;
+        events.iter().for_each(|event| row.push(event, By::ControlPlane, now));
+        Ok(record)
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        Ok(self.lock().traces.get(&id).cloned())
     }
 
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {

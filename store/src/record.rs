@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
-pub use steer::*;
 pub use spending::{Spending, UsageBy, UsageRow};
+pub use steer::*;
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -330,6 +330,23 @@ pub enum Duty {
         /// The box; unknown when the answer to `start` was lost.
         session: Option<SessionHandle>,
     },
+    /// Put the trace of a task that has ended together.
+    SealTrace,
+}
+
+/// A trace that is whole. The bytes are an object; this is the fact that they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceRecord {
+    /// Whose.
+    pub task: TaskId,
+    /// The object's key.
+    pub key: String,
+    /// Its address, for people and records.
+    pub uri: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was put together.
+    pub sealed_at: Timestamp,
 }
 
 /// Whether a person must look.

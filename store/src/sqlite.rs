@@ -20,6 +20,7 @@ mod slot;
 mod spending;
 mod steer;
 mod task;
+mod trace;
 mod usage;
 mod value;
 mod writer;
@@ -294,6 +295,22 @@ impl Driver for SqliteDriver {
     async fn outbox_retry(&self, id: i64, at: Timestamp, error: &str) -> Result<(), StoreError> {
         let error = error.to_owned();
         self.write(format!("postponing delivery {id}"), move |tx| outbox::retry(tx, id, at, &error)).await
+    }
+
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        self.write(format!("recording the trace of task {}", record.task), move |tx| {
+            trace::record(tx, &record, &events, now)
+        })
+        .await
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.read(format!("reading the trace record of task {id}"), move |db| trace::get(db, id)).await
     }
 
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {

@@ -44,6 +44,7 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("DELETE", "/v1/tasks/{task_id}", To(Scope::TasksCancel)),
     ("GET", "/v1/tasks/{task_id}/events", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/stream", To(Scope::TasksRead)),
+    ("POST", "/v1/tasks/{task_id}/stream", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/pull-request", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/trace", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/replay", To(Scope::TasksRead)),

@@ -33,6 +33,8 @@ use testkit::{FakeForge, TempRepo};
 use tower::ServiceExt as _;
 
 pub const KEY: &str = "bgak_test";
+/// A member.
+pub const ANN: &str = "test/member/ann";
 
 /// Knows anybody: `test/ROLE/USER`, and `test/ROLE/USER/TEAM` with a group that a token would tell of. `test/refused` and
 /// `test/away` are credentials that are no good, and that cannot be told.
@@ -134,6 +136,7 @@ impl World {
             store,
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(mirrors.path().join("mirrors"), mirrors.path().join("pushes")),
+            objects: Arc::new(objects::MemoryObjects::default()),
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
