@@ -103,6 +103,14 @@ id_type!(
     ObligationId, "obligation id"
 );
 id_type!(
+    /// One nudge: words of a person to an agent that works.
+    NudgeId, "nudge id"
+);
+id_type!(
+    /// One question of a person about a task.
+    AskId, "ask id"
+);
+id_type!(
     /// One HTTP request, as it shows in logs and error answers.
     RequestId, "request id"
 );

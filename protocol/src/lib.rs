@@ -6,3 +6,5 @@ pub mod access;
 pub mod box_api;
 pub mod client;
 pub mod rest;
+pub mod steer;
+pub mod usage;

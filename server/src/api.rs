@@ -1,15 +1,21 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 pub mod access;
+mod ag_ui;
+pub mod ask;
 pub mod audit;
+pub mod body;
+mod cors;
 pub mod error;
 pub mod event;
 pub mod held;
 pub mod key;
+pub mod nudge;
 pub mod pull_request;
 pub mod stream;
 pub mod system;
 pub mod task;
+pub mod usage;
 pub mod validate;
 pub mod webhook;
 pub mod wire;
@@ -35,6 +41,7 @@ use utoipa_axum::routes;
 
 use crate::audit::Trail;
 use crate::cursor::Cursors;
+use crate::feed::Feeds;
 use crate::identity::Keys;
 use crate::rate::{Limiter, Rates};
 use crate::webhook::WebhookKey;
@@ -49,6 +56,7 @@ struct Parts_ {
     orchestrator: Orchestrator,
     keys: Keys,
     cursors: Cursors,
+    feeds: Feeds,
     metrics: PrometheusHandle,
     activity: Activity,
     settings: Settings,
@@ -109,7 +117,18 @@ impl App {
         };
         let limiter = Limiter::new(settings.rates.clone());
         let trail = Trail::default();
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity, settings, limiter, trail }))
+        let feeds = Feeds::new(orchestrator.store().clone());
+        App(Arc::new(Parts_ {
+            orchestrator,
+            keys,
+            cursors,
+            feeds,
+            metrics,
+            activity,
+            settings,
+            limiter,
+            trail,
+        }))
     }
 
     /// The orchestrator.
@@ -145,6 +164,11 @@ impl App {
     /// Page tokens.
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// The events of watched tasks.
+    pub fn feeds(&self) -> &Feeds {
+        &self.0.feeds
     }
 
     /// The metrics of this process.
@@ -195,9 +219,13 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut description) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(ask::open, ask::list))
+        .routes(routes!(ask::one))
         .routes(routes!(event::list))
-        .routes(routes!(stream::stream))
+        .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(usage::report))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
         .routes(routes!(webhook::create, webhook::list))
@@ -239,8 +267,15 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let span = info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
     app.activity().open.fetch_add(1, Ordering::SeqCst);
     let open = Open(app);
-    let mut response = error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await;
+    let contract = cors::open(request.uri().path());
+    let mut response = match cors::preflight(&request) {
+        Some(answer) => answer,
+        None => error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await,
+    };
     drop(open);
+    if contract {
+        cors::set(response.headers_mut());
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-request-id", value);
     }

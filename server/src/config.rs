@@ -20,6 +20,7 @@ use toml::{Table, Value};
 
 use crate::paths;
 
+pub mod budgets;
 pub mod secret;
 
 use self::secret::{Need, Secrets};
@@ -54,6 +55,8 @@ pub struct Config {
     pub git: GitSettings,
     /// `[limits]`
     pub limits: Limits,
+    /// `[budgets]`
+    pub budgets: budgets::Budgets,
     /// `[egress]`
     pub egress: gateway::egress::Settings,
     /// `[push]`
@@ -352,6 +355,7 @@ impl Config {
                 "server.public_url must be http:// or https:// with a host, without ? and #, got {public:?}"
             )));
         }
+        self.budgets.build()?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
             return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
@@ -389,6 +393,8 @@ impl Config {
             boxes: self
                 .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
+            // Checked when it was read.
+            budgets: self.budgets.build().unwrap_or_default(),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),

@@ -23,6 +23,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
+use objects::{LocalObjects, ObjectStore};
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -37,6 +38,7 @@ use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::api_key::ApiKeys;
 use crate::identity::{Keys, secret_file};
+use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
 use crate::webhook::WebhookKey;
@@ -162,6 +164,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
+        objects: objects(&state)?,
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -170,7 +173,7 @@ pub async fn serve(
         node: node_id(),
         gateway: gateway_address.for_boxes(),
     });
-    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
+    let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
         .await
@@ -203,12 +206,11 @@ pub async fn serve(
     info!(url = listening.url, state = %state.0.display(), "listening");
     ready(&listening);
     let stop = tasks.stopping();
-    let served =
-        axum::serve(listener, api::routes(app)).with_graceful_shutdown(async move { stop.cancelled().await });
+    let served = listen::serve(listener, api::routes(app), async move { stop.cancelled().await });
     // Streams of watchers stay open until their task ends: past the deadline they are cut, and resume by cursor.
     let stop = tasks.stopping();
     tokio::select! {
-        served = served => served.map_err(|e| ServeError::Other(format!("the API ended: {e}")))?,
+        () = served => (),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => (),
     }
     tasks.stop();
@@ -247,6 +249,17 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
             }
         }
     });
+}
+
+/// Where traces and artifacts are kept.
+fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
+    let path = state.objects();
+    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
+        doing: "cannot make the folder of objects",
+        path: path.display().to_string(),
+        source,
+    });
+    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

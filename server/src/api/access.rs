@@ -48,6 +48,7 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("DELETE", "/v1/tasks/{task_id}", To(Scope::TasksCancel)),
     ("GET", "/v1/tasks/{task_id}/events", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/stream", To(Scope::TasksRead)),
+    ("POST", "/v1/tasks/{task_id}/stream", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/pull-request", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/trace", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}/replay", To(Scope::TasksRead)),
@@ -183,6 +184,9 @@ impl Deed {
         }
         let route = request.extensions().get::<MatchedPath>()?.as_str();
         let needs = needs(method, route)?;
+        if matches!(needs, To(scope) if scope.purpose() == Purpose::Read) {
+            return None;
+        }
         // The id in the path, in the form in which ids are kept.
         let mut parts = route.split('/').zip(request.uri().path().split('/'));
         let id = parts.find(|(part, _)| part.starts_with('{')).map(|(_, id)| id.to_ascii_uppercase());

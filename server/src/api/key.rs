@@ -1,6 +1,6 @@
 //! `/v1/api-keys`: make, list, revoke. Not open to API keys themselves: a stolen one could make itself another.
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
@@ -13,6 +13,7 @@ use secrecy::ExposeSecret as _;
 use store::{ApiKeyRecord, OwnedFilter, Touched};
 
 use super::access::Object;
+use super::body::Body;
 use super::held::{self, HeldQuery, IdPath};
 use super::{ApiError, App, Caller, wire};
 use crate::identity::api_key;
@@ -24,11 +25,11 @@ const EXPIRES_BEFORE: &str = "2262-01-01T00:00:00Z";
 #[utoipa::path(post, path = "/v1/api-keys", request_body = CreateApiKeyRequest,
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, body = Data<CreatedApiKey>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    body: Result<Json<CreateApiKeyRequest>, JsonRejection>,
+    body: Result<Body<CreateApiKeyRequest>, ApiError>,
 ) -> Result<(StatusCode, Extension<Object>, Json<Data<CreatedApiKey>>), ApiError> {
     let now = app.orchestrator().now();
     let asked = Asked::read(body?.0, &caller, now)?;

@@ -1,6 +1,6 @@
 //! `/v1/tasks`: submit, list, look, cancel.
 
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -16,6 +16,7 @@ use store::{Created, TaskFilter};
 use utoipa::IntoParams;
 
 use super::access::Object;
+use super::body::Body;
 use super::{ApiError, App, Caller, TaskPath, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
@@ -26,12 +27,12 @@ use super::{ApiError, App, Caller, TaskPath, validate, wire};
     responses(
         (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     Caller { user, .. }: Caller,
     headers: HeaderMap,
-    body: Result<Json<CreateTaskRequest>, JsonRejection>,
+    body: Result<Body<CreateTaskRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let key = match (keys.next(), keys.next()) {

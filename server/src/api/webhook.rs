@@ -2,9 +2,8 @@
 
 pub mod deliver;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, JsonRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use domain::transition::after;
@@ -17,6 +16,7 @@ use std::time::Duration;
 use store::{OwnedFilter, Signature, Touched, WebhookRecord};
 
 use super::access::Object;
+use super::body::{self, Body};
 use super::held::{self, HeldQuery, IdPath};
 use super::{ApiError, App, Caller, wire};
 
@@ -24,11 +24,11 @@ use super::{ApiError, App, Caller, wire};
 #[utoipa::path(post, path = "/v1/webhooks", request_body = CreateWebhookRequest,
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, body = Data<WebhookSecret>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    body: Result<Json<CreateWebhookRequest>, JsonRejection>,
+    body: Result<Body<CreateWebhookRequest>, ApiError>,
 ) -> Result<(StatusCode, Extension<Object>, Json<Data<WebhookSecret>>), ApiError> {
     let request = body?.0;
     let name = held::name(request.name)?;
@@ -107,15 +107,15 @@ pub async fn revoke(
     request_body = Option<RotateWebhookRequest>,
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Data<WebhookSecret>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
-        (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 404, body = ErrorBody), (status = 408, body = ErrorBody), (status = 409, body = ErrorBody),
+        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn rotate(
     State(app): State<App>,
     caller: Caller,
     IdPath(given): IdPath,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Json<Data<WebhookSecret>>, ApiError> {
-    let overlap = overlap(&body.map_err(deliver::unread)?)?;
+    let overlap = overlap(&body::read(request, &app).await?)?;
     let id: WebhookId = given.parse().map_err(|_| none(&given))?;
     let now = app.orchestrator().now();
     let (store, until) = (app.orchestrator().store(), after(now, overlap));

@@ -174,7 +174,7 @@ async fn what_the_store_takes_is_what_is_accepted() {
 #[tokio::test]
 async fn unknown_fields_are_refused_by_name() {
     let world = World::new();
-    for field in ["max_turn", "attachments", "pr_number", "__proto__"] {
+    for field in ["max_turn", "attachment", "pr", "__proto__"] {
         let message = world.post(with(field, json!(1))).await.error(400, "VALIDATION_ERROR");
         assert!(message.contains(field), "{message}");
     }

@@ -11,7 +11,6 @@ use crate::access::{filled, operations};
 use crate::support::*;
 
 const KEYS: &str = "/v1/api-keys";
-const ANN: &str = "test/member/ann";
 
 async fn made(world: &World, who: &str, body: Value) -> Value {
     world.call_as(who, Method::POST, KEYS, Some(body)).await.data(201)

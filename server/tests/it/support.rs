@@ -35,6 +35,8 @@ use testkit::{FakeForge, TempRepo};
 use tower::ServiceExt as _;
 
 pub const KEY: &str = "bgak_test";
+/// A member.
+pub const ANN: &str = "test/member/ann";
 
 /// Knows anybody: `test/ROLE/USER`, and `test/ROLE/USER/TEAM` with a group that a token would tell of. `test/refused` and
 /// `test/away` are credentials that are no good, and that cannot be told.
@@ -108,6 +110,11 @@ impl World {
         World::on(Store::in_memory())
     }
 
+    /// One with another policy.
+    pub fn with_policy(change: impl FnOnce(&mut Policy)) -> World {
+        World::built(Store::in_memory(), settings(), change)
+    }
+
     pub fn on(store: Store) -> World {
         World::with(store, settings())
     }
@@ -119,6 +126,12 @@ impl World {
     }
 
     pub fn with(store: Store, settings: Settings) -> World {
+        World::built(store, settings, |_| ())
+    }
+
+    fn built(store: Store, settings: Settings, change: impl FnOnce(&mut Policy)) -> World {
+        let mut policy = Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() };
+        change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
         let forge = FakeForge::new();
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
@@ -126,10 +139,11 @@ impl World {
             store,
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(mirrors.path().join("mirrors"), mirrors.path().join("pushes")),
+            objects: Arc::new(objects::MemoryObjects::default()),
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
-            policy: Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() },
+            policy,
             clock: clock.clone(),
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),

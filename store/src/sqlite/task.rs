@@ -163,6 +163,9 @@ pub(super) fn change(tx: &Connection, change: &TaskChange) -> Result<Changed, Fa
         let duty = Duty::StopSession { attempt: *attempt, session: session.clone() };
         obligation::add(tx, rule::obligation_id(*of, task.version, now), *of, &duty, now)?;
     }
+    if rule::seals_trace(stored.status(), task) {
+        obligation::add(tx, rule::seal_id(task.id, task.version, now), task.id, &Duty::SealTrace, now)?;
+    }
     if let Some(record) = &change.pull_request {
         pull_request::put(tx, record)?;
     }

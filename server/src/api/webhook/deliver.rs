@@ -4,9 +4,8 @@
 //! body; whether the delivery came in before; the task. A strict delivery is taken in once: the very same bytes again are
 //! refused, while the sender's own second try, which it signs anew, is answered with the task of the first.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -21,7 +20,7 @@ use store::{Delivery, WebhookRecord};
 use tracing::{info, warn};
 use utoipa::IntoParams;
 
-use super::super::{ApiError, App, access, task, validate};
+use super::super::{ApiError, App, access, body, task, validate};
 use crate::rate::Class;
 use crate::webhook::{Presented, Secret, Signed, Unsigned, check};
 
@@ -50,16 +49,16 @@ pub struct DeliverQuery {
     responses(
         (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay, or `DryRun`"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody),
+        (status = 408, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn deliver(
     State(app): State<App>,
     query: Result<Query<DeliverQuery>, QueryRejection>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Result<Response, ApiError> {
     let id = which(query?.0.webhook_id, &headers)?;
-    let body = body.map_err(unread)?;
+    let body = body::read(request, &app).await?;
     let (webhook, signed) = authenticate(&app, id.as_deref(), &headers, &body).await?;
     let identity = Identity {
         user: webhook.user.clone(),
@@ -265,16 +264,5 @@ fn metadata(webhook: &WebhookRecord, signed: &Signed, headers: &HeaderMap) -> Ma
     match kept {
         Value::Object(kept) => kept,
         _ => Map::new(),
-    }
-}
-
-/// A body that could not be read: too large, or cut off.
-pub(super) fn unread(rejection: BytesRejection) -> ApiError {
-    match rejection.status() {
-        axum::http::StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            ErrorCode::PayloadTooLarge,
-            format!("the body may have {} bytes", limit::API_BODY_MAX_BYTES),
-        ),
-        _ => ApiError::invalid(format!("body: {}", rejection.body_text())),
     }
 }
