@@ -1,5 +1,6 @@
 //! What a person types: one file for each verb.
 
+pub mod admin;
 pub mod ask;
 pub mod cache;
 pub mod cancel;
@@ -11,6 +12,7 @@ pub mod egress;
 pub mod events;
 pub mod in_box;
 pub mod inside;
+pub mod key;
 pub mod list;
 pub mod nudge;
 pub mod pr;
@@ -20,7 +22,9 @@ pub mod status;
 pub mod submit;
 pub mod usage;
 pub mod watch;
+pub mod webhook;
 pub mod worker;
 
 mod number;
 mod request;
+mod span;

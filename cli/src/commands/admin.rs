@@ -1,0 +1,61 @@
+//! `bgagent admin`: what whoever runs the server looks at.
+
+use clap::Subcommand;
+use protocol::client::AuditQuery;
+
+use super::number;
+use crate::args::Output;
+use crate::connect;
+use crate::context::Context;
+use crate::failure::{Exit, Failure};
+use crate::render::access;
+
+/// Look after a server; for owners
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  bgagent admin audit
+  bgagent admin audit --actor ann@example.com --action task.cancel")]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Show who did what, newest first
+    ///
+    /// With --output json: one line of the log a line.
+    #[command(after_help = "Examples:
+  bgagent admin audit --limit 100
+  bgagent admin audit --object 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  bgagent admin audit --action api_key.create --output json | jq -r .actor")]
+    Audit {
+        /// Only what this user did
+        #[arg(long, value_name = "USER")]
+        actor: Option<String>,
+        /// Only this: task.cancel, api_key.create
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Only what was done to this: the id of a task, key or webhook
+        #[arg(long, value_name = "ID")]
+        object: Option<String>,
+        /// Rows, 1 to 100
+        #[arg(long, value_name = "N", value_parser = number::task_rows)]
+        limit: Option<u32>,
+    },
+}
+
+/// Runs the command.
+pub async fn admin(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    let Verb::Audit { actor, action, object, limit } = args.verb;
+    let query = AuditQuery { actor, action, object, limit, next_token: None };
+    let page = connect::connect(cx).await?.audit(&query).await?;
+    match cx.output {
+        Output::Json => page.data.iter().try_for_each(|line| cx.json(line))?,
+        Output::Text => cx.text(&access::audit(&page.data))?,
+    }
+    if page.pagination.has_more {
+        cx.note("(More lines: narrow them with --actor, --action or --object, or raise --limit)");
+    }
+    Ok(Exit::Done)
+}
