@@ -57,6 +57,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[budgets]`
     pub budgets: budgets::Budgets,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[egress]`
     pub egress: gateway::egress::Settings,
     /// `[push]`
@@ -222,6 +224,36 @@ impl Compute {
     }
 }
 
+/// `[retention]`: days; 0 is for ever.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "described in defaults.toml")]
+pub struct Retention {
+    pub records_days: u32,
+    pub traces_days: u32,
+    pub nudges_days: u32,
+    pub revoked_days: u32,
+    pub audit_days: u32,
+}
+
+impl Retention {
+    fn build(&self) -> orchestrator::retention::Retention {
+        /// Two centuries: further than times reach back here.
+        const FOR_EVER_DAYS: u64 = 200 * 365;
+        let days = |days: u32| {
+            let days = if days == 0 { FOR_EVER_DAYS } else { u64::from(days).min(FOR_EVER_DAYS) };
+            Duration::from_secs(days * 86_400)
+        };
+        orchestrator::retention::Retention {
+            records: days(self.records_days),
+            traces: days(self.traces_days),
+            nudges: days(self.nudges_days),
+            revoked: days(self.revoked_days),
+            audit: days(self.audit_days),
+        }
+    }
+}
+
 /// `[git]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -377,6 +409,7 @@ impl Config {
             boxes: self
                 .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
+            retention: self.retention.build(),
             // Checked when it was read.
             budgets: self.budgets.build().unwrap_or_default(),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),

@@ -17,6 +17,7 @@
 //! | [`serve`](mod@serve) | puts it all together, runs it, stops it |
 
 pub mod api;
+pub mod backup;
 pub mod boxes;
 pub mod config;
 pub mod cursor;

@@ -55,6 +55,8 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
         [
             "delete /v1/api-keys/{key_id}",
             "delete /v1/tasks/{task_id}",
+            "get /v1/admin/obligations",
+            "get /v1/admin/sessions",
             "get /v1/api-keys",
             "get /v1/health",
             "get /v1/ready",
@@ -66,6 +68,7 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "get /v1/tasks/{task_id}/pull-request",
             "get /v1/tasks/{task_id}/stream",
             "get /v1/usage",
+            "post /v1/admin/purge",
             "post /v1/api-keys",
             "post /v1/tasks",
             "post /v1/tasks/{task_id}/asks",
