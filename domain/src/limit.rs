@@ -43,6 +43,14 @@ pub const ACCESS_PAGE_MAX: u32 = 100;
 pub const ACCESS_NAME_MAX_CHARS: usize = 64;
 /// A key or webhook in steady use is noted to be used this often.
 pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
+/// How far the time of a strict webhook delivery may be from now, either way.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(300);
+/// Characters of the name that a sender gives a delivery.
+pub const DELIVERY_ID_MAX_CHARS: usize = 64;
+/// How long the secret before the last rotation is good when nobody says.
+pub const WEBHOOK_OVERLAP_DEFAULT: Duration = Duration::from_secs(86_400);
+/// How long it is good at most.
+pub const WEBHOOK_OVERLAP_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Longest `wait` of a long poll.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// Characters of a preview in an event; *ABCA*.

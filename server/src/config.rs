@@ -65,6 +65,8 @@ pub struct Config {
     pub push: gateway::push::Settings,
     /// `[teams.NAME]`: who shares tasks with whom.
     pub teams: domain::access::Teams,
+    /// `[rate]`: how much one caller may ask.
+    pub rate: crate::rate::Rates,
     /// `[repos."NAME"]`: what holds for one repository, complete.
     pub repos: BTreeMap<String, Repo>,
     /// The secrets among these settings, and where each comes from.
@@ -120,6 +122,8 @@ pub struct Server {
     pub listen: String,
     /// Stop by itself after this many idle seconds; 0 is never.
     pub idle_exit_s: u64,
+    /// Where others reach this server; empty for the address it listens on.
+    pub public_url: String,
     /// `unix:/path`, `host:port`, or empty for a socket in the state folder.
     pub gateway_listen: String,
 }
@@ -370,6 +374,18 @@ impl Config {
             return Err(ConfigError(
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
+        }
+        while self.server.public_url.ends_with('/') {
+            self.server.public_url.pop();
+        }
+        let public = &self.server.public_url;
+        let usable = url::Url::parse(public).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+        });
+        if !public.is_empty() && !usable {
+            return Err(ConfigError(format!(
+                "server.public_url must be http:// or https:// with a host, without ? and #, got {public:?}"
+            )));
         }
         self.budgets.build()?;
         let identity = &self.git.identity;
