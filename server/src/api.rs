@@ -1,9 +1,9 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 mod ag_ui;
+pub mod ask;
 pub mod body;
 mod cors;
-pub mod ask;
 pub mod error;
 pub mod event;
 pub mod nudge;
