@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, nudge, pr, run,
-    serve, status, submit, watch, worker,
+    serve, status, submit, usage, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -66,6 +66,7 @@ pub enum Command {
     Ask(ask::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
+    Usage(usage::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -18,6 +18,7 @@ pub mod run;
 pub mod serve;
 pub mod status;
 pub mod submit;
+pub mod usage;
 pub mod watch;
 pub mod worker;
 

@@ -115,6 +115,19 @@ id_type!(
     RequestId, "request id"
 );
 
+id_type!(
+    /// One API key: the part of it that is no secret.
+    ApiKeyId, "API key id"
+);
+id_type!(
+    /// One webhook.
+    WebhookId, "webhook id"
+);
+id_type!(
+    /// One line of the audit log.
+    AuditId, "audit id"
+);
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

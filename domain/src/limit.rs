@@ -35,6 +35,14 @@ pub const TASKS_PAGE_MAX: u32 = 100;
 pub const EVENTS_PAGE_DEFAULT: u32 = 50;
 /// Greatest page of events; *ABCA*.
 pub const EVENTS_PAGE_MAX: u32 = 100;
+/// API keys, webhooks or lines of the audit log per page; *ABCA*.
+pub const ACCESS_PAGE_DEFAULT: u32 = 20;
+/// Greatest page of them; *ABCA*.
+pub const ACCESS_PAGE_MAX: u32 = 100;
+/// Characters of the name of an API key or webhook; *ABCA*.
+pub const ACCESS_NAME_MAX_CHARS: usize = 64;
+/// A key or webhook in steady use is noted to be used this often.
+pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
 /// Longest `wait` of a long poll.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// Characters of a preview in an event; *ABCA*.
@@ -205,6 +213,10 @@ pub const REPLAY_MAX_EVENTS: u32 = 5_000;
 pub const REPLAY_MAX_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of a trace, packed; *ABCA*.
 pub const TRACE_MAX_BYTES: u64 = 50 * 1024 * 1024;
+/// Files of a task's work that its trace names.
+pub const TRACE_FILES_MAX: usize = 2_000;
+/// How long the address of a trace is good; *ABCA*.
+pub const TRACE_ADDRESS: Duration = Duration::from_secs(900);
 /// How long a trace is kept; *ABCA*.
 pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 /// How long tasks, events and attachments are kept after a task ended; *ABCA*.

@@ -1,16 +1,20 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
+pub mod access;
 mod ag_ui;
 pub mod ask;
 pub mod body;
 mod cors;
 pub mod error;
 pub mod event;
+pub mod held;
+pub mod key;
 pub mod nudge;
 pub mod pull_request;
 pub mod stream;
 pub mod system;
 pub mod task;
+pub mod usage;
 pub mod validate;
 pub mod wire;
 
@@ -23,7 +27,8 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use domain::{RequestId, UserId, limit};
+use domain::access::Teams;
+use domain::{RequestId, limit};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{Clock, Orchestrator};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -35,6 +40,7 @@ use utoipa_axum::routes;
 use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
+pub use access::Caller;
 pub use error::ApiError;
 
 /// What handlers share; cheap to clone.
@@ -48,6 +54,14 @@ struct Parts_ {
     feeds: Feeds,
     metrics: PrometheusHandle,
     activity: Activity,
+    settings: Settings,
+}
+
+/// What the configuration says of the API.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Who shares tasks with whom.
+    pub teams: Teams,
 }
 
 /// When the API was last used, for the idle exit.
@@ -75,7 +89,13 @@ impl Activity {
 
 impl App {
     /// Puts it together.
-    pub fn new(orchestrator: Orchestrator, keys: Keys, cursors: Cursors, metrics: PrometheusHandle) -> App {
+    pub fn new(
+        orchestrator: Orchestrator,
+        keys: Keys,
+        cursors: Cursors,
+        metrics: PrometheusHandle,
+        settings: Settings,
+    ) -> App {
         let clock = orchestrator.parts().clock.clone();
         let activity = Activity {
             last_ms: AtomicI64::new(clock.now().as_millisecond()),
@@ -83,12 +103,22 @@ impl App {
             open: AtomicU64::new(0),
         };
         let feeds = Feeds::new(orchestrator.store().clone());
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, feeds, metrics, activity }))
+        App(Arc::new(Parts_ { orchestrator, keys, cursors, feeds, metrics, activity, settings }))
     }
 
     /// The orchestrator.
     pub fn orchestrator(&self) -> &Orchestrator {
         &self.0.orchestrator
+    }
+
+    /// Who calls.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Who shares tasks with whom.
+    pub fn teams(&self) -> &Teams {
+        &self.0.settings.teams
     }
 
     /// Page tokens.
@@ -109,21 +139,6 @@ impl App {
     /// When the API was last used.
     pub fn activity(&self) -> &Activity {
         &self.0.activity
-    }
-}
-
-/// The caller, authenticated.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Who.
-    pub user: UserId,
-}
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
-        app.0.keys.user(&parts.headers).map(|user| Caller { user }).ok_or_else(ApiError::unauthorized)
     }
 }
 
@@ -161,7 +176,7 @@ impl utoipa::Modify for SecurityAddon {
 }
 
 fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(ApiDoc::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
         .routes(routes!(nudge::nudge))
@@ -170,9 +185,14 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(event::list))
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(usage::report))
+        .routes(routes!(key::create, key::list))
+        .routes(routes!(key::revoke))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
-        .split_for_parts()
+        .split_for_parts();
+    access::describe(&mut description);
+    (router, description)
 }
 
 /// The OpenAPI document of `/v1`, as JSON.
@@ -182,10 +202,12 @@ pub fn openapi() -> String {
 
 /// All routes of the people's API.
 pub fn routes(app: App) -> Router {
-    documented()
-        .0
+    let (router, description) = documented();
+    let undecided = access::Undecided::of(&description);
+    router
         .route("/v1/openapi.json", axum::routing::get(system::openapi))
         .route("/metrics", axum::routing::get(system::metrics))
+        .layer(middleware::from_fn_with_state((app.clone(), undecided), access::guard))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(limit::API_BODY_MAX_BYTES))

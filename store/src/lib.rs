@@ -6,6 +6,7 @@
 //! A change is stored whole or not at all: the task's new state, its events, its slots, its obligations, its outbox rows
 //! and the time the orchestrator must next look are one transaction. When a call returns `Ok`, it is on the disk.
 
+pub mod access;
 pub mod conformance;
 pub mod driver;
 pub mod hub;
@@ -14,6 +15,7 @@ pub mod record;
 mod rule;
 pub mod sqlite;
 
+pub use access::AccessDriver;
 pub use driver::{Driver, StoreError};
 pub use record::*;
 
@@ -25,7 +27,7 @@ use std::time::Duration;
 use domain::event::Event;
 use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use crate::hub::Hub;
@@ -179,6 +181,16 @@ impl Store {
         Ok(spent)
     }
 
+    /// Dollars spent, one sum for each that is asked for, read at one moment.
+    pub async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.driver.spent(asked).await
+    }
+
+    /// What was spent, by user, repository, workflow, model or day; sorted by key.
+    pub async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.driver.usage_report(of, by).await
+    }
+
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
     pub async fn session_open(
         &self,
@@ -282,6 +294,25 @@ impl Store {
     /// The delivery failed: try again at `at`.
     pub async fn outbox_retry(&self, id: i64, at: Timestamp, error: &str) -> Result<(), StoreError> {
         self.driver.outbox_retry(id, at, error).await
+    }
+
+    /// Records that a task's trace is whole, once per task, with the events that tell of it. It may be told after the task
+    /// has ended, and is the last that is told of it. Answers what is recorded: this, or what was before.
+    pub async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let id = record.task;
+        let recorded = self.driver.trace_record(record, events, now).await?;
+        self.hub.publish(id);
+        Ok(recorded)
+    }
+
+    /// The record of a task's trace.
+    pub async fn trace_get(&self, task: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.driver.trace_get(task).await
     }
 
     /// Our record of a task's pull request.

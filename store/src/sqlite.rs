@@ -6,6 +6,7 @@
 //!
 //! Work happens on threads of its own, which a paused tokio clock does not see: under `start_paused` use the memory driver.
 
+mod access;
 mod event;
 mod fault;
 mod lease;
@@ -16,8 +17,10 @@ mod reader;
 mod schema;
 mod session;
 mod slot;
+mod spending;
 mod steer;
 mod task;
+mod trace;
 mod usage;
 mod value;
 mod writer;
@@ -31,13 +34,14 @@ use async_trait::async_trait;
 use domain::event::Event;
 use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use self::fault::Fault;
 use self::reader::Readers;
 use self::writer::Writer;
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 
@@ -181,6 +185,14 @@ impl Driver for SqliteDriver {
             .await
     }
 
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.read("summing up what was spent".into(), move |db| spending::spent(db, &asked)).await
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.read("reporting what was spent".into(), move |db| spending::report(db, &of, by)).await
+    }
+
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
         self.write(format!("opening session {id}-{attempt}"), move |tx| session::open(tx, id, attempt, now))
             .await
@@ -285,6 +297,22 @@ impl Driver for SqliteDriver {
         self.write(format!("postponing delivery {id}"), move |tx| outbox::retry(tx, id, at, &error)).await
     }
 
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        self.write(format!("recording the trace of task {}", record.task), move |tx| {
+            trace::record(tx, &record, &events, now)
+        })
+        .await
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.read(format!("reading the trace record of task {id}"), move |db| trace::get(db, id)).await
+    }
+
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         self.read(format!("reading the pull request of task {id}"), move |db| pull_request::get(db, id)).await
     }
@@ -296,6 +324,10 @@ impl Driver for SqliteDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         self.read("listing slots".into(), slot::list).await
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
     }
 
     async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {

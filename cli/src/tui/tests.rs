@@ -38,7 +38,7 @@ fn busy(task: TaskDetail) -> Screen {
         "agent_cost_update",
         json!({ "cost_usd": 0.2512, "input_tokens": 900, "output_tokens": 40, "turn": 8 }),
     );
-    let call = json!({ "turn": 8, "tool_name": "Bash", "tool_input_preview": "{\"command\":\"cargo test --workspace \u{1b}[2J\"}" });
+    let call = json!({ "turn": 8, "tool_name": "Bash", "tool_input_preview": "{\"command\":\"cargo test --workspace \\u001b[2J\"}" });
     says(s, 6, "agent_tool_call", call);
     let lines: Vec<String> = (1..=9).map(|n| format!("test number {n} ... ok")).collect();
     says(s, 7, "agent_milestone", json!({ "milestone": "tool_running", "details": lines.join("\n") }));

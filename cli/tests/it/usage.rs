@@ -16,6 +16,7 @@ const COMMANDS: &[&str] = &[
     "ask",
     "cancel",
     "pr",
+    "usage",
     "demo",
     "doctor",
     "box",
@@ -28,7 +29,7 @@ const COMMANDS: &[&str] = &[
 #[test]
 fn every_command_has_help_with_an_example() {
     let person = Person::new();
-    for command in COMMANDS {
+    for &command in COMMANDS {
         let (code, out, err) = person.types(&[command, "--help"]);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
         assert!(out.contains("Example") || command == "worker", "{command}: {out}");

@@ -111,7 +111,7 @@ pub async fn list(
         }
         None => None,
     };
-    let filter = TaskFilter { user: Some(user), status, repo, before, limit: limit + 1 };
+    let filter = TaskFilter { user: Some(user), among: Vec::new(), status, repo, before, limit: limit + 1 };
     let mut tasks = app.orchestrator().store().task_list(filter).await?;
     let has_more = tasks.len() > limit as usize;
     tasks.truncate(limit as usize);
@@ -129,12 +129,21 @@ fn state(name: &str) -> Result<Status, ApiError> {
     })
 }
 
-/// The caller's task of that id. Anything else, other people's tasks included, is the same 404.
+/// The task of that id, if it is the caller's or within their reach for what the route does. Anything else, other
+/// people's tasks included, is the same 404.
 pub(super) async fn owned(app: &App, caller: &Caller, id: &str) -> Result<Task, ApiError> {
     let no_task = || ApiError::no_task(id);
     let id: TaskId = id.parse().map_err(|_| no_task())?;
-    let task = app.orchestrator().store().task_get(id).await?;
-    task.filter(|t| t.user == caller.user).ok_or_else(no_task)
+    let task = app.orchestrator().store().task_get(id).await?.ok_or_else(no_task)?;
+    match caller.reach(app.teams(), &task.user) {
+        None => Err(no_task()),
+        Some(most) if most >= caller.purpose => Ok(task),
+        // No secret: they may look at it.
+        Some(_) => Err(ApiError::new(
+            ErrorCode::Forbidden,
+            format!("task {id} is shared with you to look at; {} or an owner can do this", task.user),
+        )),
+    }
 }
 
 async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {

@@ -34,7 +34,7 @@ fn raw(body: impl Into<Body>, content_type: Option<&str>) -> Request<Body> {
 }
 
 async fn tasks(world: &World) -> usize {
-    let filter = TaskFilter { user: None, status: vec![], repo: None, before: None, limit: 1_000 };
+    let filter = TaskFilter { limit: 1_000, ..TaskFilter::default() };
     world.orchestrator.store().task_list(filter).await.unwrap().len()
 }
 

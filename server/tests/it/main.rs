@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
 mod ag_ui;
 mod ask;
 mod cancel;
@@ -12,9 +13,11 @@ mod detail;
 mod envelope;
 mod events;
 mod feed;
+mod key;
 mod list;
 mod nudge;
 mod pull_request;
 mod stream;
 mod support;
 mod system;
+mod usage;
