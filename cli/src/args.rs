@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status,
-    submit, watch, worker,
+    ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, nudge, pr, run,
+    serve, status, submit, usage, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -62,8 +62,11 @@ pub enum Command {
     Events(events::Args),
     Egress(egress::Args),
     Cache(cache::Args),
+    Nudge(nudge::Args),
+    Ask(ask::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
+    Usage(usage::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -1,5 +1,6 @@
 //! What a person types: one file for each verb.
 
+pub mod ask;
 pub mod cache;
 pub mod cancel;
 pub mod completions;
@@ -11,11 +12,13 @@ pub mod events;
 pub mod in_box;
 pub mod inside;
 pub mod list;
+pub mod nudge;
 pub mod pr;
 pub mod run;
 pub mod serve;
 pub mod status;
 pub mod submit;
+pub mod usage;
 pub mod watch;
 pub mod worker;
 

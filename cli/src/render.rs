@@ -14,6 +14,7 @@ pub mod status;
 pub mod table;
 pub mod time;
 pub mod timeline;
+pub mod usage;
 pub mod wrap;
 
 use jiff::Timestamp;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use compute::cache::Caches;
-use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
+use domain::{Budgets, IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
 use store::{Scope, ScopeLimit};
 
@@ -33,6 +33,8 @@ pub struct Policy {
     pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
+    /// What may be spent.
+    pub budgets: Budgets,
     /// How often a live session is looked at.
     pub supervise_interval: Duration,
     /// Seconds between two heartbeats, as told to workers.
@@ -89,6 +91,7 @@ impl Default for Policy {
             push: PerRepo::default(),
             masks: Masks::default(),
             caches: None,
+            budgets: Budgets::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,

@@ -11,6 +11,7 @@
 //! carries on from what is stored. Every step is idempotent under (task, attempt).
 
 pub mod admission;
+pub mod budget;
 pub mod change;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod fault;
 pub mod finish;
+pub mod history;
 mod image;
 pub mod masks;
 pub mod model;
@@ -25,10 +27,12 @@ pub mod next;
 pub mod obligation;
 pub mod preflight;
 pub mod report;
+pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod tasks;
 pub mod token;
+pub mod trace;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -38,6 +42,7 @@ use domain::{NodeId, RepoRef};
 use forge::Forge;
 use forge::mirror::Mirrors;
 use jiff::Timestamp;
+use objects::ObjectStore;
 use store::Store;
 use tokio::sync::Notify;
 
@@ -76,6 +81,8 @@ pub struct Parts {
     pub forges: Forges,
     /// Bare mirrors, one for each repository.
     pub mirrors: Mirrors,
+    /// Large things: traces, artifacts.
+    pub objects: Arc<dyn ObjectStore>,
     /// Where boxes run.
     pub compute: Arc<dyn ComputeBackend>,
     /// Models and their prices.

@@ -14,6 +14,9 @@ use crate::dispatch::chain;
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(60);
 
+/// Old traces are looked for in one sweep of so many.
+const TRACES_EVERY: u32 = 60;
+
 /// Whether a box is still wanted by its task, as it stands. A task that waits in the queue keeps the number of the
 /// attempt that was parked, and wants no box of it.
 pub fn wanted(session: &SessionHandle, task: Option<&Task>) -> bool {
@@ -35,9 +38,14 @@ fn has_box(status: Status) -> bool {
 
 impl Orchestrator {
     pub(crate) async fn sweeps(&self, stop: CancellationToken) {
+        let mut round = 0_u32;
         while !stop.is_cancelled() {
             self.sweep().await;
             self.sweep_quarantines().await;
+            if round.is_multiple_of(TRACES_EVERY) {
+                self.sweep_traces().await;
+            }
+            round = round.wrapping_add(1);
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => (),
                 () = stop.cancelled() => (),

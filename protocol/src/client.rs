@@ -4,6 +4,7 @@
 //! cut; a caller that wants to repeat another call may: all are harmless to repeat, `create_task` with its key.
 
 mod error;
+mod steer;
 pub mod stream;
 
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
     TaskSummary,
 };
+use crate::usage::UsageReport;
 
 /// To connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -58,6 +60,26 @@ pub struct TaskFilter {
     /// Where the last page said to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
+}
+
+/// Which usage to report.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UsageQuery {
+    /// First UTC day, `YYYY-MM-DD`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Last UTC day, included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What a row stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Only this user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Only of this repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
 }
 
 /// Which end of the record a page begins at.
@@ -147,6 +169,13 @@ impl Client {
         let call = self.request(Method::DELETE, &format!("v1/tasks/{task}"))?.timeout(ANSWER);
         let answer = self.send(call).await?;
         Ok(self.body::<Data<_>>(answer, "the cancelled task").await?.data)
+    }
+
+    /// What models cost.
+    pub async fn usage(&self, query: &UsageQuery) -> Result<UsageReport, ClientError> {
+        let call = self.request(Method::GET, "v1/usage")?.query(query).timeout(ANSWER);
+        let answer = self.send(call).await?;
+        Ok(self.body::<Data<_>>(answer, "the usage").await?.data)
     }
 
     /// One page of a task's events.

@@ -2,6 +2,9 @@
 //!
 //! Shapes only, and the bounds that can be told from a shape alone. What a request means is `orchestrator`'s.
 
+pub mod access;
 pub mod box_api;
 pub mod client;
 pub mod rest;
+pub mod steer;
+pub mod usage;

@@ -21,6 +21,7 @@ use toml::{Table, Value};
 
 use crate::paths;
 
+pub mod budgets;
 pub mod secret;
 
 use self::secret::{Need, Secrets};
@@ -55,10 +56,14 @@ pub struct Config {
     pub git: GitSettings,
     /// `[limits]`
     pub limits: Limits,
+    /// `[budgets]`
+    pub budgets: budgets::Budgets,
     /// `[egress]`
     pub egress: gateway::egress::Settings,
     /// `[push]`
     pub push: gateway::push::Settings,
+    /// `[teams.NAME]`: who shares tasks with whom.
+    pub teams: domain::access::Teams,
     /// `[repos."NAME"]`: what holds for one repository, complete.
     pub repos: BTreeMap<String, Repo>,
     /// The secrets among these settings, and where each comes from.
@@ -335,6 +340,7 @@ impl Config {
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
         }
+        self.budgets.build()?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
             return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
@@ -380,6 +386,8 @@ impl Config {
             boxes: self
                 .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
+            // Checked when it was read.
+            budgets: self.budgets.build().unwrap_or_default(),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),
             heartbeat_interval: Duration::from_secs(l.heartbeat_interval_s),
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),

@@ -5,6 +5,8 @@
 //! | [`config`] | `bgagent.toml`, the environment over it, the defaults beneath it |
 //! | [`paths`] | where things are kept |
 //! | [`identity`] | who calls: the owner key of local mode |
+//! | [`feed`] | one reader of the store for all who watch a task |
+//! | [`listen`] | the people's port, with bounds on the head of a request |
 //! | [`log`] | log lines without secrets |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`cursor`] | signed page tokens |
@@ -19,7 +21,9 @@ pub mod boxes;
 pub mod config;
 pub mod cursor;
 pub mod egress;
+pub mod feed;
 pub mod identity;
+pub mod listen;
 pub mod log;
 pub mod outfit;
 pub mod paths;

@@ -53,8 +53,9 @@ impl State {
     pub fn containers(&self) -> PathBuf {
         self.0.join("containers")
     }
-    pub fn artifacts(&self) -> PathBuf {
-        self.0.join("artifacts")
+    /// Traces and artifacts.
+    pub fn objects(&self) -> PathBuf {
+        self.0.join("objects")
     }
     pub fn caches(&self) -> PathBuf {
         self.0.join("caches")

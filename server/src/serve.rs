@@ -23,6 +23,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
+use objects::{LocalObjects, ObjectStore};
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,11 +32,13 @@ use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::api::{self, App};
+use crate::api::{self, App, Settings};
 use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
+use crate::identity::api_key::ApiKeys;
 use crate::identity::{Keys, secret_file};
+use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
 
@@ -157,6 +160,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
+        objects: objects(&state)?,
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -165,7 +169,7 @@ pub async fn serve(
         node: node_id(),
         gateway: gateway_address.for_boxes(),
     });
-    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
+    let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
         .await
@@ -177,19 +181,20 @@ pub async fn serve(
     });
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
-    let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
+    let settings = Settings { teams: config.teams.clone() };
+    let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
+    let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
     publish(&state, &listening, options.starter, &fingerprint)?;
     info!(url = listening.url, state = %state.0.display(), "listening");
     ready(&listening);
     let stop = tasks.stopping();
-    let served =
-        axum::serve(listener, api::routes(app)).with_graceful_shutdown(async move { stop.cancelled().await });
+    let served = listen::serve(listener, api::routes(app), async move { stop.cancelled().await });
     // Streams of watchers stay open until their task ends: past the deadline they are cut, and resume by cursor.
     let stop = tasks.stopping();
     tokio::select! {
-        served = served => served.map_err(|e| ServeError::Other(format!("the API ended: {e}")))?,
+        () = served => (),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => (),
     }
     tasks.stop();
@@ -228,6 +233,17 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
             }
         }
     });
+}
+
+/// Where traces and artifacts are kept.
+fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
+    let path = state.objects();
+    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
+        doing: "cannot make the folder of objects",
+        path: path.display().to_string(),
+        source,
+    });
+    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

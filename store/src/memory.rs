@@ -3,7 +3,10 @@
 //! Written to be read: maps under one mutex, each operation from top to bottom as its sentence on [`crate::Store`] says.
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
+mod access;
 mod queue;
+mod spending;
+mod steer;
 mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,12 +14,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::transition::{Slots, StopSession, after};
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use self::table::{By, LeaseRow, OutboxEntry, Row, Tables};
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 use crate::rule::{self, Woken};
@@ -70,6 +75,7 @@ impl Driver for MemoryDriver {
     async fn task_list(&self, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
         let wanted = |task: &Task| {
             filter.user.as_ref().is_none_or(|user| *user == task.user)
+                && (filter.among.is_empty() || filter.among.contains(&task.user))
                 && filter.repo.as_ref().is_none_or(|repo| *repo == task.spec.repo)
                 && (filter.status.is_empty() || filter.status.contains(&task.status()))
                 && filter.before.is_none_or(|before| task.id < before)
@@ -106,6 +112,7 @@ impl Driver for MemoryDriver {
         let row = t.row_mut(id)?;
         let wake_at = rule::wake_after_change(&task, stored.task.wake_at, stored.woken);
         let before = &stored.task;
+        let before_status = before.status();
         // What a change may not touch stays as it is stored.
         row.task = Task {
             wake_at,
@@ -134,6 +141,19 @@ impl Driver for MemoryDriver {
                 alarm: Alarm::Off,
             };
             t.obligations.insert(obligation.id, obligation);
+        }
+        if rule::seals_trace(before_status, &task) {
+            let sealing = Obligation {
+                id: rule::seal_id(id, task.version, now),
+                task: id,
+                duty: Duty::SealTrace,
+                created_at: now,
+                tries: 0,
+                due_at: now,
+                last_error: None,
+                alarm: Alarm::Off,
+            };
+            t.obligations.insert(sealing.id, sealing);
         }
         if let Some(record) = change.pull_request {
             t.pull_requests.insert(record.task, record);
@@ -299,8 +319,18 @@ impl Driver for MemoryDriver {
             spent.unpriced_calls += u64::from(usage.cost.is_none());
             let event = usage.event_with(row.task.spent);
             row.push(&event, By::ControlPlane, usage.now);
+            let task = row.task.clone();
+            t.spend(&task, &usage);
         }
-        Ok(row.task.spent)
+        Ok(t.row(usage.task)?.task.spent)
+    }
+
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        Ok(self.lock().spent(&asked))
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(self.lock().usage_report(&of, by))
     }
 
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
@@ -467,6 +497,27 @@ impl Driver for MemoryDriver {
         Ok(())
     }
 
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let mut t = self.lock();
+        t.row(record.task)?;
+        if let Some(there) = t.traces.get(&record.task) {
+            return Ok(there.clone());
+        }
+        t.traces.insert(record.task, record.clone());
+        let row = t.row_mut(record.task)?;
+        events.iter().for_each(|event| row.push(event, By::ControlPlane, now));
+        Ok(record)
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        Ok(self.lock().traces.get(&id).cloned())
+    }
+
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         Ok(self.lock().pull_requests.get(&id).cloned())
     }
@@ -483,6 +534,34 @@ impl Driver for MemoryDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         Ok(self.lock().slots.iter().cloned().collect())
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.lock().nudge_add(new)
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        Ok(self.lock().nudges.iter().filter(|n| n.task == id).cloned().collect())
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.lock().nudge_take(&take)
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.lock().ask_open(&new)
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.lock().ask_answer(&answer)
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

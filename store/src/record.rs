@@ -1,5 +1,9 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod access;
+mod spending;
+mod steer;
+
 use std::fmt;
 
 use domain::event::{Event, NewEvent};
@@ -11,6 +15,10 @@ use domain::transition::Applied;
 use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use access::*;
+pub use spending::{Spending, UsageBy, UsageRow};
+pub use steer::*;
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +145,8 @@ pub struct LeaseRelease {
 pub struct TaskFilter {
     /// Only this user's.
     pub user: Option<UserId>,
+    /// Only those of somebody among these; empty means anybody's.
+    pub among: Vec<UserId>,
     /// Only in these states; empty means all.
     pub status: Vec<Status>,
     /// Only on this repository.
@@ -320,6 +330,23 @@ pub enum Duty {
         /// The box; unknown when the answer to `start` was lost.
         session: Option<SessionHandle>,
     },
+    /// Put the trace of a task that has ended together.
+    SealTrace,
+}
+
+/// A trace that is whole. The bytes are an object; this is the fact that they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceRecord {
+    /// Whose.
+    pub task: TaskId,
+    /// The object's key.
+    pub key: String,
+    /// Its address, for people and records.
+    pub uri: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was put together.
+    pub sealed_at: Timestamp,
 }
 
 /// Whether a person must look.

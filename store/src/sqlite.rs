@@ -6,6 +6,7 @@
 //!
 //! Work happens on threads of its own, which a paused tokio clock does not see: under `start_paused` use the memory driver.
 
+mod access;
 mod event;
 mod fault;
 mod lease;
@@ -16,7 +17,10 @@ mod reader;
 mod schema;
 mod session;
 mod slot;
+mod spending;
+mod steer;
 mod task;
+mod trace;
 mod usage;
 mod value;
 mod writer;
@@ -28,14 +32,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use self::fault::Fault;
 use self::reader::Readers;
 use self::writer::Writer;
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 
@@ -179,6 +185,14 @@ impl Driver for SqliteDriver {
             .await
     }
 
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.read("summing up what was spent".into(), move |db| spending::spent(db, &asked)).await
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.read("reporting what was spent".into(), move |db| spending::report(db, &of, by)).await
+    }
+
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
         self.write(format!("opening session {id}-{attempt}"), move |tx| session::open(tx, id, attempt, now))
             .await
@@ -283,6 +297,22 @@ impl Driver for SqliteDriver {
         self.write(format!("postponing delivery {id}"), move |tx| outbox::retry(tx, id, at, &error)).await
     }
 
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        self.write(format!("recording the trace of task {}", record.task), move |tx| {
+            trace::record(tx, &record, &events, now)
+        })
+        .await
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.read(format!("reading the trace record of task {id}"), move |db| trace::get(db, id)).await
+    }
+
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         self.read(format!("reading the pull request of task {id}"), move |db| pull_request::get(db, id)).await
     }
@@ -294,6 +324,42 @@ impl Driver for SqliteDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         self.read("listing slots".into(), slot::list).await
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.write(format!("storing a nudge to task {}", new.task), move |tx| steer::nudge_add(tx, &new))
+            .await
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        self.read(format!("reading the nudges of task {id}"), move |db| steer::nudge_list(db, id)).await
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.write(format!("handing over nudges of task {}", take.task), move |tx| {
+            steer::nudge_take(tx, &take)
+        })
+        .await
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.write(format!("storing a question about task {}", new.task), move |tx| steer::ask_open(tx, &new))
+            .await
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.write(format!("answering a question about task {}", answer.task), move |tx| {
+            steer::ask_answer(tx, &answer)
+        })
+        .await
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        self.read(format!("reading the questions about task {id}"), move |db| steer::ask_list(db, id)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -20,6 +20,7 @@ use crate::harness::AgentResult;
 use crate::heartbeat;
 use crate::job::{Folders, Job, Way};
 use crate::launch::Launcher;
+use crate::mailbox::Mailbox;
 use crate::notice;
 use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
@@ -79,9 +80,10 @@ pub async fn run(mut job: Job, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> 
     if !launcher.is_boxed() {
         beside.spawn(reap::reap());
     }
-    beside.spawn(heartbeat::listen(gateway.clone(), stop.clone()));
+    let mailbox = Mailbox::new(gateway.clone(), stop.clone());
+    beside.spawn(heartbeat::listen(gateway.clone(), stop.clone(), mailbox.clone()));
     let Job { way, objects, .. } = job;
-    let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, runner };
+    let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, mailbox, runner };
     let done = match made {
         Ok(()) => pipeline.work(way).await,
         Err(failure) => Ok(Report::lost(failure)),
@@ -127,6 +129,7 @@ struct Pipeline {
     spec: WorkSpec,
     spool: Spool,
     stop: Stop,
+    mailbox: Mailbox,
     runner: Runner,
 }
 
@@ -176,7 +179,7 @@ impl Pipeline {
         if let Some(failure) = self.say_started().await? {
             return Ok(Report::lost(failure));
         }
-        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &checkout);
+        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &self.mailbox, &checkout);
         let notices = self.launcher.notices();
         let agent = async {
             tokio::select! {

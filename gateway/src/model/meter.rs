@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Attempt, MicroUsd, TaskId, TokenCount};
+use serde_json::Value;
+
+use super::ModelCall;
 
 /// The seam to budgets and the store. The gateway implements it; tests have a fake.
 #[async_trait]
 pub trait Meter: Send + Sync {
-    /// Asked before a call starts, and again after each wait: may it?
-    async fn before(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal>;
+    /// Asked before a call starts, and again after each wait: may it? The permit is kept until the call's usage is
+    /// recorded, or until it is asked again.
+    async fn before(&self, asking: Asking) -> Result<Permit, Refusal>;
 
     /// Told once for each call that reached a provider, before the client sees the end of the answer, so that the
     /// next call's budget check already counts it. `call_id` is unique; an implementation that may be called again
@@ -22,17 +26,64 @@ pub trait Meter: Send + Sync {
 
     /// Told when a call starts to wait for its provider, so that people can see it.
     async fn waiting(&self, waiting: Waiting);
+
+    /// Whether it wants to be told what is asked and answered.
+    fn recording(&self) -> Recording {
+        Recording::Off
+    }
+
+    /// Told what a call asks of `model` (`provider/model`), before it is asked; when recording.
+    async fn asked(&self, _call_id: &str, _call: &ModelCall, _model: &str) {}
+
+    /// Told what came back, before the client sees the end of it; when recording.
+    async fn answered(&self, _call_id: &str, _call: &ModelCall, _answered: Answered) {}
 }
+
+/// Whether requests and answers are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The message, whole or as far as it came.
+    pub message: Option<Value>,
+    /// The status that the client was given, and why the message is not whole.
+    pub error: Option<(Option<u16>, String)>,
+    /// From the request to the end of the answer, waits included.
+    pub took: Duration,
+}
+
+/// A call that wants to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asking {
+    /// The task it is made for.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// What it can cost at most, by an estimate of its input; zero without a price.
+    pub most: MicroUsd,
+}
+
+/// Whatever a meter wants to know the end of a call by: it is dropped then.
+pub type Permit = Box<dyn std::any::Any + Send>;
 
 /// Why a call may not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The task has spent its budget.
+    /// Nothing is left of a budget that the task is under.
     BudgetExceeded {
         /// Spent so far.
         spent: MicroUsd,
         /// The budget.
         budget: MicroUsd,
+        /// Which one, and when it renews: a sentence.
+        words: String,
     },
     /// Another attempt has taken over.
     Superseded,

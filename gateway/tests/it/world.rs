@@ -28,6 +28,7 @@ const TRANSCRIPT: &str = r#"{"version":1,"turns":[{"content":[{"type":"text","te
 pub struct World {
     pub router: Router,
     pub orchestrator: Orchestrator,
+    pub models: Arc<ModelRouter>,
     pub backend: FakeBackend,
     pub forge: FakeForge,
     pub clock: Clock,
@@ -57,22 +58,32 @@ impl World {
 
     /// One with another policy.
     pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
-        World::built(change, EgressParts::default(), None).await
+        World::built(change, EgressParts::default(), None, vec![]).await
     }
 
     pub async fn with_egress(egress: EgressParts) -> World {
-        World::built(|_| (), egress, None).await
+        World::built(|_| (), egress, None, vec![]).await
     }
 
     /// One with another policy, whose models are another's.
     pub async fn with_provider(change: impl FnOnce(&mut Policy), provider: ProviderConfig) -> World {
-        World::built(change, EgressParts::default(), Some(provider)).await
+        World::built(change, EgressParts::default(), Some(provider), vec![]).await
+    }
+
+    /// The same, whose models have this price.
+    pub async fn priced(
+        change: impl FnOnce(&mut Policy),
+        provider: ProviderConfig,
+        price: domain::money::Price,
+    ) -> World {
+        World::built(change, EgressParts::default(), Some(provider), vec![price]).await
     }
 
     async fn built(
         change: impl FnOnce(&mut Policy),
         egress: EgressParts,
         provider: Option<ProviderConfig>,
+        prices: Vec<domain::money::Price>,
     ) -> World {
         let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
         change(&mut policy);
@@ -86,7 +97,7 @@ impl World {
         let models = ModelConfig {
             default: Some("demo/m".into()),
             providers: [("demo".into(), provider)].into(),
-            prices: vec![],
+            prices,
         };
         let models = Arc::new(ModelRouter::new(models).unwrap());
         let (backend, forge) = (FakeBackend::new(), FakeForge::new());
@@ -96,6 +107,7 @@ impl World {
             store: Store::in_memory(),
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
+            objects: Arc::new(objects::LocalObjects::open(folder.path().join("objects")).unwrap()),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -104,14 +116,18 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
-            .with_egress(Egress::new(egress));
-        World { router: gateway.routes(), orchestrator, backend, forge, clock, source, folder }
+        let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(Egress::new(egress));
+        World { router: gateway.routes(), orchestrator, models, backend, forge, clock, source, folder }
     }
 
     /// A task, just submitted.
     pub async fn submitted(&self) -> TaskId {
-        let spec = TaskSpec {
+        self.submitted_with(|_| ()).await
+    }
+
+    /// The same, with something else asked.
+    pub async fn submitted_with<T>(&self, change: impl FnOnce(&mut TaskSpec) -> T) -> TaskId {
+        let mut spec = TaskSpec {
             repo: repo(),
             workflow: Workflow::NewTask,
             issue_number: None,
@@ -125,6 +141,7 @@ impl World {
             lint_command: None,
             isolation: None,
         };
+        change(&mut spec);
         let submission =
             Submission { user: UserId::new("ann"), channel: "api".into(), spec, idempotency_key: None };
         let Created::New(task) = self.orchestrator.submit(submission).await.unwrap() else {

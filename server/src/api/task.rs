@@ -1,7 +1,7 @@
 //! `/v1/tasks`: submit, list, look, cancel.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -14,6 +14,7 @@ use serde::Deserialize;
 use store::{Created, TaskFilter};
 use utoipa::IntoParams;
 
+use super::body::Body;
 use super::{ApiError, App, Caller, TaskPath, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
@@ -24,12 +25,12 @@ use super::{ApiError, App, Caller, TaskPath, validate, wire};
     responses(
         (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     Caller { user, .. }: Caller,
     headers: HeaderMap,
-    body: Result<Json<CreateTaskRequest>, JsonRejection>,
+    body: Result<Body<CreateTaskRequest>, ApiError>,
 ) -> Result<Response, ApiError> {
     let mut keys = headers.get_all("idempotency-key").iter();
     let key = match (keys.next(), keys.next()) {
@@ -110,7 +111,7 @@ pub async fn list(
         }
         None => None,
     };
-    let filter = TaskFilter { user: Some(user), status, repo, before, limit: limit + 1 };
+    let filter = TaskFilter { user: Some(user), among: Vec::new(), status, repo, before, limit: limit + 1 };
     let mut tasks = app.orchestrator().store().task_list(filter).await?;
     let has_more = tasks.len() > limit as usize;
     tasks.truncate(limit as usize);
@@ -128,12 +129,21 @@ fn state(name: &str) -> Result<Status, ApiError> {
     })
 }
 
-/// The caller's task of that id. Anything else, other people's tasks included, is the same 404.
+/// The task of that id, if it is the caller's or within their reach for what the route does. Anything else, other
+/// people's tasks included, is the same 404.
 pub(super) async fn owned(app: &App, caller: &Caller, id: &str) -> Result<Task, ApiError> {
     let no_task = || ApiError::no_task(id);
     let id: TaskId = id.parse().map_err(|_| no_task())?;
-    let task = app.orchestrator().store().task_get(id).await?;
-    task.filter(|t| t.user == caller.user).ok_or_else(no_task)
+    let task = app.orchestrator().store().task_get(id).await?.ok_or_else(no_task)?;
+    match caller.reach(app.teams(), &task.user) {
+        None => Err(no_task()),
+        Some(most) if most >= caller.purpose => Ok(task),
+        // No secret: they may look at it.
+        Some(_) => Err(ApiError::new(
+            ErrorCode::Forbidden,
+            format!("task {id} is shared with you to look at; {} or an owner can do this", task.user),
+        )),
+    }
 }
 
 async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {

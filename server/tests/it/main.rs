@@ -3,13 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
+mod ag_ui;
+mod ask;
 mod cancel;
+mod contract;
 mod create;
 mod detail;
 mod envelope;
 mod events;
+mod feed;
+mod key;
 mod list;
+mod nudge;
 mod pull_request;
 mod stream;
 mod support;
 mod system;
+mod usage;

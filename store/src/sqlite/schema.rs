@@ -14,7 +14,13 @@ use super::fault::Fault;
 const APPLICATION_ID: i32 = 0x6267_6167;
 
 /// The migrations, in order. Never edit one that was released: add the next.
-const MIGRATIONS: &[(&str, &str)] = &[("0001_init", include_str!("migrations/0001_init.sql"))];
+const MIGRATIONS: &[(&str, &str)] = &[
+    ("0001_init", include_str!("migrations/0001_init.sql")),
+    ("0010_steer", include_str!("migrations/0010_steer.sql")),
+    ("0020_access", include_str!("migrations/0020_access.sql")),
+    ("0030_trace", include_str!("migrations/0030_trace.sql")),
+    ("0060_usage_day", include_str!("migrations/0060_usage_day.sql")),
+];
 
 /// How long a connection waits for another process that writes.
 const BUSY: Duration = Duration::from_secs(10);

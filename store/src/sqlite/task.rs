@@ -99,6 +99,13 @@ pub(super) fn list(db: &Connection, filter: &TaskFilter) -> Result<Vec<Task>, Fa
         sql.push_str(" AND user = ?");
         values.push(Value::Text(user.as_str().into()));
     }
+    if !filter.among.is_empty() {
+        // As with the states below.
+        sql.push_str(" AND +user IN (?");
+        sql.push_str(&", ?".repeat(filter.among.len() - 1));
+        sql.push(')');
+        values.extend(filter.among.iter().map(|user| Value::Text(user.as_str().into())));
+    }
     if let Some(repo) = &filter.repo {
         sql.push_str(" AND repo = ?");
         values.push(Value::Text(repo.to_string()));
@@ -152,6 +159,9 @@ pub(super) fn change(tx: &Connection, change: &TaskChange) -> Result<Changed, Fa
     if let Some(StopSession { task: of, attempt, session }) = &change.applied.stop {
         let duty = Duty::StopSession { attempt: *attempt, session: session.clone() };
         obligation::add(tx, rule::obligation_id(*of, task.version, now), *of, &duty, now)?;
+    }
+    if rule::seals_trace(stored.status(), task) {
+        obligation::add(tx, rule::seal_id(task.id, task.version, now), task.id, &Duty::SealTrace, now)?;
     }
     if let Some(record) = &change.pull_request {
         pull_request::put(tx, record)?;

@@ -120,7 +120,7 @@ async fn a_newer_file_is_left_alone() {
     let db = Connection::open(file(&dir)).unwrap();
     db.execute("INSERT INTO schema_version VALUES (99, '0099_future', 'x', 0)", []).unwrap();
     match SqliteDriver::open(&file(&dir)).await.unwrap_err() {
-        StoreError::Newer { found: 99, known: 1, .. } => (),
+        StoreError::Newer { found: 99, known, .. } => assert!(known < 99),
         other => panic!("{other}"),
     }
 }
