@@ -1,6 +1,7 @@
 //! Configuration: the defaults (one commented file that is also the documentation), `bgagent.toml` over them, the
 //! environment over that. Read once, at start.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -397,8 +398,8 @@ impl Config {
 
     /// What the boxes of a repository are made of.
     pub fn plan_of(&self, repo: &RepoRef) -> BoxSpec {
-        let own = self.repos.get(&repo.to_string());
-        own.map_or_else(|| self.compute.common().plan(&self.egress), |own| own.compute.plan(&own.egress))
+        let (compute, egress) = self.of(repo);
+        compute.plan(egress)
     }
 
     /// A setting with the values that repositories have for themselves.
@@ -409,7 +410,15 @@ impl Config {
 
     /// What of `[compute]` holds for `repo`.
     pub fn compute_of(&self, repo: &RepoRef) -> RepoCompute {
-        self.repos.get(&repo.to_string()).map_or_else(|| self.compute.common(), |own| own.compute.clone())
+        self.of(repo).0.into_owned()
+    }
+
+    /// The repository's own sections, or those that hold for all without.
+    fn of(&self, repo: &RepoRef) -> (Cow<'_, RepoCompute>, &gateway::egress::Settings) {
+        match self.repos.get(&repo.to_string()) {
+            Some(own) => (Cow::Borrowed(&own.compute), &own.egress),
+            None => (Cow::Owned(self.compute.common()), &self.egress),
+        }
     }
 
     /// The orchestrator's limits.
