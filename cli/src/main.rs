@@ -10,6 +10,7 @@ mod context;
 mod failure;
 mod render;
 mod repo;
+mod tui;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,7 @@
 //! [`crate::clean`].
 
 pub mod access;
+pub mod admin;
 pub mod cache;
 pub mod doctor;
 pub mod egress;

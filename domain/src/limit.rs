@@ -231,3 +231,5 @@ pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 pub const RECORD_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// How long nudges, revoked keys and revoked webhooks are kept; *ABCA*.
 pub const REVOKED_RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// How long lines of the audit log are kept: a year, as most auditors ask for.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(365 * 86_400);

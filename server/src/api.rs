@@ -1,6 +1,7 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 pub mod access;
+pub mod admin;
 mod ag_ui;
 pub mod ask;
 pub mod audit;
@@ -226,6 +227,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
         .routes(routes!(usage::report))
+        .routes(routes!(admin::obligations))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::purge))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
         .routes(routes!(webhook::create, webhook::list))

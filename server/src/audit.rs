@@ -94,7 +94,7 @@ pub fn action(method: &str, path: &str) -> String {
     let verb = match (method, last) {
         (_, "asks") => "ask",
         (_, "tasks") if noun == "webhook" => "deliver",
-        (_, last) if parts.len() > 2 && !last.starts_with('{') => last,
+        (_, last) if parts.len() > 1 && !last.starts_with('{') => last,
         ("DELETE", _) if noun == "task" => "cancel",
         ("DELETE", _) => "revoke",
         ("POST", _) => "create",
@@ -121,6 +121,7 @@ mod tests {
             ("DELETE", "/v1/webhooks/{webhook_id}", "webhook.revoke"),
             ("POST", "/v1/webhooks/{webhook_id}/rotate", "webhook.rotate"),
             ("POST", "/v1/webhooks/tasks", "webhook.deliver"),
+            ("POST", "/v1/admin/purge", "admin.purge"),
         ] {
             assert_eq!(action(method, path), want, "{method} {path}");
         }

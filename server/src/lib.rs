@@ -21,6 +21,7 @@
 
 pub mod api;
 pub mod audit;
+pub mod backup;
 pub mod boxes;
 pub mod config;
 pub mod cursor;
