@@ -13,6 +13,7 @@ pub mod held;
 pub mod key;
 pub mod nudge;
 pub mod pull_request;
+mod screen;
 pub mod stream;
 pub mod system;
 pub mod task;

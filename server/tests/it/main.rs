@@ -20,6 +20,7 @@ mod list;
 mod nudge;
 mod pull_request;
 mod rate;
+mod screen;
 mod stream;
 mod support;
 mod system;
