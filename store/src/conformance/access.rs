@@ -5,7 +5,7 @@ use domain::{ApiKeyId, AuditId, RequestId, Role, WebhookId};
 
 use super::*;
 
-fn key(n: u32, of: &str) -> ApiKeyRecord {
+pub(super) fn key(n: u32, of: &str) -> ApiKeyRecord {
     let now = at(i64::from(n));
     ApiKeyRecord {
         id: ApiKeyId::from_parts(now, u128::from(n)),
