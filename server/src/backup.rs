@@ -405,7 +405,8 @@ mod tests {
     async fn a_damaged_backup_is_found_and_not_put_back() {
         let dir = tempfile::tempdir().unwrap();
         let state = state(dir.path()).await;
-        let damages: [(&str, fn(&Path)); 5] = [
+        type Damage = fn(&Path);
+        let damages: [(&str, Damage); 5] = [
             ("owner-key is not what was backed up", |b| fs::write(b.join("state/owner-key"), "x").unwrap()),
             ("cannot read", |b| fs::remove_file(b.join("state/objects/traces/ann/1")).unwrap()),
             ("more is not in the manifest", |b| fs::write(b.join("state/more"), "x").unwrap()),

@@ -136,7 +136,7 @@ pub async fn admin(cx: &Context, args: Args) -> Result<Exit, Failure> {
 async fn backup(cx: &Context, to: PathBuf) -> Result<Exit, Failure> {
     let state = state(cx)?;
     cx.passing("Copying ...");
-    let (at, target) = (Timestamp::now(), to.clone());
+    let (at, target) = (cx.view().now, to.clone());
     let manifest = blocking(move || backup::backup(&state, &target, at)).await?;
     cx.passing("");
     let (files, bytes) = (manifest.files.len(), manifest.bytes());
@@ -160,7 +160,7 @@ async fn restore(cx: &Context, from: PathBuf, force: bool) -> Result<Exit, Failu
     let _lock = lock(&state)?;
     cx.passing("Checking and copying ...");
     let old = if force { Old::MoveAside } else { Old::Refuse };
-    let (at, source) = (Timestamp::now(), from.clone());
+    let (at, source) = (cx.view().now, from.clone());
     let place = state.0.clone();
     let (manifest, aside) = blocking(move || backup::restore(&source, &state, old, at)).await?;
     cx.passing("");
