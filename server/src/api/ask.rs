@@ -57,7 +57,7 @@ pub async fn open(
     let Json(request) = body?;
     let question = validate::words("question", &request.question, limit::ASK_MAX_CHARS)?;
     let task = task::owned(&app, &caller, &id).await?;
-    let warning = screened(&app, Source::Ask, "question", &question).await?;
+    let warning = screened(&app, Source::Ask, "question", question).await?;
     if let Some(reason) = warning {
         app.orchestrator().tell_screened(task.id, Source::Ask, &reason).await;
     }

@@ -35,7 +35,7 @@ pub async fn nudge(
     if task.status().is_terminal() {
         return Err(ended(task.status()));
     }
-    let warning = screened(&app, Source::Nudge, "message", &message).await?;
+    let warning = screened(&app, Source::Nudge, "message", message).await?;
     match app.orchestrator().nudge(task.id, &caller.user, message).await? {
         Nudged::Stored(nudge) => {
             if let Some(reason) = warning {
