@@ -14,6 +14,7 @@
 //! | [`command`] | everything that can happen to a task |
 //! | [`transition`] | `Task::on`: the only function that changes a task |
 //! | [`event`] | the record that people and clients read |
+//! | [`mod@leave`] | an agent that is asked to leave before its end |
 //! | [`steer`] | what people say to an agent that works |
 //! | [`session`] | one box for one attempt, as compute backends describe it |
 //! | [`access`] | who calls, what they may do, whose tasks they reach |
@@ -33,6 +34,7 @@ pub mod command;
 pub mod event;
 pub mod failure;
 pub mod id;
+pub mod leave;
 pub mod limit;
 pub mod money;
 pub mod outcome;
@@ -54,7 +56,8 @@ pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
 pub use id::{
-    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId, WebhookId,
+    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId,
+    WebhookId,
 };
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;

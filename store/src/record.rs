@@ -17,8 +17,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
-pub use steer::*;
 pub use spending::{Spending, UsageBy, UsageRow};
+pub use steer::*;
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

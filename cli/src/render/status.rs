@@ -34,6 +34,9 @@ pub fn status(
     if task.status == "QUEUED" {
         page.row("Queue", &queue(task));
     }
+    if let Some(order) = &task.leaving {
+        page.row("Leaving", &format!("the agent saves its work ({order})"));
+    }
     page.row("Turn", &turn(task, &newest));
     page.row("Last milestone", &last_milestone(milestone, view));
     page.row("Current", &newest.first().map_or_else(|| MISSING.into(), |e| current(e)));
@@ -124,6 +127,11 @@ fn head(task: &TaskDetail, view: &View) -> String {
 }
 
 fn queue(task: &TaskDetail) -> String {
+    match (task.queue_reason.as_deref(), &task.not_before) {
+        (Some("paused"), _) => return format!("paused (go on with: bgagent resume {})", task.task_id),
+        (Some("usage_limit"), Some(at)) => return format!("waits until {at} for the provider's usage limit"),
+        _ => (),
+    }
     let Some(position) = task.queue_position else { return MISSING.into() };
     match task.estimated_wait_s {
         Some(s) => format!("position {position} (est. wait ~{}m)", s.div_ceil(60).max(1)),
@@ -197,6 +205,18 @@ mod tests {
             sample::event(31, "agent_tool_call", json!({ "tool_name": "Bash", "turn": 8 })),
         ];
         insta::assert_snapshot!(status(&sample::running(), &events, Some(&events[0]), &sample::view()));
+    }
+
+    #[test]
+    fn parked() {
+        let paused = TaskDetail { queue_reason: Some("paused".into()), ..sample::queued() };
+        assert!(queue(&paused).contains("bgagent resume 01ARZ3NDEKTSV4RRFFQ69G5FAV"));
+        let limited = TaskDetail {
+            queue_reason: Some("usage_limit".into()),
+            not_before: Some("2026-01-02T09:00:00Z".into()),
+            ..sample::queued()
+        };
+        assert_eq!(queue(&limited), "waits until 2026-01-02T09:00:00Z for the provider's usage limit");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod providers;
 mod registry;
 mod sandboxed;
 mod secrets;
+mod steer;
 mod upstream;
 mod usage;
 mod whole;

@@ -70,6 +70,9 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "post /v1/tasks",
             "post /v1/tasks/{task_id}/asks",
             "post /v1/tasks/{task_id}/nudge",
+            "post /v1/tasks/{task_id}/pause",
+            "post /v1/tasks/{task_id}/resume",
+            "post /v1/tasks/{task_id}/retry",
             "post /v1/tasks/{task_id}/stream",
         ]
     );
