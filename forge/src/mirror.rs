@@ -7,6 +7,7 @@
 //! (`refs/heads/bgagent/`) only where work goes on from one; delivered work under `refs/bgagent/`. No object is ever
 //! removed from it: a box may be using it.
 
+pub mod change;
 pub mod incoming;
 pub mod quarantine;
 
@@ -208,7 +209,12 @@ impl Mirrors {
         Ok((text[..end].to_owned(), true))
     }
 
-    /// From the quarantine while there is one, later from the mirror.
+    /// Where a task's work is: in the quarantine while there is one, later in the mirror.
+    fn place_of(&self, task: TaskId, repo: &RepoRef) -> PathBuf {
+        let quarantine = self.quarantine(task);
+        if quarantine.join("HEAD").exists() { quarantine } else { self.path(repo) }
+    }
+
     async fn diff_of(
         &self,
         task: TaskId,
@@ -217,10 +223,8 @@ impl Mirrors {
         how: &[&str],
         max: usize,
     ) -> Result<String, ForgeError> {
-        let quarantine = self.quarantine(task);
-        let at = if quarantine.join("HEAD").exists() { quarantine } else { self.path(repo) };
         let out = Git::new()
-            .dir(at)
+            .dir(self.place_of(task, repo))
             // Nothing that the repository's attributes say hides a change.
             .config("attr.tree", NO_TREE)
             .args(["diff", "--no-ext-diff", "--no-textconv", "--no-color"])

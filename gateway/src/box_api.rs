@@ -283,7 +283,6 @@ async fn artifact(
         ));
     }
     let body = body.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
-    let dir = gateway.artifacts().join(format!("{}-{}", me.task, me.attempt));
     let body = match std::str::from_utf8(&body) {
         Ok(_) => {
             gateway.orchestrator().parts().policy.masks.all().mask_json_bytes(&body).map_or(body, Bytes::from)
@@ -291,15 +290,13 @@ async fn artifact(
         // A picture, an archive: with a mask in it, it would be neither.
         Err(_) => body,
     };
-    let write = async {
-        tokio::fs::create_dir_all(&dir).await?;
-        // No artifact's name begins with a dot.
-        let part = dir.join(format!(".{name}.part"));
-        tokio::fs::write(&part, &body).await?;
-        tokio::fs::rename(&part, dir.join(&name)).await
+    let failed = |why: String| {
+        Refusal::new(BoxErrorCode::Unavailable, format!("the artifact could not be stored: {why}"))
     };
-    write.await.map_err(|e| {
-        Refusal::new(BoxErrorCode::Unavailable, format!("the artifact could not be stored: {e}"))
-    })?;
+    let key = format!("artifacts/{}-{}/{name}", me.task, me.attempt)
+        .parse()
+        .map_err(|e: objects::BadKey| failed(e.to_string()))?;
+    let objects = &gateway.orchestrator().parts().objects;
+    objects.put(&key, objects::body(body)).await.map_err(|e| failed(e.to_string()))?;
     Ok(StatusCode::NO_CONTENT)
 }

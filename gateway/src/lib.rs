@@ -9,6 +9,7 @@
 //! | [`auth`] | who speaks, and whether its attempt still counts |
 //! | [`box_api`] | attach, events, directives, heartbeat, result, artifacts |
 //! | [`model`] | Anthropic Messages in; Anthropic, OpenAI-compatible or a script out; metering, budgets |
+//! | `record` | the model calls of tasks whose trace is kept |
 //! | [`tunnel`], [`egress`] | the way to the network: the tools' stream, and the proxy that decides what it reaches |
 //! | [`git_proxy`] | git smart HTTP on the mirrors: clone, and push of the task's branch |
 //! | [`listen`] | the socket |
@@ -25,10 +26,10 @@ pub mod listen;
 pub mod meter;
 pub mod model;
 pub mod push;
+mod record;
 mod steer;
 pub mod tunnel;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -36,6 +37,7 @@ use orchestrator::Orchestrator;
 
 use crate::egress::{Egress, EgressParts};
 use crate::model::ModelRouter;
+use crate::record::Recorder;
 
 /// What the gateway is made of; cheap to clone.
 #[derive(Debug, Clone)]
@@ -48,18 +50,16 @@ pub struct Gateway {
 struct Parts {
     orchestrator: Orchestrator,
     models: Arc<ModelRouter>,
-    artifacts: PathBuf,
+    recorder: Recorder,
     running: Arc<budget::Running>,
 }
 
 impl Gateway {
-    /// A gateway of this control plane. `artifacts` is the folder that boxes' artifacts go to.
-    pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>, artifacts: PathBuf) -> Gateway {
+    /// A gateway of this control plane.
+    pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>) -> Gateway {
         let egress = Egress::new(EgressParts::default());
-        Gateway {
-            parts: Arc::new(Parts { orchestrator, models, artifacts, running: Arc::default() }),
-            egress,
-        }
+        let recorder = Recorder::new(orchestrator.clone());
+        Gateway { parts: Arc::new(Parts { orchestrator, models, recorder, running: Arc::default() }), egress }
     }
 
     /// The same, with a way to the network; without one boxes reach nothing.
@@ -84,8 +84,8 @@ impl Gateway {
         Arc::clone(&self.parts.running)
     }
 
-    pub(crate) fn artifacts(&self) -> &PathBuf {
-        &self.parts.artifacts
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.parts.recorder
     }
 
     /// All routes of the gateway.

@@ -21,7 +21,8 @@ use store::{StoreError, UsageRecord};
 use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
 use crate::budget::Running;
-use crate::model::{Asking, Basis, Meter, ModelCall, Permit, Refusal, Usage, Waiting};
+use crate::model::{Answered, Asking, Basis, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting};
+use crate::record::Recorder;
 
 /// The route of the model proxy.
 pub fn routes() -> Router<Gateway> {
@@ -40,15 +41,16 @@ async fn messages(
         Ok(None) => return BoxRefusal::superseded().into_response(),
         Err(failure) => return BoxRefusal::from(failure).into_response(),
     };
-    let model = task.spec.model.unwrap_or_default();
+    let model = task.spec.model.clone().unwrap_or_default();
     // A model is never shown a secret of the platform, in whatever form a tool printed it. Values alone: everything else
     // (its own words, the seals of a provider) must come back as it was sent.
     let masks = &gateway.orchestrator().parts().policy.masks;
     let body = masks.values().mask_json_bytes(&body).map_or(body, Bytes::from);
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
         Ok(call) => {
-            let meter =
-                StoreMeter { orchestrator: gateway.orchestrator().clone(), running: gateway.running() };
+            let recorder = task.spec.trace.then(|| gateway.recorder().clone());
+            let orchestrator = gateway.orchestrator().clone();
+            let meter = StoreMeter { orchestrator, running: gateway.running(), recorder };
             gateway.models().proxy(call, Arc::new(meter)).await
         }
         Err(answer) => answer.into_response(),
@@ -59,6 +61,8 @@ async fn messages(
 struct StoreMeter {
     orchestrator: Orchestrator,
     running: Arc<Running>,
+    /// Of a task that wants a trace.
+    recorder: Option<Recorder>,
 }
 
 /// While others hold what is left, it is looked again at least this often.
@@ -119,6 +123,10 @@ fn unavailable(failure: StoreError) -> Refusal {
 #[async_trait]
 impl Meter for StoreMeter {
     async fn before(&self, asking: Asking) -> Result<Permit, Refusal> {
+        let task = self.caller(asking.task, asking.attempt).await?;
+        if self.orchestrator.parts().policy.budgets.of(&task).is_empty() {
+            return Ok(Box::new(()));
+        }
         loop {
             // Subscribed before the look, so that an end in between is not missed.
             let ended = self.running.ended.notified();
@@ -204,5 +212,24 @@ impl Meter for StoreMeter {
         };
         // Telemetry never fails a call.
         let _ = self.orchestrator.box_event(waiting.task, waiting.attempt, event).await;
+    }
+
+    fn recording(&self) -> Recording {
+        match self.recorder {
+            Some(_) => Recording::On,
+            None => Recording::Off,
+        }
+    }
+
+    async fn asked(&self, call_id: &str, call: &ModelCall, model: &str) {
+        if let Some(recorder) = &self.recorder {
+            recorder.asked(call_id, call, model).await;
+        }
+    }
+
+    async fn answered(&self, call_id: &str, call: &ModelCall, answered: Answered) {
+        if let Some(recorder) = &self.recorder {
+            recorder.answered(call_id, call, answered).await;
+        }
     }
 }

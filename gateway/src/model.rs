@@ -18,6 +18,7 @@
 //! last moment, and appear in no error, log or `Debug`.
 
 pub mod answer;
+mod assemble;
 mod call;
 pub mod config;
 mod frame;
@@ -44,7 +45,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Code, FAILURE_HEADER};
 pub use config::{AuthStyle, Kind, MaxTokensField, ModelConfig, ProviderConfig, Timeouts};
-pub use meter::{Asking, Basis, Meter, Permit, Refusal, Usage, Waiting};
+pub use meter::{Answered, Asking, Basis, Meter, Permit, Recording, Refusal, Usage, Waiting};
 pub use resolve::Resolved;
 
 use provider::Provider;

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Every point, in the order a task passes them.
-pub const POINTS: [&str; 14] = [
+pub const POINTS: [&str; 16] = [
     "submit.before",
     "submit.committed",
     "admit.before",
@@ -22,6 +22,8 @@ pub const POINTS: [&str; 14] = [
     "finish.opened",
     "finish.committed",
     "stop.done",
+    "trace.stored",
+    "trace.sealed",
 ];
 
 struct Armed {

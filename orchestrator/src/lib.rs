@@ -28,11 +28,13 @@ pub mod next;
 pub mod obligation;
 pub mod preflight;
 pub mod report;
+pub mod retention;
 pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod tasks;
 pub mod token;
+pub mod trace;
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -42,6 +44,7 @@ use domain::{NodeId, RepoRef};
 use forge::Forge;
 use forge::mirror::Mirrors;
 use jiff::Timestamp;
+use objects::ObjectStore;
 use store::Store;
 use tokio::sync::Notify;
 
@@ -80,6 +83,8 @@ pub struct Parts {
     pub forges: Forges,
     /// Bare mirrors, one for each repository.
     pub mirrors: Mirrors,
+    /// Large things: traces, artifacts.
+    pub objects: Arc<dyn ObjectStore>,
     /// Where boxes run.
     pub compute: Arc<dyn ComputeBackend>,
     /// Models and their prices.

@@ -43,14 +43,29 @@ impl Orchestrator {
 
     /// Tries one obligation. Public so that tests can single-step.
     pub async fn meet(&self, obligation: Obligation) {
-        let Duty::StopSession { attempt, session } = &obligation.duty;
-        let stop = StopSession { task: obligation.task, attempt: *attempt, session: session.clone() };
-        let settled = match self.stop_session(&stop).await {
-            Ok(()) => {
-                fault::point("stop.done");
-                self.store().obligation_done(obligation.id).await
+        let settled = match &obligation.duty {
+            Duty::StopSession { attempt, session } => {
+                let stop = StopSession { task: obligation.task, attempt: *attempt, session: session.clone() };
+                match self.stop_session(&stop).await {
+                    Ok(()) => {
+                        fault::point("stop.done");
+                        self.store().obligation_done(obligation.id).await
+                    }
+                    Err(failure) => self.put_off(&obligation, &failure).await,
+                }
             }
-            Err(failure) => self.put_off(&obligation, &failure).await,
+            Duty::SealTrace => match self.seal_trace(obligation.task).await {
+                Ok(()) => {
+                    fault::point("trace.sealed");
+                    self.store().obligation_done(obligation.id).await
+                }
+                Err(failure) => {
+                    let text = chain(&failure);
+                    warn!(task.id = %obligation.task, error = %text, "a trace could not be put together; trying again");
+                    let at = after(self.now(), backoff(&obligation));
+                    self.store().obligation_retry(obligation.id, at, &text, failure.alarm()).await
+                }
+            },
         };
         if let Err(failure) = settled {
             warn!(obligation.id = %obligation.id, error = %failure, "an obligation could not be recorded; it is tried again");
@@ -62,7 +77,7 @@ impl Orchestrator {
             ComputeError::Unavailable { .. } => Alarm::Off,
             ComputeError::Denied { .. } | ComputeError::Unsupported { .. } => Alarm::On,
         };
-        let wait = Duration::from_secs(1 << obligation.tries.min(8)).min(BACKOFF_MAX);
+        let wait = backoff(obligation);
         let text = chain(failure);
         warn!(task.id = %obligation.task, error = %text, "a box could not be stopped; trying again");
         self.store().obligation_retry(obligation.id, after(self.now(), wait), &text, alarm).await
@@ -86,4 +101,8 @@ impl Orchestrator {
             KeepSessions::No => compute.purge(&session).await,
         }
     }
+}
+
+fn backoff(obligation: &Obligation) -> Duration {
+    Duration::from_secs(1 << obligation.tries.min(8)).min(BACKOFF_MAX)
 }

@@ -53,8 +53,9 @@ impl State {
     pub fn containers(&self) -> PathBuf {
         self.0.join("containers")
     }
-    pub fn artifacts(&self) -> PathBuf {
-        self.0.join("artifacts")
+    /// Traces and artifacts.
+    pub fn objects(&self) -> PathBuf {
+        self.0.join("objects")
     }
     pub fn caches(&self) -> PathBuf {
         self.0.join("caches")
@@ -68,6 +69,10 @@ impl State {
     }
     pub fn owner_key(&self) -> PathBuf {
         self.0.join("owner-key")
+    }
+    /// What the secrets of webhooks are derived from. Without it they are all lost.
+    pub fn webhook_key(&self) -> PathBuf {
+        self.0.join("webhook-key")
     }
     pub fn token_key(&self) -> PathBuf {
         self.0.join("token-key")

@@ -23,6 +23,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
+use objects::{LocalObjects, ObjectStore};
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -40,6 +41,7 @@ use crate::identity::{Keys, secret_file};
 use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
+use crate::webhook::WebhookKey;
 
 /// After this long, what has not drained is left.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -138,11 +140,14 @@ pub async fn serve(
     };
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
+    let webhook_key = secret(state.webhook_key(), "")?;
     let fingerprint = config::fingerprint(env, &owner);
     for concern in config.secrets.concerns() {
         warn!(concern, "a secret should be kept better");
     }
-    let masks = Masks::new(&[config.secrets.values(), vec![owner.clone(), token_key.clone()]].concat());
+    let masks = Masks::new(
+        &[config.secrets.values(), vec![owner.clone(), token_key.clone(), webhook_key.clone()]].concat(),
+    );
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
@@ -159,6 +164,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
+        objects: objects(&state)?,
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -167,7 +173,7 @@ pub async fn serve(
         node: node_id(),
         gateway: gateway_address.for_boxes(),
     });
-    let gateway = Gateway::new(orchestrator.clone(), models.clone(), state.artifacts()).with_egress(egress);
+    let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(egress);
     let (routes, stop) = (gateway.routes(), tasks.stopping());
     let bound = gateway::listen::bind(&gateway_address)
         .await
@@ -179,9 +185,21 @@ pub async fn serve(
     });
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
-    let settings = Settings { teams: config.teams.clone() };
+    let settings = Settings {
+        teams: config.teams.clone(),
+        rates: config.rate.clone(),
+        public_url: match config.server.public_url.as_str() {
+            "" => format!("http://{address}"),
+            url => url.to_owned(),
+        },
+        webhook_key: WebhookKey::new(webhook_key),
+    };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
     let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
+    let (auditing, stop) = (app.clone(), tasks.stopping());
+    tasks.spawn("audit", OnPanic::Stop, async move {
+        auditing.trail().keep(auditing.orchestrator().store(), stop).await;
+    });
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
     publish(&state, &listening, options.starter, &fingerprint)?;
@@ -231,6 +249,17 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
             }
         }
     });
+}
+
+/// Where traces and artifacts are kept.
+fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
+    let path = state.objects();
+    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
+        doing: "cannot make the folder of objects",
+        path: path.display().to_string(),
+        source,
+    });
+    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

@@ -9,11 +9,13 @@ mod event;
 mod lease;
 mod obligation;
 mod outbox;
+mod purge;
 mod queue;
 mod session;
 mod spending;
 mod steer;
 mod task;
+mod trace;
 mod usage;
 
 use std::future::Future;
@@ -120,9 +122,16 @@ cases! {
         an_unpriced_call_is_told
         calls_add_up_under_contention
         money_counts_after_the_end;
+    purge:
+        only_what_is_over_is_purged
+        what_is_kept_for_less_is_forgotten_earlier
+        a_user_is_erased_after_their_tasks;
     spending:
         days_add_up
         reports_are_by_what_is_asked;
+    trace:
+        an_end_obliges_to_put_it_together
+        it_is_recorded_once_with_its_events;
     obligation:
         an_end_with_a_box_must_stop_it
         a_claim_hides_it_for_a_while
@@ -283,8 +292,13 @@ fn cancel() -> Command {
 
 /// Accepts a task and brings it to RUNNING, with its first attempt's session open.
 async fn running(store: &Store, n: u32, of: &str) -> Task {
-    let now = at(i64::from(n));
-    let task = accept(store, task(n, of)).await;
+    run_to_box(store, task(n, of)).await
+}
+
+/// Accepts this task and brings it to RUNNING.
+async fn run_to_box(store: &Store, task: Task) -> Task {
+    let now = task.created_at;
+    let task = accept(store, task).await;
     let task = apply(store, &task, Command::Admit, now).await;
     store.session_open(task.id, task.attempt, now).await.unwrap();
     let passed =

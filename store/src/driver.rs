@@ -169,6 +169,15 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn outbox_done(&self, id: i64) -> Result<(), StoreError>;
     /// The delivery failed: try again at `at`.
     async fn outbox_retry(&self, id: i64, at: Timestamp, error: &str) -> Result<(), StoreError>;
+    /// Records that a task's trace is whole, once per task, with the events that tell of it; answers what is recorded.
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError>;
+    /// The record of a task's trace.
+    async fn trace_get(&self, task: TaskId) -> Result<Option<TraceRecord>, StoreError>;
     /// Our record of a task's pull request.
     async fn pull_request_get(&self, task: TaskId) -> Result<Option<PullRequestRecord>, StoreError>;
     /// Tasks of `user` (all when `None`) by state, for metrics and tests.
@@ -189,6 +198,19 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError>;
     /// All questions about a task, the oldest first.
     async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError>;
+    /// Tasks that ended before `before` and owe nothing, the longest over first.
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError>;
+    /// Removes a task that has ended and owes nothing, with everything of it.
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError>;
+    /// Removes what is kept for a shorter time than tasks are.
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError>;
+    /// Removes what is left of a user without tasks.
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError>;
     /// A cheap write and read, for readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }

@@ -296,6 +296,25 @@ impl Store {
         self.driver.outbox_retry(id, at, error).await
     }
 
+    /// Records that a task's trace is whole, once per task, with the events that tell of it. It may be told after the task
+    /// has ended, and is the last that is told of it. Answers what is recorded: this, or what was before.
+    pub async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let id = record.task;
+        let recorded = self.driver.trace_record(record, events, now).await?;
+        self.hub.publish(id);
+        Ok(recorded)
+    }
+
+    /// The record of a task's trace.
+    pub async fn trace_get(&self, task: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        self.driver.trace_get(task).await
+    }
+
     /// Our record of a task's pull request.
     pub async fn pull_request_get(&self, task: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         self.driver.pull_request_get(task).await
@@ -355,6 +374,33 @@ impl Store {
     /// All questions about a task, the oldest first.
     pub async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError> {
         self.driver.ask_list(task).await
+    }
+
+    /// Tasks (of `user`, where one is named) that ended before `before` and owe nothing, the longest over first.
+    pub async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        self.driver.tasks_expired(before, user, limit).await
+    }
+
+    /// Removes a task that has ended and owes nothing, with its events and everything else of it; `false` for any other.
+    /// What was spent stays in the sums of its days.
+    pub async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        self.driver.task_purge(task).await
+    }
+
+    /// Removes what is kept for a shorter time than tasks are.
+    pub async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        self.driver.forget_expired(expired).await
+    }
+
+    /// Removes a user's keys and webhooks, and their name from sums and the audit log; `false`, and nothing is changed,
+    /// while there is a task of theirs.
+    pub async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        self.driver.user_erase(user).await
     }
 
     /// A cheap write and read, for readiness.

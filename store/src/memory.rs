@@ -4,6 +4,7 @@
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
 mod access;
+mod purge;
 mod queue;
 mod spending;
 mod steer;
@@ -112,6 +113,7 @@ impl Driver for MemoryDriver {
         let row = t.row_mut(id)?;
         let wake_at = rule::wake_after_change(&task, stored.task.wake_at, stored.woken);
         let before = &stored.task;
+        let before_status = before.status();
         // What a change may not touch stays as it is stored.
         row.task = Task {
             wake_at,
@@ -140,6 +142,19 @@ impl Driver for MemoryDriver {
                 alarm: Alarm::Off,
             };
             t.obligations.insert(obligation.id, obligation);
+        }
+        if rule::seals_trace(before_status, &task) {
+            let sealing = Obligation {
+                id: rule::seal_id(id, task.version, now),
+                task: id,
+                duty: Duty::SealTrace,
+                created_at: now,
+                tries: 0,
+                due_at: now,
+                last_error: None,
+                alarm: Alarm::Off,
+            };
+            t.obligations.insert(sealing.id, sealing);
         }
         if let Some(record) = change.pull_request {
             t.pull_requests.insert(record.task, record);
@@ -483,6 +498,27 @@ impl Driver for MemoryDriver {
         Ok(())
     }
 
+    async fn trace_record(
+        &self,
+        record: TraceRecord,
+        events: Vec<domain::event::NewEvent>,
+        now: Timestamp,
+    ) -> Result<TraceRecord, StoreError> {
+        let mut t = self.lock();
+        t.row(record.task)?;
+        if let Some(there) = t.traces.get(&record.task) {
+            return Ok(there.clone());
+        }
+        t.traces.insert(record.task, record.clone());
+        let row = t.row_mut(record.task)?;
+        events.iter().for_each(|event| row.push(event, By::ControlPlane, now));
+        Ok(record)
+    }
+
+    async fn trace_get(&self, id: TaskId) -> Result<Option<TraceRecord>, StoreError> {
+        Ok(self.lock().traces.get(&id).cloned())
+    }
+
     async fn pull_request_get(&self, id: TaskId) -> Result<Option<PullRequestRecord>, StoreError> {
         Ok(self.lock().pull_requests.get(&id).cloned())
     }
@@ -527,6 +563,27 @@ impl Driver for MemoryDriver {
 
     async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
         Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
+    }
+
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        Ok(self.lock().expired(before, user, limit))
+    }
+
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        Ok(self.lock().purge(task))
+    }
+
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        Ok(self.lock().forget(&expired))
+    }
+
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        Ok(self.lock().erase(user))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

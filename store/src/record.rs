@@ -1,6 +1,7 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
 mod access;
+mod purge;
 mod spending;
 mod steer;
 
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
+pub use purge::{ERASED, Expired, Forgotten};
 pub use spending::{Spending, UsageBy, UsageRow};
 pub use steer::*;
 
@@ -330,6 +332,23 @@ pub enum Duty {
         /// The box; unknown when the answer to `start` was lost.
         session: Option<SessionHandle>,
     },
+    /// Put the trace of a task that has ended together.
+    SealTrace,
+}
+
+/// A trace that is whole. The bytes are an object; this is the fact that they are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceRecord {
+    /// Whose.
+    pub task: TaskId,
+    /// The object's key.
+    pub key: String,
+    /// Its address, for people and records.
+    pub uri: String,
+    /// Its size.
+    pub bytes: u64,
+    /// When it was put together.
+    pub sealed_at: Timestamp,
 }
 
 /// Whether a person must look.

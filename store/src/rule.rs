@@ -20,9 +20,22 @@ pub(crate) fn event_id(task: TaskId, seq: u64, last: Option<EventId>, now: Times
     }
 }
 
-/// The id of the obligation that a change creates: one change creates at most one.
+/// The id of the obligation to stop a box that a change creates: one change creates at most one.
 pub(crate) fn obligation_id(task: TaskId, version: u64, now: Timestamp) -> ObligationId {
     ObligationId::from_parts(now, mix(task, version.rotate_left(32)))
+}
+
+/// Whether a change obliges us to put the task's trace together: it ends a task that wants one and had a box.
+pub(crate) fn seals_trace(before: Status, after: &Task) -> bool {
+    after.spec.trace
+        && after.attempt != Attempt::NONE
+        && after.status().is_terminal()
+        && !before.is_terminal()
+}
+
+/// The id of that obligation; never that of [`obligation_id`].
+pub(crate) fn seal_id(task: TaskId, version: u64, now: Timestamp) -> ObligationId {
+    ObligationId::from_parts(now, mix(task, version.rotate_left(16)))
 }
 
 /// The scopes a task is counted in.

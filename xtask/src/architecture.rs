@@ -15,14 +15,19 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("git", &[]),
     ("redact", &[]),
+    ("objects", &[]),
+    ("trace", &[]),
     ("sandbox", &["domain"]),
     ("protocol", &["domain"]),
     ("identity", &["domain"]),
     ("store", &["domain"]),
     ("forge", &["domain", "git", "redact"]),
     ("compute", &["domain", "git", "sandbox"]),
-    ("orchestrator", &["compute", "domain", "forge", "git", "redact", "store"]),
-    ("gateway", &["domain", "forge", "git", "orchestrator", "protocol", "redact", "store"]),
+    ("orchestrator", &["compute", "domain", "forge", "git", "objects", "redact", "store", "trace"]),
+    (
+        "gateway",
+        &["domain", "forge", "git", "objects", "orchestrator", "protocol", "redact", "store", "trace"],
+    ),
     (
         "server",
         &[
@@ -31,6 +36,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "forge",
             "gateway",
             "git",
+            "objects",
             "orchestrator",
             "protocol",
             "redact",
@@ -39,7 +45,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker", &["domain", "git", "protocol", "redact", "sandbox"]),
-    ("cli", &["compute", "domain", "gateway", "protocol", "sandbox", "server", "worker"]),
+    ("cli", &["compute", "domain", "gateway", "git", "protocol", "sandbox", "server", "trace", "worker"]),
     (
         "testkit",
         &[
@@ -48,6 +54,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "forge",
             "gateway",
             "git",
+            "objects",
             "orchestrator",
             "protocol",
             "redact",

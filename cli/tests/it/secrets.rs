@@ -254,12 +254,12 @@ async fn a_secret_in_the_repository_goes_no_further_than_the_box() {
         );
         hold_none(&secrets, shown(&told));
         let state = platform.state_dir();
-        let kept = ["bgagent.db", "bgagent.db-wal", "artifacts", "server.log"].map(|name| state.join(name));
+        let kept = ["bgagent.db", "bgagent.db-wal", "server.log"].map(|name| state.join(name));
         let kept = kept
             .iter()
             .filter(|path| path.is_file())
             .map(|path| (path.display().to_string(), fs::read(path).unwrap()));
-        let kept: Vec<_> = kept.chain(files(&state.join("artifacts"), &[])).collect();
+        let kept: Vec<_> = kept.chain(files(&state.join("objects"), &[])).collect();
         hold_none(&secrets, shown(&kept));
         platform.end(END).await.unwrap();
     }

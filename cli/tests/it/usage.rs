@@ -19,6 +19,8 @@ const COMMANDS: &[&str] = &[
     "resume",
     "retry",
     "pr",
+    "usage",
+    "admin",
     "demo",
     "doctor",
     "box",
@@ -31,7 +33,7 @@ const COMMANDS: &[&str] = &[
 #[test]
 fn every_command_has_help_with_an_example() {
     let person = Person::new();
-    for command in COMMANDS {
+    for &command in COMMANDS {
         let (code, out, err) = person.types(&[command, "--help"]);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
         assert!(out.contains("Example") || *command == "worker", "{command}: {out}");

@@ -17,8 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::answer::Answer;
+use super::assemble::assemble;
 use super::frame::{End, Frames, Opened, estimate};
-use super::meter::{Asking, Basis, Meter, Permit, Usage, Waiting};
+use super::meter::{Answered, Asking, Basis, Meter, Permit, Recording, Usage, Waiting};
 use super::upstream::{Request, Trouble};
 use super::{ModelCall, Resolved, sse};
 
@@ -34,6 +35,8 @@ const CLIENT_STALL_MAX: Duration = Duration::from_secs(300);
 const FAILED_RETRIES: u32 = 3;
 /// The longest pause of our own between two tries.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a streamed answer that are kept for a recorder; no model says as much in one answer.
+const TAPE_MAX_BYTES: usize = 24 * 1024 * 1024;
 /// Tries to record usage.
 const RECORD_TRIES: u32 = 4;
 
@@ -61,6 +64,10 @@ pub(super) struct Outlet {
 impl Driver {
     pub async fn run(self, outlet: Outlet) {
         let Outlet { head, frames } = outlet;
+        let begun = Instant::now();
+        if self.meter.recording() == Recording::On {
+            self.meter.asked(&self.id, &self.call, &self.resolved.name()).await;
+        }
         // Nobody is told anything when the client has gone: sending into a closed channel is no error here.
         // Held until what the call used is recorded.
         let mut permit: Option<Permit> = None;
@@ -74,20 +81,23 @@ impl Driver {
                     reason = answer.message,
                     "model call refused"
                 );
+                self.tell(begun, None, Some(&answer)).await;
                 head.send(Head::Refused(answer)).ok();
             }
             Ok(Opened::Message { body, counted }) => {
                 let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, body.len()), Basis::Estimated));
                 self.record(tokens, basis).await;
+                self.tell(begun, Some(&body), None).await;
                 head.send(Head::Message(body)).ok();
             }
             Ok(Opened::Torn { bytes, answer }) => {
                 self.record(estimate(self.bytes, bytes), Basis::Estimated).await;
+                self.tell(begun, None, Some(&answer)).await;
                 head.send(Head::Refused(answer)).ok();
             }
             Ok(Opened::Stream(stream)) => {
                 head.send(Head::Stream).ok();
-                self.relay(stream, frames).await;
+                self.relay(stream, frames, begun).await;
             }
         }
     }
@@ -179,10 +189,11 @@ impl Driver {
         }
     }
 
-    async fn relay(&self, mut stream: Frames, client: mpsc::Sender<Bytes>) {
+    async fn relay(&self, mut stream: Frames, client: mpsc::Sender<Bytes>, begun: Instant) {
         let (mut counted, mut generated) = (None, 0usize);
         let mut client = Some(client);
         let mut drain_until = None;
+        let mut tape = Tape::new(self.meter.recording());
         let broken = loop {
             let next = match drain_until {
                 None => stream.next().await,
@@ -203,15 +214,19 @@ impl Driver {
             };
             counted = frame.counted.or(counted);
             generated += frame.generated;
+            tape.keep(&frame.bytes);
             if frame.end == End::Stop {
                 let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, generated), Basis::Estimated));
                 self.record(tokens, basis).await;
+                self.tell_streamed(begun, tape, None).await;
                 send(&mut client, frame.bytes).await;
                 return;
             }
             let end = frame.end;
             if end == End::Failed {
                 self.record_partial(counted, generated).await;
+                let why = "the provider ended the stream with an error".to_owned();
+                self.tell_streamed(begun, std::mem::take(&mut tape), Some(why)).await;
             }
             if !send(&mut client, frame.bytes).await && drain_until.is_none() {
                 drain_until = Some(Instant::now() + DRAIN_MAX);
@@ -221,6 +236,9 @@ impl Driver {
             }
         };
         self.record_partial(counted, generated).await;
+        let why =
+            broken.clone().unwrap_or_else(|| "the client went away, and the answer took too long".into());
+        self.tell_streamed(begun, tape, Some(why)).await;
         if let Some(reason) = broken {
             tracing::warn!(call.id = self.id, reason, "model stream broke");
             send(&mut client, Answer::bad_gateway(reason).event()).await;
@@ -239,6 +257,26 @@ impl Driver {
             None => guess,
         };
         self.record(tokens, Basis::Estimated).await;
+    }
+
+    /// Tells a recorder of an answer that was not streamed.
+    async fn tell(&self, begun: Instant, body: Option<&Bytes>, refused: Option<&Answer>) {
+        if self.meter.recording() == Recording::On {
+            let message = body.and_then(|body| serde_json::from_slice(body).ok());
+            let error = refused.map(|answer| (Some(answer.status.as_u16()), answer.message.clone()));
+            let answered = Answered { message, error, took: begun.elapsed() };
+            self.meter.answered(&self.id, &self.call, answered).await;
+        }
+    }
+
+    /// Tells a recorder of a stream; `why` it is not whole.
+    async fn tell_streamed(&self, begun: Instant, tape: Tape, why: Option<String>) {
+        if self.meter.recording() == Recording::On {
+            let why = why.or_else(|| tape.cut.then(|| "the answer is too long to be kept".to_owned()));
+            let message = assemble(&tape.raw);
+            let answered = Answered { message, error: why.map(|why| (None, why)), took: begun.elapsed() };
+            self.meter.answered(&self.id, &self.call, answered).await;
+        }
     }
 
     async fn record(&self, tokens: TokenCount, basis: Basis) {
@@ -261,6 +299,29 @@ impl Driver {
                     output = tokens.output, error = &*e as &dyn std::error::Error, "model usage was not recorded"),
             }
             tokio::time::sleep(backoff(100, n)).await;
+        }
+    }
+}
+
+/// What came of a stream so far, when it is recorded.
+#[derive(Default)]
+struct Tape {
+    on: bool,
+    raw: Vec<u8>,
+    cut: bool,
+}
+
+impl Tape {
+    fn new(recording: Recording) -> Tape {
+        Tape { on: recording == Recording::On, ..Tape::default() }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.on && !self.cut {
+            self.cut = self.raw.len() + bytes.len() > TAPE_MAX_BYTES;
+            if !self.cut {
+                self.raw.extend_from_slice(bytes);
+            }
         }
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::{Attempt, MicroUsd, TaskId, TokenCount};
+use serde_json::Value;
+
+use super::ModelCall;
 
 /// The seam to budgets and the store. The gateway implements it; tests have a fake.
 #[async_trait]
@@ -30,6 +33,37 @@ pub trait Meter: Send + Sync {
 
     /// Told when a call starts to wait for its provider, so that people can see it.
     async fn waiting(&self, waiting: Waiting);
+
+    /// Whether it wants to be told what is asked and answered.
+    fn recording(&self) -> Recording {
+        Recording::Off
+    }
+
+    /// Told what a call asks of `model` (`provider/model`), before it is asked; when recording.
+    async fn asked(&self, _call_id: &str, _call: &ModelCall, _model: &str) {}
+
+    /// Told what came back, before the client sees the end of it; when recording.
+    async fn answered(&self, _call_id: &str, _call: &ModelCall, _answered: Answered) {}
+}
+
+/// Whether requests and answers are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answered {
+    /// The message, whole or as far as it came.
+    pub message: Option<Value>,
+    /// The status that the client was given, and why the message is not whole.
+    pub error: Option<(Option<u16>, String)>,
+    /// From the request to the end of the answer, waits included.
+    pub took: Duration,
 }
 
 /// A call that wants to start.

@@ -272,7 +272,7 @@ async fn every_route_refuses_a_box_whose_time_is_over() {
         let answer = world.call(method, &path, Some(&me.token), body).await;
         assert_eq!(answer.status, 409, "{method} {path}: {}", answer.text());
     }
-    assert!(!world.folder.path().join("artifacts").exists(), "nothing was written");
+    assert!(!world.folder.path().join("objects/artifacts").exists(), "nothing was written");
     world.attach(me.task, 1, "i1", &world.bootstrap(me.task, 1)).await.refused(409, "SESSION_SUPERSEDED");
 }
 
@@ -317,7 +317,7 @@ async fn artifacts_are_plain_files_of_the_attempt() {
         let path = format!("/box/v1/artifacts/{name}");
         world.send(request("PUT", &path, Some(&me.token), Some(Body::from(bytes)))).await
     };
-    let dir = world.folder.path().join(format!("artifacts/{}-{}", me.task, me.attempt));
+    let dir = world.folder.path().join(format!("objects/artifacts/{}-{}", me.task, me.attempt));
     let long = "a".repeat(101);
     for bad in ["%2e%2e", "..%2f..%2fx", ".hidden", "a%2fb", "a%00b", "%C3%A9", "a%20b", long.as_str()] {
         put(bad, vec![1]).await.refused(400, "BAD_REQUEST");

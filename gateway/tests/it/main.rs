@@ -10,5 +10,6 @@ mod git_proxy;
 mod masking;
 mod model;
 mod network;
+mod record;
 mod steer;
 mod world;

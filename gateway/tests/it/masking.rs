@@ -73,13 +73,13 @@ async fn events_and_artifacts_are_stored_without_secrets() {
     ] {
         let path = format!("/box/v1/artifacts/{name}");
         world.send(request("PUT", &path, Some(&me.token), Some(Body::from(body)))).await.nothing();
-        let dir = world.folder.path().join(format!("artifacts/{}-{}", me.task, me.attempt));
+        let dir = world.folder.path().join(format!("objects/artifacts/{}-{}", me.task, me.attempt));
         clean(&std::fs::read_to_string(dir.join(name)).unwrap());
     }
     let picture = [&[0x89, b'P', 0xff][..], VALUE.as_bytes()].concat();
     let put = request("PUT", "/box/v1/artifacts/p.png", Some(&me.token), Some(Body::from(picture.clone())));
     world.send(put).await.nothing();
-    let dir = world.folder.path().join(format!("artifacts/{}-{}", me.task, me.attempt));
+    let dir = world.folder.path().join(format!("objects/artifacts/{}-{}", me.task, me.attempt));
     assert_eq!(std::fs::read(dir.join("p.png")).unwrap(), picture, "what is no text stays whole");
 }
 

@@ -28,6 +28,7 @@ const TRANSCRIPT: &str = r#"{"version":1,"turns":[{"content":[{"type":"text","te
 pub struct World {
     pub router: Router,
     pub orchestrator: Orchestrator,
+    pub models: Arc<ModelRouter>,
     pub backend: FakeBackend,
     pub forge: FakeForge,
     pub clock: Clock,
@@ -106,6 +107,7 @@ impl World {
             store: Store::in_memory(),
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
+            objects: Arc::new(objects::LocalObjects::open(folder.path().join("objects")).unwrap()),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -114,14 +116,18 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let gateway = Gateway::new(orchestrator.clone(), models, folder.path().join("artifacts"))
-            .with_egress(Egress::new(egress));
-        World { router: gateway.routes(), orchestrator, backend, forge, clock, source, folder }
+        let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(Egress::new(egress));
+        World { router: gateway.routes(), orchestrator, models, backend, forge, clock, source, folder }
     }
 
     /// A task, just submitted.
     pub async fn submitted(&self) -> TaskId {
-        let spec = TaskSpec {
+        self.submitted_with(|_| ()).await
+    }
+
+    /// The same, with something else asked.
+    pub async fn submitted_with<T>(&self, change: impl FnOnce(&mut TaskSpec) -> T) -> TaskId {
+        let mut spec = TaskSpec {
             repo: repo(),
             workflow: Workflow::NewTask,
             issue_number: None,
@@ -135,6 +141,7 @@ impl World {
             lint_command: None,
             isolation: None,
         };
+        change(&mut spec);
         let submission =
             Submission { user: UserId::new("ann"), channel: "api".into(), spec, idempotency_key: None };
         let Created::New(task) = self.orchestrator.submit(submission).await.unwrap() else {

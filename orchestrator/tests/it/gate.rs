@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use forge::{Forge, ForgeError, PullRequest, PullRequestDraft, PushRequest, Remote, RepoInfo};
 use jiff::Timestamp;
 use store::*;
@@ -180,9 +181,23 @@ gated! {
     outbox_claim(channel: &str, now: Timestamp, lease: Duration, limit: u32) -> Vec<OutboxRow>;
     outbox_done(id: i64) -> ();
     outbox_retry(id: i64, at: Timestamp, error: &str) -> ();
+    trace_record(record: TraceRecord, events: Vec<domain::event::NewEvent>, now: Timestamp) -> TraceRecord;
+    trace_get(task: TaskId) -> Option<TraceRecord>;
     pull_request_get(task: TaskId) -> Option<PullRequestRecord>;
     task_counts(user: Option<&UserId>) -> Vec<(domain::Status, u64)>;
     slot_list() -> Vec<(Scope, TaskId)>;
+    spent(asked: Vec<Spending>) -> Vec<MicroUsd>;
+    usage_report(of: Spending, by: UsageBy) -> Vec<UsageRow>;
+    nudge_add(new: NewNudge) -> Nudged;
+    nudge_list(task: TaskId) -> Vec<Nudge>;
+    nudge_take(take: NudgeTake) -> NudgesTaken;
+    ask_open(new: NewAsk) -> Asked;
+    ask_answer(answer: NewAnswer) -> Answered;
+    ask_list(task: TaskId) -> Vec<Ask>;
+    tasks_expired(before: Timestamp, user: Option<&UserId>, limit: u32) -> Vec<TaskId>;
+    task_purge(task: TaskId) -> bool;
+    forget_expired(expired: Expired) -> Forgotten;
+    user_erase(user: &UserId) -> bool;
     check() -> ();
 }
 

@@ -453,6 +453,7 @@ fn node(
         store: Store::new(Arc::new(gated.clone())),
         forges: Forges { github: forge.clone(), local: forge },
         mirrors: ground.mirrors(),
+        objects: Arc::new(objects::MemoryObjects::default()),
         compute: Arc::new(backend.clone()),
         models: Arc::new(FakeModels),
         token_key: TokenKey::new(SecretString::from("k".to_owned())),

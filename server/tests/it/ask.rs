@@ -113,8 +113,10 @@ async fn bounds_owners_and_rates_are_kept() {
     world.clock.advance(Duration::from_secs(60));
     ask(&world, id, "again").await.data(202);
     let theirs = world.submitted_by("somebody", repo(), "x").await;
-    ask(&world, theirs, "a?").await.error(404, "TASK_NOT_FOUND");
-    world.get(&format!("/v1/tasks/{theirs}/asks")).await.error(404, "TASK_NOT_FOUND");
+    let path = format!("/v1/tasks/{theirs}/asks");
+    let body = Some(json!({ "question": "a?" }));
+    world.call_as(ANN, Method::POST, &path, body).await.error(404, "TASK_NOT_FOUND");
+    world.get_as(ANN, &path).await.error(404, "TASK_NOT_FOUND");
     for unknown in ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "nonsense"] {
         world.get(&format!("/v1/tasks/{id}/asks/{unknown}")).await.error(404, "REQUEST_NOT_FOUND");
     }

@@ -11,7 +11,6 @@ use crate::access::{filled, operations};
 use crate::support::*;
 
 const KEYS: &str = "/v1/api-keys";
-const ANN: &str = "test/member/ann";
 
 async fn made(world: &World, who: &str, body: Value) -> Value {
     world.call_as(who, Method::POST, KEYS, Some(body)).await.data(201)
@@ -211,6 +210,7 @@ async fn an_owner_gives_keys_to_others() {
         .get_as(ANN, &format!("/v1/tasks/{}", task["task_id"].as_str().unwrap()))
         .await
         .error(404, "TASK_NOT_FOUND");
+    world.clock.advance(Duration::from_millis(5));
     // A role below one's own narrows the key, whatever its scopes say.
     let viewer = json!({ "name": "reads", "role": "viewer", "scopes": ["tasks:read"] });
     let viewer = made(&world, KEY, viewer).await;

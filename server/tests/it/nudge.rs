@@ -63,8 +63,9 @@ async fn bounds_are_told_by_field() {
 async fn what_is_not_yours_is_not_there() {
     let world = World::new();
     let theirs = world.submitted_by("somebody", repo(), "x").await;
-    let message = nudge(&world, theirs, json!({ "message": "a" })).await.error(404, "TASK_NOT_FOUND");
-    assert_eq!(message, format!("there is no task {theirs}"));
+    let path = format!("/v1/tasks/{theirs}/nudge");
+    let answer = world.call_as(ANN, Method::POST, &path, Some(json!({ "message": "a" }))).await;
+    assert_eq!(answer.error(404, "TASK_NOT_FOUND"), format!("there is no task {theirs}"));
     nudge(&world, "01ARZ3NDEKTSV4RRFFQ69G5FAV", json!({ "message": "a" })).await.error(404, "TASK_NOT_FOUND");
     nudge(&world, "nonsense", json!({ "message": "a" })).await.error(404, "TASK_NOT_FOUND");
     assert!(world.orchestrator.waiting(theirs).await.unwrap().nudges.is_empty());

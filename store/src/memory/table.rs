@@ -26,6 +26,7 @@ pub(super) struct Tables {
     pub(super) asks: Vec<Ask>,
     pub(super) pull_requests: BTreeMap<TaskId, PullRequestRecord>,
     pub(super) access: super::access::Tables,
+    pub(super) traces: BTreeMap<TaskId, TraceRecord>,
 }
 
 /// A task with what the store keeps beside it.

@@ -106,7 +106,10 @@ pub(super) fn list(db: &Connection, filter: &TaskFilter) -> Result<Vec<Task>, Fa
         sql.push_str(" AND user = ?");
         values.push(Value::Text(user.as_str().into()));
     }
-    if !filter.among.is_empty() {
+    if let [user] = filter.among.as_slice() {
+        sql.push_str(" AND user = ?");
+        values.push(Value::Text(user.as_str().into()));
+    } else if !filter.among.is_empty() {
         // As with the states below.
         sql.push_str(" AND +user IN (?");
         sql.push_str(&", ?".repeat(filter.among.len() - 1));
@@ -166,6 +169,9 @@ pub(super) fn change(tx: &Connection, change: &TaskChange) -> Result<Changed, Fa
     if let Some(StopSession { task: of, attempt, session }) = &change.applied.stop {
         let duty = Duty::StopSession { attempt: *attempt, session: session.clone() };
         obligation::add(tx, rule::obligation_id(*of, task.version, now), *of, &duty, now)?;
+    }
+    if rule::seals_trace(stored.status(), task) {
+        obligation::add(tx, rule::seal_id(task.id, task.version, now), task.id, &Duty::SealTrace, now)?;
     }
     if let Some(record) = &change.pull_request {
         pull_request::put(tx, record)?;

@@ -85,8 +85,8 @@ async fn bug_1_5_numbers_are_numbers_and_never_text() {
 async fn bug_1_5_a_strangers_task_is_a_404_and_no_oracle() {
     let world = World::new();
     let strange = world.submitted_by("somebody-else", repo(), "secret").await;
-    let theirs = world.get(&format!("/v1/tasks/{strange}")).await;
-    let nobodys = world.get("/v1/tasks/01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
+    let theirs = world.get_as(ANN, &format!("/v1/tasks/{strange}")).await;
+    let nobodys = world.get_as(ANN, "/v1/tasks/01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
     has_headers(&theirs);
     let same = |message: String, id: &str| message.replace(id, "ID");
     assert_eq!(
