@@ -85,6 +85,11 @@ impl StoreMeter {
         if found.status().is_terminal() || found.status() == Status::Finalizing {
             return Err(Refusal::Ended { reason: format!("the task is {}", found.status()) });
         }
+        // Its agent is to save its work and leave; a call that is tried again meets that.
+        if let Some(leaving) = &found.leaving {
+            let reason = format!("the agent is asked to leave ({})", leaving.order.as_str());
+            return Err(Refusal::Unavailable { reason });
+        }
         Ok(found)
     }
 
@@ -184,6 +189,17 @@ impl Meter for StoreMeter {
         };
         self.orchestrator.store().usage_record(record).await?;
         Ok(())
+    }
+
+    async fn limited(&self, task: TaskId, attempt: Attempt, wait: Duration) -> bool {
+        let until = domain::transition::after(self.orchestrator.now(), wait);
+        match self.orchestrator.usage_limited(task, attempt, until).await {
+            Ok(parked) => parked,
+            Err(failure) => {
+                tracing::warn!(task.id = %task, error = %failure, "a task could not be parked; its call waits");
+                false
+            }
+        }
     }
 
     async fn waiting(&self, waiting: Waiting) {

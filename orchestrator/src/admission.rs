@@ -97,7 +97,7 @@ fn hash(spec: &TaskSpec) -> String {
     hex::encode(Sha256::digest(&body))
 }
 
-fn new_task_id(now: jiff::Timestamp) -> TaskId {
+pub(crate) fn new_task_id(now: jiff::Timestamp) -> TaskId {
     let mut random = [0u8; 16];
     // The operating system's generator does not fail on the platforms we run on; a collision would be refused.
     let _ = getrandom::fill(&mut random);

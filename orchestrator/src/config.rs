@@ -67,6 +67,10 @@ pub struct Policy {
     pub stop_grace: Duration,
     /// Whether the folders of ended sessions stay.
     pub keep_sessions: KeepSessions,
+    /// A cancelled agent has this long to save its work.
+    pub cancel_grace: Duration,
+    /// An agent whose task is to wait has this long to save its work.
+    pub park_grace: Duration,
     /// Build or lint, each.
     pub verify_timeout: Duration,
     /// Author and committer of the work, `Name <mail>`.
@@ -113,6 +117,8 @@ impl Default for Policy {
             lease: limit::LEASE,
             stop_grace: Duration::from_secs(5),
             keep_sessions: KeepSessions::No,
+            cancel_grace: limit::CANCEL_GRACE,
+            park_grace: limit::PARK_GRACE,
             verify_timeout: limit::VERIFY_TIMEOUT,
             git_identity: "bgagent <bgagent@localhost>".into(),
             harness: "native".into(),

@@ -21,6 +21,7 @@ pub mod fault;
 pub mod finish;
 pub mod history;
 mod image;
+pub mod leave;
 pub mod masks;
 pub mod model;
 pub mod next;

@@ -405,6 +405,14 @@ pub struct TaskDetail {
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
     pub estimated_wait_s: Option<u64>,
+    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused` or `usage_limit`.
+    pub queue_reason: Option<String>,
+    /// *Ours.* It stays QUEUED until then.
+    pub not_before: Option<String>,
+    /// *Ours.* What its agent is asked to leave for, while it saves its work: `cancel`, `pause` or `usage_limit`.
+    pub leaving: Option<String>,
+    /// *Ours.* The task that this one tries again.
+    pub retry_of: Option<String>,
 }
 
 impl TaskDetail {

@@ -11,6 +11,7 @@ pub mod error;
 pub mod event;
 pub mod held;
 pub mod key;
+pub mod leave;
 pub mod nudge;
 pub mod pull_request;
 mod screen;
@@ -222,6 +223,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
         .routes(routes!(nudge::nudge))
+        .routes(routes!(leave::pause))
+        .routes(routes!(leave::resume))
+        .routes(routes!(leave::retry))
         .routes(routes!(ask::open, ask::list))
         .routes(routes!(ask::one))
         .routes(routes!(event::list))

@@ -78,7 +78,17 @@ impl Show<'_> {
             EventKind::ApprovalClosed => {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
-            EventKind::TaskParked => self.said("·", &format!("Parked{}", self.word(": ", "why"))),
+            EventKind::TaskParked => {
+                let until = self.word(" until ", "not_before");
+                let work = self.word("; work so far is saved at ", "head_sha");
+                self.said("·", &format!("Parked{}{until}{work}", self.word(": ", "why")))
+            }
+            EventKind::TaskResumed => self
+                .said("·", &format!("Resumed{}{}", self.word(" by ", "by"), self.word(" after: ", "after"))),
+            EventKind::LeaveRequested => {
+                let asked = format!("The agent saves its work and leaves{}", self.word(": ", "order"));
+                self.mark(&paint.yellow("■"), &format!("{asked}{}", self.word(" by ", "by")))
+            }
             EventKind::AskOpened => self.mark("?", &format!("Asked: {}", self.text("question_preview"))),
             EventKind::AskAnswered => {
                 let from = if self.text("source") == "record" { " (from the record)" } else { "" };
@@ -103,7 +113,13 @@ impl Show<'_> {
             EventKind::TaskFailed => self.failed("Failed"),
             EventKind::TaskTimedOut => self.failed("Timed out"),
             EventKind::TaskCancelled => {
-                self.mark(&paint.yellow("■"), &format!("Cancelled{}", self.word(" by ", "cancelled_by")))
+                let work = format!(
+                    "{}{}",
+                    self.word("; work so far is on ", "branch"),
+                    self.word(" at ", "head_sha")
+                );
+                let by = self.word(" by ", "cancelled_by");
+                self.mark(&paint.yellow("■"), &format!("Cancelled{by}{work}"))
             }
             EventKind::HydrationComplete => {
                 let tokens =

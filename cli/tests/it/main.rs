@@ -17,6 +17,7 @@ mod providers;
 mod registry;
 mod sandboxed;
 mod secrets;
+mod steer;
 mod upstream;
 mod usage;
 mod whole;

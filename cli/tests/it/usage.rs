@@ -15,6 +15,9 @@ const COMMANDS: &[&str] = &[
     "nudge",
     "ask",
     "cancel",
+    "pause",
+    "resume",
+    "retry",
     "pr",
     "usage",
     "admin",
@@ -33,12 +36,12 @@ fn every_command_has_help_with_an_example() {
     for &command in COMMANDS {
         let (code, out, err) = person.types(&[command, "--help"]);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
-        assert!(out.contains("Example") || command == "worker", "{command}: {out}");
+        assert!(out.contains("Example") || *command == "worker", "{command}: {out}");
         assert!(out.contains("bgagent"), "{command}: {out}");
     }
     let (code, out, _) = person.types(&["--help"]);
     assert_eq!(code, 0);
-    assert!(COMMANDS.iter().all(|c| out.contains(c)) && out.contains("Exit codes: 0 done"), "{out}");
+    assert!(COMMANDS.iter().all(|c| out.contains(*c)) && out.contains("Exit codes: 0 done"), "{out}");
 }
 
 #[test]

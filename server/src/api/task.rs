@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::transition::Refused;
-use domain::{Command, RepoRef, Role, Status, Task, TaskId, UserId, limit};
+use domain::{RepoRef, Role, Status, Task, TaskId, UserId, limit};
 use orchestrator::Done;
 use orchestrator::admission::Submission;
 use protocol::rest::*;
@@ -213,7 +213,8 @@ pub async fn detail(
     Ok(Json(Data { data: full(&app, &task).await? }))
 }
 
-/// Cancels a task. Cancelling it again gives the same answer; a task that ended otherwise is a conflict.
+/// Cancels a task. Cancelling it again gives the same answer; a task that ended otherwise is a conflict. An agent at work
+/// saves its work first: the answer comes when it has, after some seconds at the latest.
 #[utoipa::path(delete, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Data<CancelledTask>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -224,8 +225,7 @@ pub async fn cancel(
     TaskPath(id): TaskPath,
 ) -> Result<Json<Data<CancelledTask>>, ApiError> {
     let task = owned(&app, &caller, &id).await?;
-    let command = Command::Cancel { by: caller.user.to_string() };
-    match app.orchestrator().command(task.id, command).await? {
+    match app.orchestrator().cancel(task.id, caller.user.as_str()).await? {
         Done::Applied(task) | Done::Nothing(task) => {
             let data = CancelledTask {
                 task_id: task.id.to_string(),

@@ -16,6 +16,7 @@ mod envelope;
 mod events;
 mod feed;
 mod key;
+mod leave;
 mod list;
 mod nudge;
 mod pull_request;

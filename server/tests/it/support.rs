@@ -130,7 +130,13 @@ impl World {
     }
 
     fn built(store: Store, settings: Settings, change: impl FnOnce(&mut Policy)) -> World {
-        let mut policy = Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() };
+        let mut policy = Policy {
+            per_user: 2,
+            retry_pause: Duration::from_millis(1),
+            // Boxes of these tests do not answer unless a test does it for them.
+            cancel_grace: Duration::from_millis(20),
+            ..Policy::default()
+        };
         change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
         let forge = FakeForge::new();
@@ -256,14 +262,20 @@ impl World {
         task
     }
 
-    /// The box has pushed the branch `donor` of the source, and reports; the pull request is opened.
-    pub async fn completed(&self, source: &TempRepo, task: TaskId) {
+    /// The box has pushed the branch `donor` of the source as the task's.
+    pub async fn pushed(&self, source: &TempRepo, task: TaskId) -> String {
         let branch = self.task(task).await.branch;
         let donor = source.head("donor").await.unwrap();
         let quarantine = self.orchestrator.parts().mirrors.quarantine(task);
         let file = quarantine.join("refs/heads").join(branch);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, format!("{donor}\n")).unwrap();
+        donor
+    }
+
+    /// The box has pushed and reports; the pull request is opened.
+    pub async fn completed(&self, source: &TempRepo, task: TaskId) {
+        let donor = self.pushed(source, task).await;
         let report = Report {
             agent: AgentStatus::Success,
             build: GateResult::Passed,
