@@ -12,6 +12,7 @@ pub mod egress;
 pub mod events;
 pub mod in_box;
 pub mod inside;
+pub mod key;
 pub mod list;
 pub mod nudge;
 pub mod pause;
@@ -24,7 +25,9 @@ pub mod status;
 pub mod submit;
 pub mod usage;
 pub mod watch;
+pub mod webhook;
 pub mod worker;
 
 mod number;
 mod request;
+mod span;

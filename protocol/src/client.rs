@@ -3,6 +3,7 @@
 //! Every call has a time limit. Nothing is tried twice here but the event stream ([`stream`]), which goes on where it was
 //! cut; a caller that wants to repeat another call may: all are harmless to repeat, `create_task` with its key.
 
+mod access;
 mod error;
 mod steer;
 pub mod stream;
@@ -16,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+pub use self::access::{AuditQuery, HeldQuery};
 pub use self::error::ClientError;
 use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{

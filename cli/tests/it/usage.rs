@@ -20,6 +20,8 @@ const COMMANDS: &[&str] = &[
     "retry",
     "pr",
     "usage",
+    "key",
+    "webhook",
     "admin",
     "demo",
     "doctor",
@@ -66,6 +68,12 @@ fn wrong_words_are_told_with_what_is_right() {
     person.is_told(&["events", ID, "--all", "--desc"], 2, "cannot be used with");
     person.is_told(&["nudge", ID, "  "], 2, "the message is empty");
     person.is_told(&["ask", ID, "--no-wait", "--max-wait", "5", "x?"], 2, "cannot be used with");
+    person.is_told(&["key", "create", "--name", "x", "--expires-in", "90"], 2, "with a unit");
+    person.is_told(&["key", "revoke", "x"], 2, "ULID");
+    person.is_told(&["webhook", "create", "--name", "x", "--signature", "none"], 2, "strict, plain");
+    person.is_told(&["webhook", "test", ID], 2, "there is no secret to sign with");
+    person.is_told(&["webhook", "test", ID, "--secret-file", "/nonexistent"], 2, "reading the secret");
+    person.is_told(&["webhook", "test", ID, "--create"], 2, "--task");
     person.is_told(&["frobnicate"], 2, "frobnicate");
     person.is_told(&["run"], 2, "nothing to do");
     person.is_told(&["run", "--idempotency-key", "a b", "x"], 2, "--idempotency-key must be");
