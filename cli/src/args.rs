@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, run, serve, status,
-    submit, watch, worker,
+    cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, replay, run, serve,
+    status, submit, trace, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -64,6 +64,8 @@ pub enum Command {
     Cache(cache::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
+    Trace(trace::Args),
+    Replay(replay::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -12,10 +12,12 @@ pub mod in_box;
 pub mod inside;
 pub mod list;
 pub mod pr;
+pub mod replay;
 pub mod run;
 pub mod serve;
 pub mod status;
 pub mod submit;
+pub mod trace;
 pub mod watch;
 pub mod worker;
 

@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod context;
 mod failure;
+mod folder;
 mod render;
 mod repo;
 
@@ -66,6 +67,8 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Cache(args) => commands::cache::run(cx, args).await,
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
+            Command::Trace(args) => commands::trace::trace(cx, args).await,
+            Command::Replay(args) => commands::replay::replay(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod stream;
+mod trace;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 pub use self::error::ClientError;
+pub use self::trace::Pieces;
 use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
     TaskSummary,

@@ -5,3 +5,4 @@
 pub mod box_api;
 pub mod client;
 pub mod rest;
+pub mod trace;

@@ -318,6 +318,9 @@ pub struct TaskDetail {
     pub code_changed: Option<bool>,
     pub answer_text: Option<String>,
     pub trace: bool,
+    /// Address of the trace, for records, once it is whole and while it is kept; *ours* is not always on S3.
+    /// `GET /v1/tasks/{id}/trace` gives one that can be fetched.
+    pub trace_s3_uri: Option<String>,
     pub queued_at: Option<String>,
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,

@@ -3,9 +3,11 @@
 pub mod error;
 pub mod event;
 pub mod pull_request;
+pub mod replay;
 pub mod stream;
 pub mod system;
 pub mod task;
+pub mod trace;
 pub mod validate;
 pub mod wire;
 
@@ -29,6 +31,7 @@ use utoipa_axum::routes;
 
 use crate::cursor::Cursors;
 use crate::identity::Keys;
+use crate::link::Links;
 pub use error::ApiError;
 
 /// What handlers share; cheap to clone.
@@ -39,6 +42,7 @@ struct Parts_ {
     orchestrator: Orchestrator,
     keys: Keys,
     cursors: Cursors,
+    links: Links,
     metrics: PrometheusHandle,
     activity: Activity,
 }
@@ -75,7 +79,8 @@ impl App {
             clock,
             open: AtomicU64::new(0),
         };
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, metrics, activity }))
+        let links = cursors.links();
+        App(Arc::new(Parts_ { orchestrator, keys, cursors, links, metrics, activity }))
     }
 
     /// The orchestrator.
@@ -86,6 +91,11 @@ impl App {
     /// Page tokens.
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// Signed addresses.
+    pub fn links(&self) -> &Links {
+        &self.0.links
     }
 
     /// The metrics of this process.
@@ -154,6 +164,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(event::list))
         .routes(routes!(stream::stream))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(trace::address))
+        .routes(routes!(trace::object))
+        .routes(routes!(replay::bundle))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts()

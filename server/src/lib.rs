@@ -20,6 +20,7 @@ pub mod config;
 pub mod cursor;
 pub mod egress;
 pub mod identity;
+pub mod link;
 pub mod log;
 pub mod outfit;
 pub mod paths;

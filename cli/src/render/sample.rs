@@ -71,6 +71,7 @@ pub fn running() -> TaskDetail {
         code_changed: None,
         answer_text: None,
         trace: false,
+        trace_s3_uri: None,
         queued_at: None,
         queue_position: None,
         estimated_wait_s: None,

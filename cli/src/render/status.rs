@@ -54,6 +54,9 @@ pub fn status(
     }
     page.row("Branch", &task.branch_name);
     page.row("PR", task.pr_url.as_deref().unwrap_or(MISSING));
+    if let Some(uri) = &task.trace_s3_uri {
+        page.row("Trace", uri);
+    }
     page.row("Last event", newest.first().map_or(MISSING, |e| e.timestamp.as_str()));
     page.lines.join("\n")
 }

@@ -61,6 +61,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         code_changed: r.code_changed,
         answer_text: r.answer.clone(),
         trace: task.spec.trace,
+        trace_s3_uri: None,
         queued_at: task.queued_at.map(time),
         queue_position: queue.map(|q| q.position),
         estimated_wait_s: queue.map(|q| q.estimated_wait_s),

@@ -13,3 +13,4 @@ mod pull_request;
 mod stream;
 mod support;
 mod system;
+mod trace;

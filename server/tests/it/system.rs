@@ -58,12 +58,15 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
         [
             "delete /v1/tasks/{task_id}",
             "get /v1/health",
+            "get /v1/objects",
             "get /v1/ready",
             "get /v1/tasks",
             "get /v1/tasks/{task_id}",
             "get /v1/tasks/{task_id}/events",
             "get /v1/tasks/{task_id}/pull-request",
+            "get /v1/tasks/{task_id}/replay",
             "get /v1/tasks/{task_id}/stream",
+            "get /v1/tasks/{task_id}/trace",
             "post /v1/tasks",
         ]
     );
