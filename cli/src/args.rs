@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, pr, replay, run, serve,
-    status, submit, trace, watch, worker,
+    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, nudge, pr,
+    replay, run, serve, status, submit, trace, usage, watch, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -62,10 +62,14 @@ pub enum Command {
     Events(events::Args),
     Egress(egress::Args),
     Cache(cache::Args),
+    Nudge(nudge::Args),
+    Ask(ask::Args),
     Cancel(cancel::Args),
     Pr(pr::Args),
     Trace(trace::Args),
     Replay(replay::Args),
+    Usage(usage::Args),
+    Admin(admin::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -1,5 +1,7 @@
 //! What a person types: one file for each verb.
 
+pub mod admin;
+pub mod ask;
 pub mod cache;
 pub mod cancel;
 pub mod completions;
@@ -11,6 +13,7 @@ pub mod events;
 pub mod in_box;
 pub mod inside;
 pub mod list;
+pub mod nudge;
 pub mod pr;
 pub mod replay;
 pub mod run;
@@ -18,6 +21,7 @@ pub mod serve;
 pub mod status;
 pub mod submit;
 pub mod trace;
+pub mod usage;
 pub mod watch;
 pub mod worker;
 

@@ -11,6 +11,7 @@ mod failure;
 mod folder;
 mod render;
 mod repo;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -65,10 +66,14 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Events(args) => commands::events::events(cx, args).await,
             Command::Egress(args) => commands::egress::egress(cx, args).await,
             Command::Cache(args) => commands::cache::run(cx, args).await,
+            Command::Nudge(args) => commands::nudge::nudge(cx, args).await,
+            Command::Ask(args) => commands::ask::ask(cx, args).await,
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Trace(args) => commands::trace::trace(cx, args).await,
             Command::Replay(args) => commands::replay::replay(cx, args).await,
+            Command::Usage(args) => commands::usage::usage(cx, args).await,
+            Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),

@@ -1,6 +1,7 @@
 //! From wire types to text: pure functions. Time, zone, width and colour are arguments; everything foreign goes through
 //! [`crate::clean`].
 
+pub mod admin;
 pub mod cache;
 pub mod doctor;
 pub mod egress;
@@ -15,6 +16,7 @@ pub mod status;
 pub mod table;
 pub mod time;
 pub mod timeline;
+pub mod usage;
 pub mod wrap;
 
 use jiff::Timestamp;

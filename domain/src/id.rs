@@ -103,8 +103,29 @@ id_type!(
     ObligationId, "obligation id"
 );
 id_type!(
+    /// One nudge: words of a person to an agent that works.
+    NudgeId, "nudge id"
+);
+id_type!(
+    /// One question of a person about a task.
+    AskId, "ask id"
+);
+id_type!(
     /// One HTTP request, as it shows in logs and error answers.
     RequestId, "request id"
+);
+
+id_type!(
+    /// One API key: the part of it that is no secret.
+    ApiKeyId, "API key id"
+);
+id_type!(
+    /// One webhook.
+    WebhookId, "webhook id"
+);
+id_type!(
+    /// One line of the audit log.
+    AuditId, "audit id"
 );
 
 macro_rules! text_type {

@@ -14,14 +14,21 @@
 //! | [`command`] | everything that can happen to a task |
 //! | [`transition`] | `Task::on`: the only function that changes a task |
 //! | [`event`] | the record that people and clients read |
+//! | [`steer`] | what people say to an agent that works |
 //! | [`session`] | one box for one attempt, as compute backends describe it |
+//! | [`access`] | who calls, what they may do, whose tasks they reach |
 //! | [`box_limits`] | what one box may use |
 //! | [`per_repo`] | a setting with a value of its own for some repositories |
 //! | [`report`] | what a box says of its work |
 //! | [`failure`] | why a task failed, who must act, and how |
 //! | [`outcome`] | success or failure, inferred from evidence |
+//! | [`workflow`] | the workflows of the contract and what each needs |
+//! | [`approval`] | how far an approval reaches |
 
+pub mod access;
+pub mod approval;
 pub mod box_limits;
+pub mod budget;
 pub mod command;
 pub mod event;
 pub mod failure;
@@ -34,15 +41,22 @@ pub mod repo;
 pub mod report;
 pub mod session;
 pub mod state;
+pub mod steer;
 pub mod task;
 pub mod text;
 pub mod transition;
+pub mod workflow;
 
+pub use access::{Identity, Role};
 pub use box_limits::BoxLimits;
+pub use budget::{Bound, Budgets, Day, Payer, Period, Verdict};
 pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
-pub use id::{Attempt, EventId, NodeId, ObligationId, RequestId, TaskId, UserId};
+pub use id::{
+    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId,
+    WebhookId,
+};
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;
 pub use repo::RepoRef;

@@ -35,6 +35,22 @@ pub const TASKS_PAGE_MAX: u32 = 100;
 pub const EVENTS_PAGE_DEFAULT: u32 = 50;
 /// Greatest page of events; *ABCA*.
 pub const EVENTS_PAGE_MAX: u32 = 100;
+/// API keys, webhooks or lines of the audit log per page; *ABCA*.
+pub const ACCESS_PAGE_DEFAULT: u32 = 20;
+/// Greatest page of them; *ABCA*.
+pub const ACCESS_PAGE_MAX: u32 = 100;
+/// Characters of the name of an API key or webhook; *ABCA*.
+pub const ACCESS_NAME_MAX_CHARS: usize = 64;
+/// A key or webhook in steady use is noted to be used this often.
+pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
+/// How far the time of a strict webhook delivery may be from now, either way.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(300);
+/// Characters of the name that a sender gives a delivery.
+pub const DELIVERY_ID_MAX_CHARS: usize = 64;
+/// How long the secret before the last rotation is good when nobody says.
+pub const WEBHOOK_OVERLAP_DEFAULT: Duration = Duration::from_secs(86_400);
+/// How long it is good at most.
+pub const WEBHOOK_OVERLAP_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Longest `wait` of a long poll.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// Characters of a preview in an event; *ABCA*.
@@ -47,6 +63,14 @@ pub const ERROR_MESSAGE_MAX_CHARS: usize = 1_000;
 pub const ANSWER_MAX_CHARS: usize = 2_000;
 /// Bytes of one request body of the people's API.
 pub const API_BODY_MAX_BYTES: usize = 1024 * 1024;
+/// The body of a request of the people's API must be there within this.
+pub const API_BODY_READ: Duration = Duration::from_secs(20);
+/// The head of a request of the people's API must be there within this.
+pub const API_HEAD_READ: Duration = Duration::from_secs(20);
+/// Header fields of one request of the people's API.
+pub const API_HEADERS_MAX: usize = 100;
+/// Bytes of the head of one request of the people's API.
+pub const API_HEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// Seconds between two heartbeats of a worker; *ABCA* 45 s, ours is shorter because it costs one row.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
@@ -118,12 +142,25 @@ pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).
 pub const PR_BODY_MAX_CHARS: usize = 60_000;
 
-// Bounds of the contract whose capability is still to come: named here once, so that it takes no second number.
-
 /// Characters of a nudge; *ABCA*.
 pub const NUDGE_MAX_CHARS: usize = 2_000;
 /// Nudges to one task in a minute; *ABCA*.
 pub const NUDGES_PER_MINUTE: u32 = 10;
+/// Nudges handed over at once; *ABCA*. The others follow at the next boundary.
+pub const NUDGES_AT_ONCE: usize = 100;
+/// Characters of a nudge in the event that acknowledges it; *ABCA*.
+pub const NUDGE_PREVIEW_MAX_CHARS: usize = 60;
+/// Characters of a question about a task: as a nudge.
+pub const ASK_MAX_CHARS: usize = 2_000;
+/// Questions about one task in a minute: each may cost a model call.
+pub const ASKS_PER_MINUTE: u32 = 10;
+/// Characters of an answer that is kept.
+pub const ASK_ANSWER_MAX_CHARS: usize = 4_000;
+/// Questions in a list, the newest.
+pub const ASKS_LISTED: usize = 100;
+
+// Bounds of the contract whose capability is still to come: named here once, so that it takes no second number.
+
 /// Least time an approval is waited for; *ABCA*.
 pub const APPROVAL_TIMEOUT_MIN: Duration = Duration::from_secs(30);
 /// Longest time an approval is waited for; *ABCA*.
@@ -194,3 +231,5 @@ pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 pub const RECORD_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// How long nudges, revoked keys and revoked webhooks are kept; *ABCA*.
 pub const REVOKED_RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// How long lines of the audit log are kept: a year, as most auditors ask for.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(365 * 86_400);

@@ -101,7 +101,19 @@ pub enum QueueReason {
     /// A person paused it.
     Paused,
     /// The provider's usage limit; resumed at the earliest time.
+    #[serde(rename = "usage_limit", alias = "provider_limit")]
     ProviderLimit,
+}
+
+impl QueueReason {
+    /// The wire name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            QueueReason::ConcurrencyLimit => "concurrency_limit",
+            QueueReason::Paused => "paused",
+            QueueReason::ProviderLimit => "usage_limit",
+        }
+    }
 }
 
 /// How far hydration has come. Each phase is what is known to be done, so a restart carries on from it.

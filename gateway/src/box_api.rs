@@ -21,6 +21,7 @@ use store::{Appended, EventAppend};
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal, token};
+use crate::steer;
 
 /// Longest hold of a directives poll.
 const DIRECTIVES_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -34,13 +35,14 @@ pub fn routes() -> Router<Gateway> {
         .route("/box/v1/started", post(started))
         .route("/box/v1/events", post(events).layer(DefaultBodyLimit::max(limit::EVENT_BODY_MAX_BYTES)))
         .route("/box/v1/directives", get(directives))
+        .merge(steer::routes())
         .route("/box/v1/heartbeat", post(heartbeat))
         .route("/box/v1/result", post(result).layer(DefaultBodyLimit::max(limit::RESULT_BODY_MAX_BYTES)))
         .route("/box/v1/artifacts/{name}", put(artifact).layer(DefaultBodyLimit::max(ARTIFACT_MAX_BYTES)))
 }
 
 /// A JSON body; what is none is told in the shape of this API.
-struct Sent<T>(T);
+pub(crate) struct Sent<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Refusal;
@@ -51,7 +53,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     }
 }
 
-fn heard<T>(heard: Heard<T>) -> Result<T, Refusal> {
+pub(crate) fn heard<T>(heard: Heard<T>) -> Result<T, Refusal> {
     match heard {
         Heard::Yes(value) => Ok(value),
         Heard::TooEarly => Err(Refusal::new(
@@ -95,8 +97,8 @@ async fn attach(
 /// The work, complete.
 fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
     let parts = gateway.orchestrator().parts();
-    let Work { task, base_branch } = work;
-    let choice = parts.models.choose(task.spec.model.as_deref(), task.spec.max_budget)?;
+    let Work { task, base_branch, earlier } = work;
+    let choice = parts.models.choose(task.spec.model.as_deref(), parts.policy.budgets.least(task))?;
     Ok(WorkSpec {
         task: task.id,
         attempt: task.attempt,
@@ -106,6 +108,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         branch: task.branch.clone(),
         issue_number: task.spec.issue_number,
         description: task.spec.description.clone(),
+        earlier: earlier.clone(),
         notes: task.results.notes.clone(),
         max_turns: task.spec.turns(),
         model: choice.name,
@@ -195,9 +198,12 @@ fn admissible(event: BoxEvent) -> Result<NewEvent, String> {
 #[derive(Debug, Deserialize)]
 struct Wait {
     wait: Option<u64>,
+    #[serde(default)]
+    seen: String,
 }
 
-/// Answers at once when there is something to heed, else when something changed or the wait is over.
+/// Answers at once when there is something else to heed than what the box has seen, else when that changed or the wait is
+/// over.
 async fn directives(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
@@ -210,11 +216,15 @@ async fn directives(
     let mut news = orchestrator.store().watch(me.task);
     loop {
         if !orchestrator.box_is_current(me.task, me.attempt, &me.instance).await? {
-            return Ok(Json(Directives { cancel: true }));
+            return Ok(Json(Directives { cancel: true, ..Directives::default() }));
+        }
+        let found = steer::directives(orchestrator, me.task).await?;
+        if found.tag != query.seen {
+            return Ok(Json(found));
         }
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         if left.is_zero() {
-            return Ok(Json(Directives::default()));
+            return Ok(Json(found));
         }
         news.changed(left).await;
     }

@@ -16,6 +16,7 @@
 
 pub mod auth;
 pub mod box_api;
+mod budget;
 pub mod catalog;
 pub mod egress;
 #[doc(hidden)]
@@ -26,6 +27,7 @@ pub mod meter;
 pub mod model;
 pub mod push;
 mod record;
+mod steer;
 pub mod tunnel;
 
 use std::sync::Arc;
@@ -49,6 +51,7 @@ struct Parts {
     orchestrator: Orchestrator,
     models: Arc<ModelRouter>,
     recorder: Recorder,
+    running: Arc<budget::Running>,
 }
 
 impl Gateway {
@@ -56,7 +59,7 @@ impl Gateway {
     pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>) -> Gateway {
         let egress = Egress::new(EgressParts::default());
         let recorder = Recorder::new(orchestrator.clone());
-        Gateway { parts: Arc::new(Parts { orchestrator, models, recorder }), egress }
+        Gateway { parts: Arc::new(Parts { orchestrator, models, recorder, running: Arc::default() }), egress }
     }
 
     /// The same, with a way to the network; without one boxes reach nothing.
@@ -75,6 +78,10 @@ impl Gateway {
 
     pub(crate) fn models(&self) -> &Arc<ModelRouter> {
         &self.parts.models
+    }
+
+    pub(crate) fn running(&self) -> Arc<budget::Running> {
+        Arc::clone(&self.parts.running)
     }
 
     pub(crate) fn recorder(&self) -> &Recorder {

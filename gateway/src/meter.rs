@@ -2,6 +2,7 @@
 //! cost shown anywhere is the cost recorded here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -11,14 +12,16 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use domain::event::{EventKind, NewEvent};
-use domain::{Attempt, Status, TaskId, limit};
+use domain::{Attempt, Status, Task, TaskId, Verdict, limit};
 use orchestrator::Orchestrator;
+use orchestrator::budget::Spent;
 use serde_json::json;
-use store::UsageRecord;
+use store::{StoreError, UsageRecord};
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
-use crate::model::{Answered, Basis, Meter, ModelCall, Recording, Refusal, Usage, Waiting};
+use crate::budget::Running;
+use crate::model::{Answered, Asking, Basis, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting};
 use crate::record::Recorder;
 
 /// The route of the model proxy.
@@ -46,7 +49,8 @@ async fn messages(
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
         Ok(call) => {
             let recorder = task.spec.trace.then(|| gateway.recorder().clone());
-            let meter = StoreMeter { orchestrator: gateway.orchestrator().clone(), recorder };
+            let orchestrator = gateway.orchestrator().clone();
+            let meter = StoreMeter { orchestrator, running: gateway.running(), recorder };
             gateway.models().proxy(call, Arc::new(meter)).await
         }
         Err(answer) => answer.into_response(),
@@ -56,15 +60,18 @@ async fn messages(
 /// Budgets and records on the store.
 struct StoreMeter {
     orchestrator: Orchestrator,
+    running: Arc<Running>,
     /// Of a task that wants a trace.
     recorder: Option<Recorder>,
 }
 
-#[async_trait]
-impl Meter for StoreMeter {
-    async fn before(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal> {
-        let found = self.orchestrator.store().task_get(task).await;
-        let found = found.map_err(|e| Refusal::Unavailable { reason: e.to_string() })?;
+/// While others hold what is left, it is looked again at least this often.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+impl StoreMeter {
+    /// The task, if this attempt of it may call a model at all.
+    async fn caller(&self, task: TaskId, attempt: Attempt) -> Result<Task, Refusal> {
+        let found = self.orchestrator.store().task_get(task).await.map_err(unavailable)?;
         let Some(found) = found else {
             return Err(Refusal::Ended { reason: "there is no such task".into() });
         };
@@ -74,21 +81,70 @@ impl Meter for StoreMeter {
         if found.status().is_terminal() || found.status() == Status::Finalizing {
             return Err(Refusal::Ended { reason: format!("the task is {}", found.status()) });
         }
-        let Some(budget) = found.spec.max_budget else { return Ok(()) };
-        let spent = found.spent.cost;
-        if spent < budget {
-            return Ok(());
-        }
-        let event = NewEvent {
-            client_key: Some("gw-budget".into()),
-            ..NewEvent::new(
-                EventKind::BudgetExceeded,
-                json!({ "cost_usd": spent.usd(), "budget_usd": budget.usd() }),
-            )
-        };
+        Ok(found)
+    }
+
+    async fn stop(&self, task: &Task, row: &Spent) -> Refusal {
+        let now = self.orchestrator.now();
         // Telemetry: the refusal stands whether or not its event can be stored.
-        let _ = self.orchestrator.box_event(task, attempt, event).await;
-        Err(Refusal::BudgetExceeded { spent, budget })
+        self.tell(task, EventKind::BudgetExceeded, format!("gw-budget-{}", row.bound.key(now)), row).await;
+        Refusal::BudgetExceeded { spent: row.spent, budget: row.bound.hard, words: row.used_up(now) }
+    }
+
+    async fn warn(&self, task: &Task, row: &Spent) {
+        let key = format!("gw-soft-{}", row.bound.key(self.orchestrator.now()));
+        if self.running.first(task.id, &key) {
+            self.tell(task, EventKind::BudgetWarning, key, row).await;
+        }
+    }
+
+    async fn tell(&self, task: &Task, kind: EventKind, key: String, row: &Spent) {
+        let Spent { bound, spent } = row;
+        let renews = bound.period.renews_at(self.orchestrator.now());
+        let metadata = json!({
+            "cost_usd": spent.usd(), "budget_usd": bound.hard.usd(), "scope": bound.payer.kind(),
+            "name": bound.payer.name(), "period": bound.period.as_str(),
+            "renews_at": renews.map(|at| at.to_string()),
+        });
+        let event = NewEvent { client_key: Some(key), ..NewEvent::new(kind, metadata) };
+        let _ = self.orchestrator.box_event(task.id, task.attempt, event).await;
+    }
+}
+
+fn unavailable(failure: StoreError) -> Refusal {
+    Refusal::Unavailable { reason: failure.to_string() }
+}
+
+#[async_trait]
+impl Meter for StoreMeter {
+    async fn before(&self, asking: Asking) -> Result<Permit, Refusal> {
+        let task = self.caller(asking.task, asking.attempt).await?;
+        if self.orchestrator.parts().policy.budgets.of(&task).is_empty() {
+            return Ok(Box::new(()));
+        }
+        loop {
+            // Subscribed before the look, so that an end in between is not missed.
+            let ended = self.running.ended.notified();
+            let turn = self.running.turn.lock().await;
+            let task = self.caller(asking.task, asking.attempt).await?;
+            let rows = self.orchestrator.budgets_of(&task).await.map_err(unavailable)?;
+            let mut waits = false;
+            for row in &rows {
+                match row.bound.judge(row.spent, self.running.held(task.id, &row.bound)) {
+                    Verdict::Go => (),
+                    Verdict::Warn => self.warn(&task, row).await,
+                    Verdict::Wait => waits = true,
+                    Verdict::Stop => return Err(self.stop(&task, row).await),
+                }
+            }
+            if !waits {
+                let bounds = rows.iter().map(|row| &row.bound);
+                return Ok(Box::new(self.running.hold(task.id, bounds, asking.most)));
+            }
+            drop(turn);
+            // The end of a call, or the time: nothing is left to do with the difference.
+            let _ = tokio::time::timeout(LOOK_AGAIN, ended).await;
+        }
     }
 
     async fn record(

@@ -45,7 +45,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Code, FAILURE_HEADER};
 pub use config::{AuthStyle, Kind, MaxTokensField, ModelConfig, ProviderConfig, Timeouts};
-pub use meter::{Answered, Basis, Meter, Recording, Refusal, Usage, Waiting};
+pub use meter::{Answered, Asking, Basis, Meter, Permit, Recording, Refusal, Usage, Waiting};
 pub use resolve::Resolved;
 
 use provider::Provider;
@@ -62,6 +62,8 @@ pub enum Purpose {
     Main,
     /// To shorten the conversation.
     Compaction,
+    /// To answer a person's question beside the work.
+    Ask,
 }
 
 impl Purpose {
@@ -70,6 +72,7 @@ impl Purpose {
         match self {
             Purpose::Main => "main",
             Purpose::Compaction => "compaction",
+            Purpose::Ask => "ask",
         }
     }
 }
@@ -115,8 +118,9 @@ impl ModelCall {
         let purpose = match text(PURPOSE_HEADER) {
             None | Some("main") => Purpose::Main,
             Some("compaction") => Purpose::Compaction,
+            Some("ask") => Purpose::Ask,
             Some(other) => {
-                let message = format!("{PURPOSE_HEADER} must be main or compaction, got {other:?}");
+                let message = format!("{PURPOSE_HEADER} must be main, compaction or ask, got {other:?}");
                 return Err(Answer::invalid(message));
             }
         };

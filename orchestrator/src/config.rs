@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use compute::cache::Caches;
-use domain::{IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
+use domain::{Budgets, IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
 use store::{Scope, ScopeLimit};
 
 use crate::masks::Masks;
+use crate::retention::Retention;
 
 /// Limits and intervals.
 #[derive(Debug, Clone)]
@@ -33,6 +34,10 @@ pub struct Policy {
     pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
+    /// How long things are kept.
+    pub retention: Retention,
+    /// What may be spent.
+    pub budgets: Budgets,
     /// How often a live session is looked at.
     pub supervise_interval: Duration,
     /// Seconds between two heartbeats, as told to workers.
@@ -89,6 +94,8 @@ impl Default for Policy {
             push: PerRepo::default(),
             masks: Masks::default(),
             caches: None,
+            budgets: Budgets::default(),
+            retention: Retention::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,

@@ -11,6 +11,7 @@
 //! carries on from what is stored. Every step is idempotent under (task, attempt).
 
 pub mod admission;
+pub mod budget;
 pub mod change;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod dispatch;
 pub mod engine;
 pub mod fault;
 pub mod finish;
+pub mod history;
 mod image;
 pub mod masks;
 pub mod model;
@@ -25,6 +27,8 @@ pub mod next;
 pub mod obligation;
 pub mod preflight;
 pub mod report;
+pub mod retention;
+pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod tasks;

@@ -28,6 +28,8 @@ pub struct Work {
     pub task: Task,
     /// Branch to start from.
     pub base_branch: String,
+    /// What earlier attempts did.
+    pub earlier: Option<String>,
 }
 
 impl Orchestrator {
@@ -49,7 +51,7 @@ impl Orchestrator {
             ..NewEvent::new(EventKind::SessionAttached, json!({ "attempt": attempt }))
         };
         self.box_event(id, attempt, event).await?;
-        Ok(Heard::Yes(Work { task, base_branch }))
+        Ok(Heard::Yes(Work { task, base_branch, earlier: None }))
     }
 
     /// An event of the gateway about an attempt (a provider that makes us wait, say).

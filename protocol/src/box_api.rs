@@ -5,7 +5,9 @@
 //! | `POST /box/v1/attach` | [`AttachRequest`] -> [`AttachResponse`]; authorised by the bootstrap token as Bearer |
 //! | `POST /box/v1/started` | none -> 204: the agent begins to work |
 //! | `POST /box/v1/events` | [`EventBatch`] -> [`EventsAccepted`] |
-//! | `GET /box/v1/directives?wait=S` | -> [`Directives`]; long poll, answers early when there is something |
+//! | `GET /box/v1/directives?wait=S&seen=TAG` | -> [`Directives`]; long poll, answers early when they are others than TAG's |
+//! | `POST /box/v1/nudges/take` | [`TakeNudges`] -> [`TakenNudges`]; repeating it is harmless |
+//! | `POST /box/v1/asks/{id}/answer` | [`AskAnswer`] -> 204; the first one stays |
 //! | `POST /box/v1/heartbeat` | [`Heartbeat`] -> [`Directives`] |
 //! | `PUT /box/v1/artifacts/{name}` | bytes -> 204 |
 //! | `POST /box/v1/result` | [`domain::report::Report`] -> 204; repeating it is harmless |
@@ -16,7 +18,9 @@
 //! [`BoxErrorCode::SessionSuperseded`] means that this box is no longer wanted: it stops itself at once. 425 means "not
 //! yet, ask again".
 
-use domain::{Attempt, TaskId};
+use domain::steer::AnswerSource;
+use domain::{AskId, Attempt, NudgeId, TaskId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,6 +68,9 @@ pub struct WorkSpec {
     pub issue_number: Option<u64>,
     /// What the person asked.
     pub description: String,
+    /// What earlier attempts did, for an agent that goes on with their work.
+    #[serde(default)]
+    pub earlier: Option<String>,
     /// Things about the repository the agent should know (submodules not fetched, say).
     pub notes: Vec<String>,
     /// Turn limit.
@@ -131,6 +138,59 @@ pub struct RefusedEvent {
 pub struct Directives {
     /// Stop now; nothing else is to be consumed.
     pub cancel: bool,
+    /// Nudges that wait, the oldest first; their words are handed over by `nudges/take`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nudges: Vec<NudgeId>,
+    /// Open questions, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<OpenAsk>,
+    /// Names these directives: a poll that gives it back as `seen` is answered when there are others. Empty when there is
+    /// nothing to heed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tag: String,
+}
+
+/// A question that waits for its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenAsk {
+    /// Its id.
+    pub id: AskId,
+    /// The words.
+    pub question: String,
+}
+
+/// Which nudges the box takes over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TakeNudges {
+    /// Their ids; at most [`domain::limit::NUDGES_AT_ONCE`].
+    pub ids: Vec<NudgeId>,
+}
+
+/// The nudges that are the box's now. The event that acknowledges them is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenNudges {
+    /// The oldest first.
+    pub nudges: Vec<TakenNudge>,
+}
+
+/// A nudge with its words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TakenNudge {
+    /// Its id.
+    pub id: NudgeId,
+    /// When it was said.
+    pub submitted_at: Timestamp,
+    /// The words.
+    pub text: String,
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AskAnswer {
+    /// The words; cut at [`domain::limit::ASK_ANSWER_MAX_CHARS`] characters.
+    pub answer: String,
+    /// Whose they are.
+    pub source: AnswerSource,
 }
 
 /// A sign of life.

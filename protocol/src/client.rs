@@ -4,6 +4,7 @@
 //! cut; a caller that wants to repeat another call may: all are harmless to repeat, `create_task` with its key.
 
 mod error;
+mod steer;
 pub mod stream;
 mod trace;
 
@@ -18,15 +19,20 @@ use url::Url;
 
 pub use self::error::ClientError;
 pub use self::trace::Pieces;
+use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
     TaskSummary,
 };
+use crate::usage::UsageReport;
 
 /// To connect.
 const CONNECT: Duration = Duration::from_secs(5);
 /// From sending a request to the last byte of its answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// The same for a purge.
+const PURGE: Duration = Duration::from_secs(600);
 
 /// A server, and the key to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -60,6 +66,26 @@ pub struct TaskFilter {
     /// Where the last page said to go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
+}
+
+/// Which usage to report.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct UsageQuery {
+    /// First UTC day, `YYYY-MM-DD`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Last UTC day, included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// What a row stands for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Only this user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Only of this repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
 }
 
 /// Which end of the record a page begins at.
@@ -149,6 +175,30 @@ impl Client {
         let call = self.request(Method::DELETE, &format!("v1/tasks/{task}"))?.timeout(ANSWER);
         let answer = self.send(call).await?;
         Ok(self.body::<Data<_>>(answer, "the cancelled task").await?.data)
+    }
+
+    /// What is owed: boxes to stop, traces to put together.
+    pub async fn obligations(&self) -> Result<Vec<ObligationRecord>, ClientError> {
+        Ok(self.get::<Data<_>>("v1/admin/obligations", "the obligations").await?.data)
+    }
+
+    /// The boxes that live.
+    pub async fn sessions(&self) -> Result<Vec<SessionRecord>, ClientError> {
+        Ok(self.get::<Data<_>>("v1/admin/sessions", "the sessions").await?.data)
+    }
+
+    /// Removes what is over. May take long.
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<Purged, ClientError> {
+        let call = self.request(Method::POST, "v1/admin/purge")?.json(request).timeout(PURGE);
+        let answer = self.send(call).await?;
+        Ok(self.body::<Data<_>>(answer, "what was purged").await?.data)
+    }
+
+    /// What models cost.
+    pub async fn usage(&self, query: &UsageQuery) -> Result<UsageReport, ClientError> {
+        let call = self.request(Method::GET, "v1/usage")?.query(query).timeout(ANSWER);
+        let answer = self.send(call).await?;
+        Ok(self.body::<Data<_>>(answer, "the usage").await?.data)
     }
 
     /// One page of a task's events.

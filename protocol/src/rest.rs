@@ -73,6 +73,7 @@ pub enum ErrorCode {
     AskAlreadyOpen,
     TaskNotPaused,
     TaskNotTerminal,
+    RequestTimeout,
     PayloadTooLarge,
     RepoNotOnboarded,
     AttachmentBlocked,
@@ -115,6 +116,7 @@ impl ErrorCode {
         ErrorCode::AskAlreadyOpen,
         ErrorCode::TaskNotPaused,
         ErrorCode::TaskNotTerminal,
+        ErrorCode::RequestTimeout,
         ErrorCode::PayloadTooLarge,
         ErrorCode::RepoNotOnboarded,
         ErrorCode::AttachmentBlocked,
@@ -166,6 +168,7 @@ impl ErrorCode {
             ErrorCode::AskAlreadyOpen => ("ASK_ALREADY_OPEN", 409),
             ErrorCode::TaskNotPaused => ("TASK_NOT_PAUSED", 409),
             ErrorCode::TaskNotTerminal => ("TASK_NOT_TERMINAL", 409),
+            ErrorCode::RequestTimeout => ("REQUEST_TIMEOUT", 408),
             ErrorCode::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413),
             ErrorCode::RepoNotOnboarded => ("REPO_NOT_ONBOARDED", 422),
             ErrorCode::AttachmentBlocked => ("ATTACHMENT_BLOCKED", 400),
@@ -195,13 +198,18 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required, nullable = false, min_length = 2)]
     pub repo: Option<String>,
-    /// Workflow, `coding/new-task-v1` when absent and a repo is given.
+    /// Workflow, `coding/new-task-v1` when absent; `@1.0.0` may follow. This version runs no other one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^coding/new-task-v1(@1\\.0\\.0)?$")]
     pub workflow_ref: Option<String>,
     /// Issue to resolve, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 9007199254740991_u64)]
     pub issue_number: Option<u64>,
+    /// Pull request to work on, from 1; only for workflows of pull requests, which this version does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = absent)]
+    pub pr_number: Option<i64>,
     /// What to do; at most 10,000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required, nullable = false, min_length = 1, max_length = 10_000)]
@@ -217,6 +225,18 @@ pub struct CreateTaskRequest {
     /// Keep the full trajectory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace: Option<bool>,
+    /// Seconds to wait for an approval, 30..3600; refused in this version, which asks for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = absent)]
+    pub approval_timeout_s: Option<i64>,
+    /// Scopes approved beforehand, at most 20 of at most 128 characters; any is refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 0)]
+    pub initial_approvals: Option<Vec<String>>,
+    /// Attachments, at most 10; any is refused in this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 0)]
+    pub attachments: Option<Vec<Value>>,
     /// *Ours.* Model: `provider/model` or `model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
@@ -237,6 +257,14 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 20)]
     pub isolation: Option<String>,
+}
+
+/// A field of the contract that this version refuses unless it is null.
+fn absent() -> utoipa::openapi::schema::Object {
+    utoipa::openapi::schema::ObjectBuilder::new()
+        .schema_type(utoipa::openapi::schema::Type::Null)
+        .description(Some("Of the contract; this version refuses it"))
+        .build()
 }
 
 /// The workflow a task runs.
@@ -264,7 +292,35 @@ pub struct ErrorClassification {
     /// Whether the same request may succeed.
     pub retryable: bool,
     /// `transient`, `service` or `user`: who must act.
+    #[serde(rename = "errorClass")]
     pub error_class: String,
+}
+
+/// An asset of a registry that a task was resolved with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "ABCA's names")]
+pub struct ResolvedAsset {
+    pub kind: String,
+    pub id: String,
+    pub version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warnings: Option<Vec<String>>,
+}
+
+/// An attachment of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "ABCA's names")]
+pub struct AttachmentSummary {
+    pub attachment_id: String,
+    /// `image`, `file` or `url`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub filename: String,
+    pub content_type: String,
+    /// 0 while it is not there yet.
+    pub size_bytes: u64,
+    /// `pending`, `passed` or `blocked`.
+    pub screening_status: String,
 }
 
 /// `GET /v1/tasks/{id}` and the answer of `POST /v1/tasks`.
@@ -277,6 +333,9 @@ pub struct TaskDetail {
     pub repo: Option<String>,
     pub issue_number: Option<u64>,
     pub resolved_workflow: Option<ResolvedWorkflow>,
+    /// Null until this version knows registries.
+    #[serde(default)]
+    pub resolved_assets: Option<Vec<ResolvedAsset>>,
     pub pr_number: Option<u64>,
     pub task_description: Option<String>,
     pub branch_name: String,
@@ -310,17 +369,39 @@ pub struct TaskDetail {
     pub model: Option<String>,
     pub build_passed: Option<bool>,
     pub lint_passed: Option<bool>,
+    /// Null until this version exports traces.
+    #[serde(default)]
+    pub otel_trace_id: Option<String>,
     pub max_turns: Option<u32>,
     pub max_budget_usd: Option<f64>,
     pub turns_attempted: Option<u32>,
     pub turns_completed: Option<u32>,
+    /// Null: prompts have no version in this version.
+    #[serde(default)]
+    pub prompt_version: Option<String>,
     pub head_sha: Option<String>,
     pub code_changed: Option<bool>,
     pub answer_text: Option<String>,
     pub trace: bool,
-    /// Address of the trace, for records, once it is whole and while it is kept; *ours* is not always on S3.
-    /// `GET /v1/tasks/{id}/trace` gives one that can be fetched.
+    /// Where the trajectory is kept, for records; null while there is none. `GET /v1/tasks/{id}/trace` gives an address
+    /// that can be fetched.
+    #[serde(default)]
     pub trace_s3_uri: Option<String>,
+    /// Where an artifact was delivered; null while there is none.
+    #[serde(default)]
+    pub artifact_uri: Option<String>,
+    /// Null: this version takes none.
+    #[serde(default)]
+    pub attachments: Option<Vec<AttachmentSummary>>,
+    /// Approvals asked for so far; null: this version asks for none.
+    #[serde(default)]
+    pub approval_gate_count: Option<u32>,
+    /// Approvals it may ask for; null: this version asks for none.
+    #[serde(default)]
+    pub approval_gate_cap: Option<u32>,
+    /// The approval it waits for; only while AWAITING_APPROVAL.
+    #[serde(default)]
+    pub awaiting_approval_request_id: Option<String>,
     pub queued_at: Option<String>,
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
@@ -343,6 +424,9 @@ pub struct TaskSummary {
     pub repo: Option<String>,
     pub issue_number: Option<u64>,
     pub resolved_workflow: Option<ResolvedWorkflow>,
+    /// Null until this version knows registries.
+    #[serde(default)]
+    pub resolved_assets: Option<Vec<ResolvedAsset>>,
     pub pr_number: Option<u64>,
     pub task_description: Option<String>,
     pub branch_name: String,

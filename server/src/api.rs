@@ -1,14 +1,26 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
+pub mod access;
+pub mod admin;
+mod ag_ui;
+pub mod ask;
+pub mod audit;
+pub mod body;
+mod cors;
 pub mod error;
 pub mod event;
+pub mod held;
+pub mod key;
+pub mod nudge;
 pub mod pull_request;
 pub mod replay;
 pub mod stream;
 pub mod system;
 pub mod task;
 pub mod trace;
+pub mod usage;
 pub mod validate;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::Arc;
@@ -20,7 +32,8 @@ use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use domain::{RequestId, UserId, limit};
+use domain::access::Teams;
+use domain::{RequestId, limit};
 use metrics_exporter_prometheus::PrometheusHandle;
 use orchestrator::{Clock, Orchestrator};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -29,9 +42,14 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::Trail;
 use crate::cursor::Cursors;
+use crate::feed::Feeds;
 use crate::identity::Keys;
 use crate::link::Links;
+use crate::rate::{Limiter, Rates};
+use crate::webhook::WebhookKey;
+pub use access::Caller;
 pub use error::ApiError;
 
 /// What handlers share; cheap to clone.
@@ -43,8 +61,25 @@ struct Parts_ {
     keys: Keys,
     cursors: Cursors,
     links: Links,
+    feeds: Feeds,
     metrics: PrometheusHandle,
     activity: Activity,
+    settings: Settings,
+    limiter: Limiter,
+    trail: Trail,
+}
+
+/// What the configuration says of the API.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who shares tasks with whom.
+    pub teams: Teams,
+    /// How much one caller may ask.
+    pub rates: Rates,
+    /// Where others reach this server, without a slash at the end.
+    pub public_url: String,
+    /// What the secrets of webhooks are derived from.
+    pub webhook_key: WebhookKey,
 }
 
 /// When the API was last used, for the idle exit.
@@ -72,20 +107,64 @@ impl Activity {
 
 impl App {
     /// Puts it together.
-    pub fn new(orchestrator: Orchestrator, keys: Keys, cursors: Cursors, metrics: PrometheusHandle) -> App {
+    pub fn new(
+        orchestrator: Orchestrator,
+        keys: Keys,
+        cursors: Cursors,
+        metrics: PrometheusHandle,
+        settings: Settings,
+    ) -> App {
         let clock = orchestrator.parts().clock.clone();
         let activity = Activity {
             last_ms: AtomicI64::new(clock.now().as_millisecond()),
             clock,
             open: AtomicU64::new(0),
         };
-        let links = cursors.links();
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, links, metrics, activity }))
+        let limiter = Limiter::new(settings.rates.clone());
+        let trail = Trail::default();
+        let feeds = Feeds::new(orchestrator.store().clone());
+        App(Arc::new(Parts_ {
+            orchestrator,
+            keys,
+            links: cursors.links(),
+            cursors,
+            feeds,
+            metrics,
+            activity,
+            settings,
+            limiter,
+            trail,
+        }))
     }
 
     /// The orchestrator.
     pub fn orchestrator(&self) -> &Orchestrator {
         &self.0.orchestrator
+    }
+
+    /// Who calls.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Who shares tasks with whom.
+    pub fn teams(&self) -> &Teams {
+        &self.0.settings.teams
+    }
+
+    /// What the configuration says of the API.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How much each caller has asked.
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Lines on their way to the audit log.
+    pub fn trail(&self) -> &Trail {
+        &self.0.trail
     }
 
     /// Page tokens.
@@ -98,6 +177,11 @@ impl App {
         &self.0.links
     }
 
+    /// The events of watched tasks.
+    pub fn feeds(&self) -> &Feeds {
+        &self.0.feeds
+    }
+
     /// The metrics of this process.
     pub fn metrics(&self) -> &PrometheusHandle {
         &self.0.metrics
@@ -106,21 +190,6 @@ impl App {
     /// When the API was last used.
     pub fn activity(&self) -> &Activity {
         &self.0.activity
-    }
-}
-
-/// The caller, authenticated.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// Who.
-    pub user: UserId,
-}
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Caller, ApiError> {
-        app.0.keys.user(&parts.headers).map(|user| Caller { user }).ok_or_else(ApiError::unauthorized)
     }
 }
 
@@ -158,18 +227,34 @@ impl utoipa::Modify for SecurityAddon {
 }
 
 fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
-    OpenApiRouter::with_openapi(ApiDoc::openapi())
+    let (router, mut description) = OpenApiRouter::with_openapi(ApiDoc::openapi())
         .routes(routes!(task::create, task::list))
         .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(nudge::nudge))
+        .routes(routes!(ask::open, ask::list))
+        .routes(routes!(ask::one))
         .routes(routes!(event::list))
-        .routes(routes!(stream::stream))
+        .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
         .routes(routes!(trace::address))
         .routes(routes!(trace::object))
         .routes(routes!(replay::bundle))
+        .routes(routes!(usage::report))
+        .routes(routes!(admin::obligations))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::purge))
+        .routes(routes!(key::create, key::list))
+        .routes(routes!(key::revoke))
+        .routes(routes!(webhook::create, webhook::list))
+        .routes(routes!(webhook::revoke))
+        .routes(routes!(webhook::rotate))
+        .routes(routes!(webhook::deliver::deliver))
+        .routes(routes!(audit::list))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
-        .split_for_parts()
+        .split_for_parts();
+    access::describe(&mut description);
+    (router, description)
 }
 
 /// The OpenAPI document of `/v1`, as JSON.
@@ -179,10 +264,12 @@ pub fn openapi() -> String {
 
 /// All routes of the people's API.
 pub fn routes(app: App) -> Router {
-    documented()
-        .0
+    let (router, description) = documented();
+    let undecided = access::Undecided::of(&description);
+    router
         .route("/v1/openapi.json", axum::routing::get(system::openapi))
         .route("/metrics", axum::routing::get(system::metrics))
+        .layer(middleware::from_fn_with_state((app.clone(), undecided), access::guard))
         .fallback(error::not_found)
         .method_not_allowed_fallback(error::method_not_allowed)
         .layer(DefaultBodyLimit::max(limit::API_BODY_MAX_BYTES))
@@ -197,8 +284,15 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let span = info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
     app.activity().open.fetch_add(1, Ordering::SeqCst);
     let open = Open(app);
-    let mut response = error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await;
+    let contract = cors::open(request.uri().path());
+    let mut response = match cors::preflight(&request) {
+        Some(answer) => answer,
+        None => error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await,
+    };
     drop(open);
+    if contract {
+        cors::set(response.headers_mut());
+    }
     if let Ok(value) = HeaderValue::from_str(&id.to_string()) {
         response.headers_mut().insert("x-request-id", value);
     }

@@ -1,15 +1,12 @@
 //! Signed addresses of objects: whoever has one may read that object until it expires, and nothing else. So a browser, or
 //! a program that knows no key, can fetch a large file.
 
-use axum::http::HeaderMap;
-use axum::http::header;
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use objects::Key;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
-use url::Url;
 
 /// Signs and checks addresses.
 #[derive(Debug, Clone)]
@@ -58,20 +55,6 @@ impl Links {
     }
 }
 
-/// Where the caller sees this server, from its own request: the name it asked for, and the scheme that a proxy in front
-/// says. It is told to nobody else.
-pub fn seen_at(headers: &HeaderMap) -> String {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    let scheme = match text("x-forwarded-proto") {
-        Some("https") => "https",
-        Some(_) | None => "http",
-    };
-    let host = text(header::HOST.as_str()).unwrap_or("localhost");
-    let url = Url::parse(&format!("{scheme}://{host}")).ok();
-    let plain = url.filter(|u| u.path() == "/" && u.username().is_empty() && u.query().is_none());
-    plain.map_or_else(|| format!("{scheme}://localhost"), |u| u.as_str().trim_end_matches('/').to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,25 +75,6 @@ mod tests {
         assert_eq!(others.check(&one, 100, signature, at(99)), Err(Refused::NotOurs));
         for bad in ["", "-", &signature[1..], &signature.to_uppercase()] {
             assert_eq!(links.check(&one, 100, bad, at(99)), Err(Refused::NotOurs), "{bad}");
-        }
-    }
-
-    #[test]
-    fn the_server_is_where_the_caller_sees_it() {
-        let seen = |all: &[(&'static str, &str)]| {
-            let pairs = all
-                .iter()
-                .map(|(name, value)| (axum::http::HeaderName::from_static(name), value.parse().unwrap()));
-            seen_at(&pairs.collect())
-        };
-        assert_eq!(seen(&[("host", "127.0.0.1:8080")]), "http://127.0.0.1:8080");
-        assert_eq!(
-            seen(&[("host", "agents.example"), ("x-forwarded-proto", "https")]),
-            "https://agents.example"
-        );
-        assert_eq!(seen(&[("host", "[::1]:80"), ("x-forwarded-proto", "javascript")]), "http://[::1]");
-        for odd in ["a/b", "me@host", "", "host?x", " "] {
-            assert_eq!(seen(&[("host", odd)]), "http://localhost", "{odd}");
         }
     }
 }

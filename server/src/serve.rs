@@ -32,13 +32,16 @@ use store::{Store, StoreError};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use crate::api::{self, App};
+use crate::api::{self, App, Settings};
 use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
+use crate::identity::api_key::ApiKeys;
 use crate::identity::{Keys, secret_file};
+use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
+use crate::webhook::WebhookKey;
 
 /// After this long, what has not drained is left.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -137,11 +140,14 @@ pub async fn serve(
     };
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
+    let webhook_key = secret(state.webhook_key(), "")?;
     let fingerprint = config::fingerprint(env, &owner);
     for concern in config.secrets.concerns() {
         warn!(concern, "a secret should be kept better");
     }
-    let masks = Masks::new(&[config.secrets.values(), vec![owner.clone(), token_key.clone()]].concat());
+    let masks = Masks::new(
+        &[config.secrets.values(), vec![owner.clone(), token_key.clone(), webhook_key.clone()]].concat(),
+    );
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
@@ -179,19 +185,32 @@ pub async fn serve(
     });
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
-    let app = App::new(orchestrator.clone(), Keys::new(owner), Cursors::new(token_key), metrics);
+    let settings = Settings {
+        teams: config.teams.clone(),
+        rates: config.rate.clone(),
+        public_url: match config.server.public_url.as_str() {
+            "" => format!("http://{address}"),
+            url => url.to_owned(),
+        },
+        webhook_key: WebhookKey::new(webhook_key),
+    };
+    let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
+    let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
+    let (auditing, stop) = (app.clone(), tasks.stopping());
+    tasks.spawn("audit", OnPanic::Stop, async move {
+        auditing.trail().keep(auditing.orchestrator().store(), stop).await;
+    });
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
     publish(&state, &listening, options.starter, &fingerprint)?;
     info!(url = listening.url, state = %state.0.display(), "listening");
     ready(&listening);
     let stop = tasks.stopping();
-    let served =
-        axum::serve(listener, api::routes(app)).with_graceful_shutdown(async move { stop.cancelled().await });
+    let served = listen::serve(listener, api::routes(app), async move { stop.cancelled().await });
     // Streams of watchers stay open until their task ends: past the deadline they are cut, and resume by cursor.
     let stop = tasks.stopping();
     tokio::select! {
-        served = served => served.map_err(|e| ServeError::Other(format!("the API ended: {e}")))?,
+        () = served => (),
         () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => (),
     }
     tasks.stop();

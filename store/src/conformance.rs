@@ -4,12 +4,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a suite of tests, compiled here so that every driver can use it")]
 
+mod access;
 mod event;
 mod lease;
 mod obligation;
 mod outbox;
+mod purge;
 mod queue;
 mod session;
+mod spending;
+mod steer;
 mod task;
 mod trace;
 mod usage;
@@ -118,6 +122,13 @@ cases! {
         an_unpriced_call_is_told
         calls_add_up_under_contention
         money_counts_after_the_end;
+    purge:
+        only_what_is_over_is_purged
+        what_is_kept_for_less_is_forgotten_earlier
+        a_user_is_erased_after_their_tasks;
+    spending:
+        days_add_up
+        reports_are_by_what_is_asked;
     trace:
         an_end_obliges_to_put_it_together
         it_is_recorded_once_with_its_events;
@@ -126,11 +137,31 @@ cases! {
         a_claim_hides_it_for_a_while
         one_claimer_has_it
         a_retry_is_remembered;
+    steer:
+        a_nudge_waits_until_it_is_taken_once
+        a_nudge_is_acknowledged_with_its_event
+        no_more_nudges_than_fit_a_minute
+        a_task_that_ended_takes_no_nudge
+        a_cancelled_task_consumes_nothing
+        a_nudge_outlives_its_attempt
+        one_question_of_a_person_is_open
+        the_first_answer_stays
+        only_the_current_attempt_answers
+        a_task_that_ended_is_asked_without_an_event;
     outbox:
         rows_come_in_order_one_per_task
         a_failed_row_holds_up_its_task_alone
         channels_are_apart
         one_claimer_has_each_row;
+    access:
+        a_key_comes_back_as_it_was
+        a_key_is_revoked_once_by_its_user
+        the_last_use_never_goes_back
+        keys_and_webhooks_are_listed_newest_first_in_full_pages
+        a_webhook_is_rotated_until_it_is_revoked
+        rotations_at_once_are_all_counted
+        a_delivery_is_taken_in_once
+        the_audit_log_is_read_newest_first_by_who_what_and_of_what;
 }
 
 /// Runs every case, each on a new store.

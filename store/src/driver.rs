@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
+use crate::access::AccessDriver;
 use crate::record::*;
 
 /// What the store could not do. The variants are what a caller branches on.
@@ -105,6 +107,10 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn events_read(&self, query: EventQuery) -> Result<Vec<Event>, StoreError>;
     /// Records one model call, once per call id: adds to what the task spent and appends its event.
     async fn usage_record(&self, usage: UsageRecord) -> Result<Spent, StoreError>;
+    /// Dollars spent, one sum for each that is asked for.
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError>;
+    /// What was spent, by what; sorted by key.
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError>;
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
     async fn session_open(&self, task: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError>;
     /// Marks the session as attached by `instance`: the first instance wins, the same one may repeat.
@@ -178,6 +184,33 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn task_counts(&self, user: Option<&UserId>) -> Result<Vec<(domain::Status, u64)>, StoreError>;
     /// Slots that are held: scope and holder.
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError>;
+    /// The part that keeps keys, webhooks and the audit log.
+    fn access(&self) -> &dyn AccessDriver;
+    /// Stores a nudge, unless the task has ended or was nudged too often.
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError>;
+    /// All nudges of a task, the oldest first.
+    async fn nudge_list(&self, task: TaskId) -> Result<Vec<Nudge>, StoreError>;
+    /// Hands nudges to an attempt: the event that acknowledges them and the mark on them are one transaction.
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError>;
+    /// Stores a question with its event, unless the person has one open.
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError>;
+    /// Stores an answer with its event; the first one stays.
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError>;
+    /// All questions about a task, the oldest first.
+    async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError>;
+    /// Tasks that ended before `before` and owe nothing, the longest over first.
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError>;
+    /// Removes a task that has ended and owes nothing, with everything of it.
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError>;
+    /// Removes what is kept for a shorter time than tasks are.
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError>;
+    /// Removes what is left of a user without tasks.
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError>;
     /// A cheap write and read, for readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }

@@ -42,6 +42,12 @@ impl Hub {
 }
 
 impl Watch {
+    /// How often something was new for the task since somebody watches it. [`Watch::changed`] then tells of what comes
+    /// after this call.
+    pub fn version(&mut self) -> u64 {
+        self.receiver.as_mut().map_or(0, |receiver| *receiver.borrow_and_update())
+    }
+
     /// Returns when something is new since the last call, or after `at_most`.
     pub async fn changed(&mut self, at_most: Duration) {
         if let Some(receiver) = &mut self.receiver {

@@ -6,6 +6,7 @@
 //! A change is stored whole or not at all: the task's new state, its events, its slots, its obligations, its outbox rows
 //! and the time the orchestrator must next look are one transaction. When a call returns `Ok`, it is on the disk.
 
+pub mod access;
 pub mod conformance;
 pub mod driver;
 pub mod hub;
@@ -14,16 +15,19 @@ pub mod record;
 mod rule;
 pub mod sqlite;
 
+pub use access::AccessDriver;
 pub use driver::{Driver, StoreError};
 pub use record::*;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use crate::hub::Hub;
@@ -33,12 +37,13 @@ use crate::hub::Hub;
 pub struct Store {
     driver: Arc<dyn Driver>,
     hub: Hub,
+    event_reads: Arc<AtomicU64>,
 }
 
 impl Store {
     /// A store on any driver.
     pub fn new(driver: Arc<dyn Driver>) -> Store {
-        Store { driver, hub: Hub::default() }
+        Store { driver, hub: Hub::default(), event_reads: Arc::default() }
     }
 
     /// The SQLite database at `path`, created and migrated as needed.
@@ -154,7 +159,13 @@ impl Store {
 
     /// Events of a task, in order.
     pub async fn events_read(&self, query: EventQuery) -> Result<Vec<Event>, StoreError> {
+        self.event_reads.fetch_add(1, Ordering::Relaxed);
         self.driver.events_read(query).await
+    }
+
+    /// How often events were read since the store was opened.
+    pub fn event_reads(&self) -> u64 {
+        self.event_reads.load(Ordering::Relaxed)
     }
 
     /// A receiver that is marked changed whenever a task got events. Subscribe first, read then, or miss nothing twice.
@@ -168,6 +179,16 @@ impl Store {
         let spent = self.driver.usage_record(usage).await?;
         self.hub.publish(id);
         Ok(spent)
+    }
+
+    /// Dollars spent, one sum for each that is asked for, read at one moment.
+    pub async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.driver.spent(asked).await
+    }
+
+    /// What was spent, by user, repository, workflow, model or day; sorted by key.
+    pub async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.driver.usage_report(of, by).await
     }
 
     /// Opens the session record of an attempt, before its box is started. Repeating it is harmless.
@@ -307,6 +328,79 @@ impl Store {
     /// Slots that are held: scope and holder.
     pub async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         self.driver.slot_list().await
+    }
+
+    /// Stores a nudge, unless the task has ended or was nudged too often. Watchers of the task are told.
+    pub async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        let id = new.task;
+        let nudged = self.driver.nudge_add(new).await?;
+        if let Nudged::Stored(_) = nudged {
+            self.hub.publish(id);
+        }
+        Ok(nudged)
+    }
+
+    /// All nudges of a task, the oldest first.
+    pub async fn nudge_list(&self, task: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        self.driver.nudge_list(task).await
+    }
+
+    /// Hands nudges to an attempt: the event that acknowledges them and the mark on them are one transaction, so that
+    /// neither is without the other. A repeat gets the same nudges and causes no second event.
+    pub async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        let id = take.task;
+        let taken = self.driver.nudge_take(take).await?;
+        self.hub.publish(id);
+        Ok(taken)
+    }
+
+    /// Stores a question with its event, unless the person has one open. Of a task that has ended, there is no event: its
+    /// log is closed.
+    pub async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        let id = new.task;
+        let asked = self.driver.ask_open(new).await?;
+        self.hub.publish(id);
+        Ok(asked)
+    }
+
+    /// Stores an answer with its event; the first one stays.
+    pub async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        let id = answer.task;
+        let answered = self.driver.ask_answer(answer).await?;
+        self.hub.publish(id);
+        Ok(answered)
+    }
+
+    /// All questions about a task, the oldest first.
+    pub async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError> {
+        self.driver.ask_list(task).await
+    }
+
+    /// Tasks (of `user`, where one is named) that ended before `before` and owe nothing, the longest over first.
+    pub async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        self.driver.tasks_expired(before, user, limit).await
+    }
+
+    /// Removes a task that has ended and owes nothing, with its events and everything else of it; `false` for any other.
+    /// What was spent stays in the sums of its days.
+    pub async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        self.driver.task_purge(task).await
+    }
+
+    /// Removes what is kept for a shorter time than tasks are.
+    pub async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        self.driver.forget_expired(expired).await
+    }
+
+    /// Removes a user's keys and webhooks, and their name from sums and the audit log; `false`, and nothing is changed,
+    /// while there is a task of theirs.
+    pub async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        self.driver.user_erase(user).await
     }
 
     /// A cheap write and read, for readiness.

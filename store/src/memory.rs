@@ -3,7 +3,11 @@
 //! Written to be read: maps under one mutex, each operation from top to bottom as its sentence on [`crate::Store`] says.
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
+mod access;
+mod purge;
 mod queue;
+mod spending;
+mod steer;
 mod table;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,12 +15,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
 use domain::transition::{Slots, StopSession, after};
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 
 use self::table::{By, LeaseRow, OutboxEntry, Row, Tables};
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 use crate::rule::{self, Woken};
@@ -70,6 +76,7 @@ impl Driver for MemoryDriver {
     async fn task_list(&self, filter: TaskFilter) -> Result<Vec<Task>, StoreError> {
         let wanted = |task: &Task| {
             filter.user.as_ref().is_none_or(|user| *user == task.user)
+                && (filter.among.is_empty() || filter.among.contains(&task.user))
                 && filter.repo.as_ref().is_none_or(|repo| *repo == task.spec.repo)
                 && (filter.status.is_empty() || filter.status.contains(&task.status()))
                 && filter.before.is_none_or(|before| task.id < before)
@@ -313,8 +320,18 @@ impl Driver for MemoryDriver {
             spent.unpriced_calls += u64::from(usage.cost.is_none());
             let event = usage.event_with(row.task.spent);
             row.push(&event, By::ControlPlane, usage.now);
+            let task = row.task.clone();
+            t.spend(&task, &usage);
         }
-        Ok(row.task.spent)
+        Ok(t.row(usage.task)?.task.spent)
+    }
+
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        Ok(self.lock().spent(&asked))
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        Ok(self.lock().usage_report(&of, by))
     }
 
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
@@ -518,6 +535,55 @@ impl Driver for MemoryDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         Ok(self.lock().slots.iter().cloned().collect())
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.lock().nudge_add(new)
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        Ok(self.lock().nudges.iter().filter(|n| n.task == id).cloned().collect())
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.lock().nudge_take(&take)
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.lock().ask_open(&new)
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.lock().ask_answer(&answer)
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
+    }
+
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        Ok(self.lock().expired(before, user, limit))
+    }
+
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        Ok(self.lock().purge(task))
+    }
+
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        Ok(self.lock().forget(&expired))
+    }
+
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        Ok(self.lock().erase(user))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

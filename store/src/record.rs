@@ -1,5 +1,10 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
+mod access;
+mod purge;
+mod spending;
+mod steer;
+
 use std::fmt;
 
 use domain::event::{Event, NewEvent};
@@ -11,6 +16,11 @@ use domain::transition::Applied;
 use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use access::*;
+pub use purge::{ERASED, Expired, Forgotten};
+pub use spending::{Spending, UsageBy, UsageRow};
+pub use steer::*;
 
 /// The fencing epoch of a lease: rises with each claim of a task, so that a dead node's late write is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +147,8 @@ pub struct LeaseRelease {
 pub struct TaskFilter {
     /// Only this user's.
     pub user: Option<UserId>,
+    /// Only those of somebody among these; empty means anybody's.
+    pub among: Vec<UserId>,
     /// Only in these states; empty means all.
     pub status: Vec<Status>,
     /// Only on this repository.

@@ -1,11 +1,14 @@
 //! The rules that every driver shares: pure, so that two engines cannot disagree about them.
 
+use std::time::Duration;
+
 use domain::event::{EventKind, NewEvent};
+use domain::steer::{Answer, AnswerSource, Ask, Nudge};
 use domain::{Attempt, EventId, ObligationId, Status, Task, TaskId};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::record::{PollCounters, PollResult, Scope};
+use crate::record::{NewAsk, NudgeTake, PollCounters, PollResult, Scope};
 
 /// The id of a task's next event. It is greater than `last` whatever the clock does, and depends on nothing but its
 /// arguments, so that a run can be repeated.
@@ -83,6 +86,53 @@ pub(crate) fn events_dropped(limit: u64) -> NewEvent {
 pub(crate) const ENDED: [Status; 4] =
     [Status::Completed, Status::Failed, Status::Cancelled, Status::TimedOut];
 
+/// A minute ago.
+pub(crate) fn a_minute_before(now: Timestamp) -> Timestamp {
+    now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN)
+}
+
+/// How long to wait until one more fits, when `recent` (times within the last minute, the oldest first) are too many
+/// already. The window slides: there is no edge at which twice as many fit.
+pub(crate) fn too_many(recent: &[Timestamp], per_minute: u32, now: Timestamp) -> Option<Duration> {
+    let most = per_minute as usize;
+    if recent.len() < most {
+        return None;
+    }
+    let frees = recent.get(recent.len() - most.max(1))?.checked_add(MINUTE).unwrap_or(Timestamp::MAX);
+    let wait = Duration::try_from(frees.duration_since(now)).unwrap_or_default();
+    Some(wait.max(Duration::from_secs(1)))
+}
+
+/// Whether an attempt may take nudges: cancel comes first.
+pub(crate) fn may_take(task: &Task, attempt: Attempt) -> bool {
+    let works = matches!(task.status(), Status::Hydrating | Status::Running | Status::AwaitingApproval);
+    works && task.attempt == attempt
+}
+
+/// Of a task's nudges: those this attempt has already, and those it may take now.
+pub(crate) fn takeable(all: Vec<Nudge>, take: &NudgeTake) -> (Vec<Nudge>, Vec<Nudge>) {
+    let wanted = all.into_iter().filter(|n| take.ids.contains(&n.id));
+    let (taken, fresh): (Vec<Nudge>, Vec<Nudge>) = wanted.partition(|n| n.taken.is_some());
+    let ours = |n: &Nudge| n.taken.is_some_and(|(attempt, _)| attempt == take.attempt);
+    let fresh = fresh.into_iter().map(|n| Nudge { taken: Some((take.attempt, take.now)), ..n });
+    (taken.into_iter().filter(ours).collect(), fresh.collect())
+}
+
+/// The question as it is stored.
+pub(crate) fn ask_of(new: &NewAsk) -> Ask {
+    let answer = new.answer.clone().map(|text| Answer { text, source: AnswerSource::Record, at: new.now });
+    Ask {
+        id: new.id,
+        task: new.task,
+        by: new.by.clone(),
+        question: new.question.clone(),
+        opened_at: new.now,
+        answer,
+    }
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Spreads a task's id and a number over 128 bits (SplitMix64, twice).
 fn mix(task: TaskId, n: u64) -> u128 {
     let bits = task.bits();
@@ -113,6 +163,20 @@ mod tests {
             last = Some(id);
         }
         assert_eq!(last.unwrap().millis(), 101_000);
+    }
+
+    #[test]
+    fn the_window_of_a_minute_slides() {
+        let at = |s| Timestamp::from_second(s).unwrap();
+        let wait = |recent: &[i64], now| {
+            let recent: Vec<_> = recent.iter().map(|s| at(*s)).collect();
+            too_many(&recent, 2, at(now)).map(|d| d.as_secs())
+        };
+        assert_eq!(wait(&[], 100), None);
+        assert_eq!(wait(&[99], 100), None);
+        assert_eq!(wait(&[41, 99], 100), Some(1));
+        assert_eq!(wait(&[90, 99], 100), Some(50));
+        assert_eq!(wait(&[90, 95, 99], 100), Some(55), "more than fit: the second newest must go");
     }
 
     #[test]

@@ -6,16 +6,21 @@
 //!
 //! Work happens on threads of its own, which a paused tokio clock does not see: under `start_paused` use the memory driver.
 
+mod access;
 mod event;
 mod fault;
 mod lease;
 mod obligation;
 mod outbox;
 mod pull_request;
+mod purge;
 mod reader;
 mod schema;
 mod session;
 mod slot;
+pub mod snapshot;
+mod spending;
+mod steer;
 mod task;
 mod trace;
 mod usage;
@@ -29,14 +34,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, Status, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, Status, Task, TaskId, UserId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 
 use self::fault::Fault;
 use self::reader::Readers;
 use self::writer::Writer;
+use crate::access::AccessDriver;
 use crate::driver::{Driver, StoreError};
 use crate::record::*;
 
@@ -180,6 +187,14 @@ impl Driver for SqliteDriver {
             .await
     }
 
+    async fn spent(&self, asked: Vec<Spending>) -> Result<Vec<MicroUsd>, StoreError> {
+        self.read("summing up what was spent".into(), move |db| spending::spent(db, &asked)).await
+    }
+
+    async fn usage_report(&self, of: Spending, by: UsageBy) -> Result<Vec<UsageRow>, StoreError> {
+        self.read("reporting what was spent".into(), move |db| spending::report(db, &of, by)).await
+    }
+
     async fn session_open(&self, id: TaskId, attempt: Attempt, now: Timestamp) -> Result<(), StoreError> {
         self.write(format!("opening session {id}-{attempt}"), move |tx| session::open(tx, id, attempt, now))
             .await
@@ -311,6 +326,68 @@ impl Driver for SqliteDriver {
 
     async fn slot_list(&self) -> Result<Vec<(Scope, TaskId)>, StoreError> {
         self.read("listing slots".into(), slot::list).await
+    }
+
+    fn access(&self) -> &dyn AccessDriver {
+        self
+    }
+
+    async fn nudge_add(&self, new: NewNudge) -> Result<Nudged, StoreError> {
+        self.write(format!("storing a nudge to task {}", new.task), move |tx| steer::nudge_add(tx, &new))
+            .await
+    }
+
+    async fn nudge_list(&self, id: TaskId) -> Result<Vec<Nudge>, StoreError> {
+        self.read(format!("reading the nudges of task {id}"), move |db| steer::nudge_list(db, id)).await
+    }
+
+    async fn nudge_take(&self, take: NudgeTake) -> Result<NudgesTaken, StoreError> {
+        self.write(format!("handing over nudges of task {}", take.task), move |tx| {
+            steer::nudge_take(tx, &take)
+        })
+        .await
+    }
+
+    async fn ask_open(&self, new: NewAsk) -> Result<Asked, StoreError> {
+        self.write(format!("storing a question about task {}", new.task), move |tx| steer::ask_open(tx, &new))
+            .await
+    }
+
+    async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError> {
+        self.write(format!("answering a question about task {}", answer.task), move |tx| {
+            steer::ask_answer(tx, &answer)
+        })
+        .await
+    }
+
+    async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
+        self.read(format!("reading the questions about task {id}"), move |db| steer::ask_list(db, id)).await
+    }
+
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let user = user.cloned();
+        self.read("looking for tasks that are over".into(), move |db| {
+            purge::expired(db, before, user.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn task_purge(&self, id: TaskId) -> Result<bool, StoreError> {
+        self.write(format!("removing task {id}"), move |tx| purge::task(tx, id)).await
+    }
+
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        self.write("removing what is over".into(), move |tx| purge::forget(tx, &expired)).await
+    }
+
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        let user = user.clone();
+        self.write(format!("erasing user {user}"), move |tx| purge::erase(tx, &user)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -8,9 +8,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::report::Report;
+use domain::{AskId, NudgeId};
 use protocol::box_api::{
-    AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch, EventsAccepted,
-    Heartbeat,
+    AskAnswer, AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch,
+    EventsAccepted, Heartbeat, TakeNudges, TakenNudge, TakenNudges,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -185,12 +186,26 @@ impl Gateway {
         self.ask("sending events", Patience::Once, |g| g.post("events").json(&batch)).await
     }
 
-    /// Asks what to heed, and waits up to `wait` for something.
-    pub async fn directives(&self, wait: Duration) -> Result<Directives, CallError> {
-        let path = format!("directives?wait={}", wait.as_secs());
+    /// Asks what to heed, and waits up to `wait` for something else than what `seen` names.
+    pub async fn directives(&self, wait: Duration, seen: &str) -> Result<Directives, CallError> {
+        let path = format!("directives?wait={}&seen={seen}", wait.as_secs());
         let timeout = wait + CALL_TIMEOUT;
         self.ask("asking for directives", Patience::Once, |g| g.request(Method::GET, &path).timeout(timeout))
             .await
+    }
+
+    /// Takes nudges over: acknowledged in the log when this returns. A repeat gets the same ones.
+    pub async fn take_nudges(&self, ids: Vec<NudgeId>) -> Result<Vec<TakenNudge>, CallError> {
+        let request = TakeNudges { ids };
+        let taken: TakenNudges =
+            self.ask("taking nudges", Patience::Once, |g| g.post("nudges/take").json(&request)).await?;
+        Ok(taken.nudges)
+    }
+
+    /// Answers a question.
+    pub async fn answer(&self, ask: AskId, answer: &AskAnswer, patience: Patience) -> Result<(), CallError> {
+        let path = format!("asks/{ask}/answer");
+        self.tell("answering a question", patience, |g| g.post(&path).json(answer)).await
     }
 
     /// A sign of life.

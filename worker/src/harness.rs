@@ -13,7 +13,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::event::EventKind;
 use domain::report::AgentStatus;
-use domain::{Failure, TokenCount};
+use domain::steer::AnswerSource;
+use domain::{AskId, Failure, NudgeId, TokenCount};
+use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -35,6 +37,8 @@ pub trait Harness: Send + Sync {
 pub struct Work {
     /// What was asked, hydrated: the description, the issue.
     pub prompt: String,
+    /// What earlier attempts did, for an agent that goes on with their work.
+    pub earlier: Option<String>,
     /// Further instructions of the platform (setup notes, the workflow); may be empty.
     pub system: String,
     /// The repository's name as people know it.
@@ -63,6 +67,8 @@ pub struct HarnessContext {
     pub events: Arc<dyn EventSink>,
     /// Whether to go on.
     pub signals: Arc<dyn Signals>,
+    /// What people say to it meanwhile.
+    pub steering: Arc<dyn Steering>,
     /// What commands of the agent run with.
     pub environment: Environment,
     /// Who starts them.
@@ -84,6 +90,38 @@ pub struct ModelEndpoint {
 pub trait EventSink: Send + Sync {
     /// Appends one. `metadata` is an object without null fields.
     fn emit(&self, kind: EventKind, metadata: Value);
+}
+
+/// What people say to the agent while it works.
+#[async_trait]
+pub trait Steering: Send + Sync {
+    /// Takes over the nudges that wait, each once, the oldest first. When this returns some, their acknowledgement is
+    /// stored. Costs nothing when none waits; empty, too, when the control plane is away: then they wait on.
+    async fn take_nudges(&self) -> Result<Vec<Nudge>, Stop>;
+    /// The questions that wait. From memory.
+    fn questions(&self) -> Vec<Question>;
+    /// Answers one.
+    async fn answer(&self, question: AskId, answer: String, source: AnswerSource) -> Result<(), Stop>;
+}
+
+/// Words to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nudge {
+    /// Their id.
+    pub id: NudgeId,
+    /// When they were said.
+    pub submitted_at: Timestamp,
+    /// The words.
+    pub text: String,
+}
+
+/// A question of a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Its id.
+    pub id: AskId,
+    /// The words.
+    pub text: String,
 }
 
 /// Says whether to go on. Called often: answers from memory.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::client::{CallError, Gateway, Pause};
+use crate::mailbox::Mailbox;
 use crate::stage::Stage;
 use crate::stop::{Reason, Stop};
 
@@ -29,12 +30,19 @@ pub async fn beat(gateway: Gateway, every: Duration, stage: watch::Receiver<Stag
     }
 }
 
-/// Asks for directives until dropped.
-pub async fn listen(gateway: Gateway, stop: Stop) {
+/// Asks for directives until dropped; what is not a stop waits in the mailbox.
+pub async fn listen(gateway: Gateway, stop: Stop, mailbox: Mailbox) {
     let mut pause = Pause::default();
+    let mut seen = String::new();
     loop {
         let asked = Instant::now();
-        let answer = gateway.directives(POLL_WAIT).await;
+        let answer = gateway.directives(POLL_WAIT, &seen).await;
+        if let Ok(heard) = &answer
+            && !heard.cancel
+        {
+            mailbox.put(heard);
+            seen.clone_from(&heard.tag);
+        }
         let away = answer.is_err();
         if !heed(answer, &stop) {
             return;
@@ -52,8 +60,8 @@ pub async fn listen(gateway: Gateway, stop: Stop) {
 /// Whether to go on asking.
 fn heed(answer: Result<Directives, CallError>, stop: &Stop) -> bool {
     match answer {
-        Ok(Directives { cancel: false }) => true,
-        Ok(Directives { cancel: true }) => {
+        Ok(Directives { cancel: false, .. }) => true,
+        Ok(Directives { cancel: true, .. }) => {
             stop.ask(Reason::Cancelled);
             false
         }
@@ -88,8 +96,11 @@ mod tests {
             (heed(answer, &stop), stop.reason())
         };
         let doing = "doing";
-        assert_eq!(went_on(Ok(Directives { cancel: false })), (true, None));
-        assert_eq!(went_on(Ok(Directives { cancel: true })), (false, Some(Reason::Cancelled)));
+        assert_eq!(went_on(Ok(Directives::default())), (true, None));
+        assert_eq!(
+            went_on(Ok(Directives { cancel: true, ..Directives::default() })),
+            (false, Some(Reason::Cancelled))
+        );
         assert_eq!(went_on(Err(CallError::Away { doing, why: "x".into() })), (true, None));
         assert_eq!(went_on(Err(CallError::Superseded { doing })), (false, Some(Reason::Superseded)));
         let refused = CallError::Refused { doing, status: 404, code: None, said: "x".into() };

@@ -18,6 +18,7 @@
 //! | [`client`] | the box API |
 //! | [`spool`] | events: to disk first, then to the gateway |
 //! | [`heartbeat`] | signs of life, and directives |
+//! | [`mailbox`] | what people say to the agent, on its way in |
 //! | [`reap`] | ended processes that nobody waits for |
 //! | [`boxed`] | the box from this side: what it is made of, and what is where in it |
 //! | [`job`] | what the pipeline is given, the same in every tier |
@@ -45,6 +46,7 @@ pub mod harness;
 pub mod heartbeat;
 pub mod job;
 pub mod launch;
+pub mod mailbox;
 pub mod notice;
 pub mod pipeline;
 pub mod reap;

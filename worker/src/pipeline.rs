@@ -20,6 +20,7 @@ use crate::harness::AgentResult;
 use crate::heartbeat;
 use crate::job::{Folders, Job, Way};
 use crate::launch::Launcher;
+use crate::mailbox::Mailbox;
 use crate::notice;
 use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
@@ -79,9 +80,10 @@ pub async fn run(mut job: Job, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> 
     if !launcher.is_boxed() {
         beside.spawn(reap::reap());
     }
-    beside.spawn(heartbeat::listen(gateway.clone(), stop.clone()));
+    let mailbox = Mailbox::new(gateway.clone(), stop.clone());
+    beside.spawn(heartbeat::listen(gateway.clone(), stop.clone(), mailbox.clone()));
     let Job { way, objects, .. } = job;
-    let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, runner };
+    let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, mailbox, runner };
     let done = match made {
         Ok(()) => pipeline.work(way).await,
         Err(failure) => Ok(Report::lost(failure)),
@@ -127,6 +129,7 @@ struct Pipeline {
     spec: WorkSpec,
     spool: Spool,
     stop: Stop,
+    mailbox: Mailbox,
     runner: Runner,
 }
 
@@ -176,7 +179,7 @@ impl Pipeline {
         if let Some(failure) = self.say_started().await? {
             return Ok(Report::lost(failure));
         }
-        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &checkout);
+        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &self.mailbox, &checkout);
         let notices = self.launcher.notices();
         let agent = async {
             tokio::select! {
@@ -264,6 +267,8 @@ impl Pipeline {
         if measuring.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             self.launcher.kill_all();
         }
+        // A box that its tools have filled is to hand over what they did.
+        let saving = self.launcher.notices().saving();
         let identity = Identity::parse(&self.spec.git_identity);
         let subject = deliver::subject_of(&agent.final_text);
         let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref());
@@ -287,7 +292,9 @@ impl Pipeline {
                 );
             }
         }
+        drop(saving);
         let verdicts = self.verify(checkout, commands, committed.commits > 0, measuring).await?;
+        let _saving = self.launcher.notices().saving();
         let telling = Telling {
             description: &self.spec.description,
             issue: self.spec.issue_number,

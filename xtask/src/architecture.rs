@@ -19,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("sandbox", &["domain"]),
     ("protocol", &["domain"]),
+    ("identity", &["domain"]),
     ("store", &["domain"]),
     ("forge", &["domain", "git", "redact"]),
     ("compute", &["domain", "git", "sandbox"]),

@@ -47,6 +47,8 @@ pub struct Args {
 enum Name {
     /// Every peer that this machine can hold
     All,
+    /// The official client of the AG-UI protocol
+    AgUi,
     /// Another program that makes boxes, to measure ours beside (with apt)
     Bubblewrap,
     /// A model gateway that speaks the Anthropic and the OpenAI wire, and both official clients
@@ -59,6 +61,8 @@ enum Name {
     Prism,
     /// Three real projects (Rust, Python, Node) as git repositories
     Projects,
+    /// A property-based tester of APIs
+    Schemathesis,
     /// The spelling checker of `cargo xtask lint`
     Typos,
 }
@@ -66,6 +70,8 @@ enum Name {
 /// One peer that can be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// See [`Name::AgUi`].
+    AgUi,
     /// See [`Name::Bubblewrap`].
     Bubblewrap,
     /// See [`Name::Litellm`].
@@ -78,6 +84,8 @@ pub enum Peer {
     Prism,
     /// See [`Name::Projects`].
     Projects,
+    /// See [`Name::Schemathesis`].
+    Schemathesis,
     /// See [`Name::Typos`].
     Typos,
 }
@@ -103,12 +111,14 @@ pub fn run(args: &Args) -> Result<()> {
     for name in &args.names {
         let peer = match name {
             Name::All => continue,
+            Name::AgUi => Peer::AgUi,
             Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
             Name::Podman => Peer::Podman,
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
+            Name::Schemathesis => Peer::Schemathesis,
             Name::Typos => Peer::Typos,
         };
         if let Outcome::Skipped(why) = install(peer)? {
@@ -151,27 +161,39 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 7] = [
+    pub const ALL: [Peer; 9] = [
+        Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
         Peer::Myworld,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
+        Peer::Schemathesis,
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 5] = [Peer::Litellm, Peer::Myworld, Peer::Podman, Peer::Prism, Peer::Projects];
+    pub const OF_TESTS: [Peer; 7] = [
+        Peer::AgUi,
+        Peer::Litellm,
+        Peer::Myworld,
+        Peer::Podman,
+        Peer::Prism,
+        Peer::Projects,
+        Peer::Schemathesis,
+    ];
 
     /// The name of its folder.
     pub fn name(self) -> &'static str {
         match self {
+            Peer::AgUi => "ag-ui",
             Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
             Peer::Podman => "podman",
             Peer::Prism => "prism",
             Peer::Projects => "projects",
+            Peer::Schemathesis => "schemathesis",
             Peer::Typos => "typos",
         }
     }
@@ -179,24 +201,28 @@ impl Peer {
     /// All that decides what the peer's folder holds.
     fn recipe(self) -> String {
         match self {
+            Peer::AgUi => npm::AG_UI.join(" "),
             Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Podman => podman::recipe(),
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
+            Peer::Schemathesis => venv::SCHEMATHESIS.recipe(),
             Peer::Typos => venv::TYPOS.recipe(),
         }
     }
 
     fn make(self, folder: &Path) -> Result<Made> {
         match self {
+            Peer::AgUi => npm::make(&npm::AG_UI, folder),
             Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Podman => podman::make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),
+            Peer::Schemathesis => venv::SCHEMATHESIS.make(folder),
             Peer::Typos => venv::TYPOS.make(folder),
         }
     }

@@ -87,6 +87,7 @@ impl TaskArgs {
             build_command: self.build_command,
             lint_command: self.lint_command,
             isolation: self.isolation.map(|tier| tier.as_str().to_owned()),
+            ..CreateTaskRequest::default()
         };
         Ok((request, self.idempotency_key))
     }

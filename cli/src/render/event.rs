@@ -79,6 +79,11 @@ impl Show<'_> {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
             EventKind::TaskParked => self.said("·", &format!("Parked{}", self.word(": ", "why"))),
+            EventKind::AskOpened => self.mark("?", &format!("Asked: {}", self.text("question_preview"))),
+            EventKind::AskAnswered => {
+                let from = if self.text("source") == "record" { " (from the record)" } else { "" };
+                self.mark("!", &format!("Answered{from}: {}", self.text("answer_preview")))
+            }
             EventKind::ResultReceived => {
                 let said = format!(
                     "Work reported{}{}{}",
@@ -133,11 +138,24 @@ impl Show<'_> {
                 let status = if status.is_empty() { status } else { format!("{status})") };
                 self.warned(&format!("The model provider asks to wait{status}{}", wait.unwrap_or_default()))
             }
+            EventKind::BudgetWarning => {
+                let of = self.data["budget_usd"].as_f64().map(|b| format!(" ({})", dollars(b)));
+                let spent = self.data["cost_usd"].as_f64().map(dollars).unwrap_or_default();
+                self.warned(&format!(
+                    "The budget of {}{} is nearly used up, {spent} spent",
+                    self.payer(),
+                    of.unwrap_or_default()
+                ))
+            }
             EventKind::BudgetExceeded => {
-                let budget = self.data["budget_usd"].as_f64().map(|b| format!(" of {}", dollars(b)));
+                let budget = self.data["budget_usd"].as_f64().map(|b| format!(" ({})", dollars(b)));
                 let spent = self.data["spent_usd"].as_f64().or(self.data["cost_usd"].as_f64());
                 let spent = spent.map(|s| format!(", {} spent", dollars(s))).unwrap_or_default();
-                self.warned(&format!("The budget{} is used up{spent}", budget.unwrap_or_default()))
+                self.warned(&format!(
+                    "The budget of {}{} is used up{spent}",
+                    self.payer(),
+                    budget.unwrap_or_default()
+                ))
             }
             EventKind::PushRefused => self.warned(&format!("A push was refused: {}", self.text("reason"))),
             EventKind::EventsDropped => self.warned(&format!(
@@ -282,6 +300,17 @@ impl Show<'_> {
         }
     }
 
+    /// Whose budget: `the task`, `user ann for this day`.
+    fn payer(&self) -> String {
+        let period = self.word(" for this ", "period");
+        match self.data["scope"].as_str() {
+            Some("user") => format!("user{}{period}", self.word(" ", "name")),
+            Some("repo") => format!("repository{}{period}", self.word(" ", "name")),
+            Some("system") => format!("this server{period}"),
+            _ => "the task".into(),
+        }
+    }
+
     /// A host, with its port where it says something.
     fn place(&self) -> String {
         match self.number("port") {
@@ -366,6 +395,14 @@ mod tests {
             (
                 "agent_blocked",
                 json!({ "kind": "egress_denied", "detail": "connect refused", "resource": "pypi.org", "remediation_hint": "allow the host" }),
+            ),
+            (
+                "budget_warning",
+                json!({ "budget_usd": 20.0, "cost_usd": 16.5, "scope": "user", "name": "ann", "period": "day" }),
+            ),
+            (
+                "budget_exceeded",
+                json!({ "budget_usd": 9.0, "cost_usd": 9.1, "scope": "system", "period": "month" }),
             ),
             ("budget_exceeded", json!({ "budget_usd": 1.0, "spent_usd": 1.02 })),
             ("events_dropped", json!({ "reason": "attempt_event_limit", "limit": 200_000 })),

@@ -3,7 +3,7 @@
 use crate::person::Person;
 
 const ID: &str = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
-const COMMANDS: [&str; 17] = [
+const COMMANDS: &[&str] = &[
     "run",
     "submit",
     "list",
@@ -12,8 +12,12 @@ const COMMANDS: [&str; 17] = [
     "events",
     "egress",
     "cache",
+    "nudge",
+    "ask",
     "cancel",
     "pr",
+    "usage",
+    "admin",
     "demo",
     "doctor",
     "box",
@@ -26,7 +30,7 @@ const COMMANDS: [&str; 17] = [
 #[test]
 fn every_command_has_help_with_an_example() {
     let person = Person::new();
-    for command in COMMANDS {
+    for &command in COMMANDS {
         let (code, out, err) = person.types(&[command, "--help"]);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
         assert!(out.contains("Example") || command == "worker", "{command}: {out}");
@@ -57,6 +61,8 @@ fn wrong_words_are_told_with_what_is_right() {
     person.is_told(&["status", "not-an-id"], 2, "ULID");
     person.is_told(&["status", ID, "--max-wait", "5"], 2, "--wait");
     person.is_told(&["events", ID, "--all", "--desc"], 2, "cannot be used with");
+    person.is_told(&["nudge", ID, "  "], 2, "the message is empty");
+    person.is_told(&["ask", ID, "--no-wait", "--max-wait", "5", "x?"], 2, "cannot be used with");
     person.is_told(&["frobnicate"], 2, "frobnicate");
     person.is_told(&["run"], 2, "nothing to do");
     person.is_told(&["run", "--idempotency-key", "a b", "x"], 2, "--idempotency-key must be");

@@ -82,12 +82,10 @@ impl Answer {
     /// A call that the rest of the gateway does not let start.
     pub(super) fn refused(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::BudgetExceeded { spent, budget } => Self::new(
+            Refusal::BudgetExceeded { words, .. } => Self::new(
                 StatusCode::PAYMENT_REQUIRED,
                 "budget_exceeded",
-                format!(
-                    "the task has spent {spent} of its budget of {budget}; no further model call is made"
-                ),
+                format!("{words}; no further model call is made"),
             )
             .code(FailureCode::MaxBudget),
             Refusal::Superseded => Self {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::assemble::assemble;
 use super::frame::{End, Frames, Opened, estimate};
-use super::meter::{Answered, Basis, Meter, Recording, Usage, Waiting};
+use super::meter::{Answered, Asking, Basis, Meter, Permit, Recording, Usage, Waiting};
 use super::upstream::{Request, Trouble};
 use super::{ModelCall, Resolved, sse};
 
@@ -69,7 +69,9 @@ impl Driver {
             self.meter.asked(&self.id, &self.call, &self.resolved.name()).await;
         }
         // Nobody is told anything when the client has gone: sending into a closed channel is no error here.
-        match self.open(&frames).await {
+        // Held until what the call used is recorded.
+        let mut permit: Option<Permit> = None;
+        match self.open(&frames, &mut permit).await {
             Err(answer) => {
                 tracing::info!(
                     call.id = self.id,
@@ -101,13 +103,19 @@ impl Driver {
     }
 
     /// Asks until there is an answer, the waits are used up, the call may no longer be made, or nobody waits for it.
-    async fn open(&self, client: &mpsc::Sender<Bytes>) -> Result<Opened, Answer> {
+    async fn open(
+        &self,
+        client: &mpsc::Sender<Bytes>,
+        permit: &mut Option<Permit>,
+    ) -> Result<Opened, Answer> {
         let provider = &self.resolved.provider;
         let timeouts = provider.config.timeouts;
         let request = Request { call: &self.call, model: &self.resolved.model, bytes: self.bytes };
         let (mut limited, mut unreachable, mut failed, mut tries) = (Duration::ZERO, Duration::ZERO, 0, 0);
         loop {
-            self.meter.before(self.call.task, self.call.attempt).await.map_err(|r| Answer::refused(&r))?;
+            // Given back first: a call does not wait for what it holds itself.
+            drop(permit.take());
+            *permit = Some(self.meter.before(self.asking()).await.map_err(|r| Answer::refused(&r))?);
             let trouble = match provider.open(&request).await {
                 Ok(opened) => return Ok(opened),
                 Err(trouble) => trouble,
@@ -157,6 +165,13 @@ impl Driver {
             self.meter.waiting(Waiting { task, attempt, model, status, retry_in: pause }).await;
             self.pause(pause, client).await?;
         }
+    }
+
+    fn asking(&self) -> Asking {
+        let output = self.call.body.get("max_tokens").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        let most = TokenCount { output, ..estimate(self.bytes, 0) };
+        let most = self.resolved.price.as_ref().map(|price| price.cost(most)).unwrap_or_default();
+        Asking { task: self.call.task, attempt: self.call.attempt, most }
     }
 
     /// A call that nobody waits for any more is not begun again.

@@ -11,8 +11,9 @@ use super::ModelCall;
 /// The seam to budgets and the store. The gateway implements it; tests have a fake.
 #[async_trait]
 pub trait Meter: Send + Sync {
-    /// Asked before a call starts, and again after each wait: may it?
-    async fn before(&self, task: TaskId, attempt: Attempt) -> Result<(), Refusal>;
+    /// Asked before a call starts, and again after each wait: may it? The permit is kept until the call's usage is
+    /// recorded, or until it is asked again.
+    async fn before(&self, asking: Asking) -> Result<Permit, Refusal>;
 
     /// Told once for each call that reached a provider, before the client sees the end of the answer, so that the
     /// next call's budget check already counts it. `call_id` is unique; an implementation that may be called again
@@ -58,15 +59,31 @@ pub struct Answered {
     pub took: Duration,
 }
 
+/// A call that wants to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asking {
+    /// The task it is made for.
+    pub task: TaskId,
+    /// Its attempt.
+    pub attempt: Attempt,
+    /// What it can cost at most, by an estimate of its input; zero without a price.
+    pub most: MicroUsd,
+}
+
+/// Whatever a meter wants to know the end of a call by: it is dropped then.
+pub type Permit = Box<dyn std::any::Any + Send>;
+
 /// Why a call may not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The task has spent its budget.
+    /// Nothing is left of a budget that the task is under.
     BudgetExceeded {
         /// Spent so far.
         spent: MicroUsd,
         /// The budget.
         budget: MicroUsd,
+        /// Which one, and when it renews: a sentence.
+        words: String,
     },
     /// Another attempt has taken over.
     Superseded,

@@ -86,6 +86,7 @@ impl Script {
         let number = request.call.turn.unwrap_or_else(|| turns_so_far(&request.call.body) + 1).max(1);
         let turn = match request.call.purpose {
             Purpose::Compaction => compaction(&transcript),
+            Purpose::Ask => said(&format!("I follow a transcript and am at turn {number} of it.")),
             Purpose::Main => turn(&transcript, number),
         };
         if let Some(error) = &turn.error

@@ -21,6 +21,12 @@ fn routes(task: domain::TaskId) -> Vec<(&'static str, String, Option<Value>)> {
         ("POST", "/box/v1/started".into(), None),
         ("POST", "/box/v1/events".into(), Some(json!({ "events": [event("k", json!({}))] }))),
         ("GET", "/box/v1/directives?wait=0".into(), None),
+        ("POST", "/box/v1/nudges/take".into(), Some(json!({ "ids": [] }))),
+        (
+            "POST",
+            "/box/v1/asks/01ARZ3NDEKTSV4RRFFQ69G5FAV/answer".into(),
+            Some(json!({ "answer": "x", "source": "agent" })),
+        ),
         ("POST", "/box/v1/heartbeat".into(), Some(json!({ "stage": "agent" }))),
         ("PUT", "/box/v1/artifacts/a.txt".into(), Some(json!("x"))),
         ("POST", "/box/v1/result".into(), Some(report())),

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod box_api;
+mod budget;
 mod egress;
 mod egress_site;
 mod git_proxy;
@@ -10,4 +11,5 @@ mod masking;
 mod model;
 mod network;
 mod record;
+mod steer;
 mod world;

@@ -141,7 +141,11 @@ async fn a_record_that_fails_is_tried_again_under_the_same_id() {
 async fn refusals_cost_nothing_and_ask_nobody() {
     let upstream = Fake::start(|_, _| sse(vec![STREAM])).await;
     let router = router(Kind::Anthropic, &upstream.url(""));
-    let budget = Refusal::BudgetExceeded { spent: MicroUsd(1_010_000), budget: MicroUsd(1_000_000) };
+    let budget = Refusal::BudgetExceeded {
+        spent: MicroUsd(1_010_000),
+        budget: MicroUsd(1_000_000),
+        words: "the task's budget is used up".into(),
+    };
     let cases = [
         (budget, 402, "budget_exceeded", Some("MAX_BUDGET")),
         (Refusal::Superseded, 409, "session_superseded", Some("SESSION_SUPERSEDED")),

@@ -58,22 +58,32 @@ impl World {
 
     /// One with another policy.
     pub async fn with(change: impl FnOnce(&mut Policy)) -> World {
-        World::built(change, EgressParts::default(), None).await
+        World::built(change, EgressParts::default(), None, vec![]).await
     }
 
     pub async fn with_egress(egress: EgressParts) -> World {
-        World::built(|_| (), egress, None).await
+        World::built(|_| (), egress, None, vec![]).await
     }
 
     /// One with another policy, whose models are another's.
     pub async fn with_provider(change: impl FnOnce(&mut Policy), provider: ProviderConfig) -> World {
-        World::built(change, EgressParts::default(), Some(provider)).await
+        World::built(change, EgressParts::default(), Some(provider), vec![]).await
+    }
+
+    /// The same, whose models have this price.
+    pub async fn priced(
+        change: impl FnOnce(&mut Policy),
+        provider: ProviderConfig,
+        price: domain::money::Price,
+    ) -> World {
+        World::built(change, EgressParts::default(), Some(provider), vec![price]).await
     }
 
     async fn built(
         change: impl FnOnce(&mut Policy),
         egress: EgressParts,
         provider: Option<ProviderConfig>,
+        prices: Vec<domain::money::Price>,
     ) -> World {
         let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
         change(&mut policy);
@@ -87,7 +97,7 @@ impl World {
         let models = ModelConfig {
             default: Some("demo/m".into()),
             providers: [("demo".into(), provider)].into(),
-            prices: vec![],
+            prices,
         };
         let models = Arc::new(ModelRouter::new(models).unwrap());
         let (backend, forge) = (FakeBackend::new(), FakeForge::new());

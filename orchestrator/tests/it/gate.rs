@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::event::Event;
+use domain::steer::{Ask, Nudge};
 use domain::task::Spent;
-use domain::{Attempt, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
+use domain::{Attempt, MicroUsd, NodeId, ObligationId, RepoRef, Task, TaskId, UserId};
 use forge::{Forge, ForgeError, PullRequest, PullRequestDraft, PushRequest, Remote, RepoInfo};
 use jiff::Timestamp;
 use store::*;
@@ -141,6 +142,10 @@ macro_rules! gated {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)+) => {
         #[async_trait]
         impl Driver for Gated {
+            fn access(&self) -> &dyn store::AccessDriver {
+                self.inner.access()
+            }
+
             $(async fn $name(&self, $($arg: $type),*) -> Result<$answer, StoreError> {
                 self.through(stringify!($name), self.inner.$name($($arg),*)).await
             })+
@@ -181,6 +186,18 @@ gated! {
     pull_request_get(task: TaskId) -> Option<PullRequestRecord>;
     task_counts(user: Option<&UserId>) -> Vec<(domain::Status, u64)>;
     slot_list() -> Vec<(Scope, TaskId)>;
+    spent(asked: Vec<Spending>) -> Vec<MicroUsd>;
+    usage_report(of: Spending, by: UsageBy) -> Vec<UsageRow>;
+    nudge_add(new: NewNudge) -> Nudged;
+    nudge_list(task: TaskId) -> Vec<Nudge>;
+    nudge_take(take: NudgeTake) -> NudgesTaken;
+    ask_open(new: NewAsk) -> Asked;
+    ask_answer(answer: NewAnswer) -> Answered;
+    ask_list(task: TaskId) -> Vec<Ask>;
+    tasks_expired(before: Timestamp, user: Option<&UserId>, limit: u32) -> Vec<TaskId>;
+    task_purge(task: TaskId) -> bool;
+    forget_expired(expired: Expired) -> Forgotten;
+    user_erase(user: &UserId) -> bool;
     check() -> ();
 }
 

@@ -54,7 +54,7 @@ impl ApiError {
     pub fn unauthorized() -> ApiError {
         ApiError::new(
             ErrorCode::Unauthorized,
-            "a valid key is needed, as `X-API-Key: KEY` or `Authorization: Bearer KEY`; `bgagent config owner-key` prints it",
+            "a valid key is needed, as `X-API-Key: KEY` or `Authorization: Bearer KEY`; `bgagent config owner-key` prints the owner's, and `bgagent key create` makes others",
         )
     }
 

@@ -5,7 +5,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use domain::event::Event;
 use domain::{EventId, TaskId, limit};
 use protocol::rest::*;
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 use utoipa::IntoParams;
 
 use super::{ApiError, App, Caller, TaskPath, task, wire};
+use crate::feed::Next;
 
 /// Which events.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -55,7 +55,7 @@ pub async fn list(
     }
     let from = match (newest_first, after, query.next_token.as_deref().filter(|t| !t.is_empty())) {
         (true, ..) => EventCursor::Newest,
-        (false, Some(after), _) => EventCursor::AfterId(known_event(&app, task.id, after).await?),
+        (false, Some(after), _) => EventCursor::AfterSeq(known_event(&app, task.id, after).await?),
         (false, None, Some(token)) => {
             let seq = app.cursors().open(&list_name(task.id), token).and_then(|p| p.parse().ok());
             EventCursor::AfterSeq(seq.ok_or_else(|| {
@@ -79,8 +79,7 @@ pub async fn list(
     events.truncate(rows as usize);
     let last = events.last().filter(|_| has_more);
     let next_token = last.map(|e| app.cursors().sign(&list_name(task.id), &e.seq.to_string()));
-    let data = events.iter().map(wire::event).collect();
-    Ok(Json(Page { data, pagination: Pagination { next_token, has_more } }))
+    Ok(Json(Page { data: events, pagination: Pagination { next_token, has_more } }))
 }
 
 fn list_name(task: TaskId) -> String {
@@ -88,31 +87,36 @@ fn list_name(task: TaskId) -> String {
 }
 
 /// The id of an event of this task; another one is told so, because silence would look like "nothing new".
-pub(super) async fn known_event(app: &App, task: TaskId, text: &str) -> Result<EventId, ApiError> {
+pub(super) async fn known_event(app: &App, task: TaskId, text: &str) -> Result<u64, ApiError> {
     let id: EventId =
         text.parse().map_err(|e: domain::id::BadId| ApiError::invalid(format!("after: {e}")))?;
     let before = EventId::from_bits(id.bits().saturating_sub(1));
     let query = EventQuery { task, from: EventCursor::AfterId(before), limit: 1 };
     let found = app.orchestrator().store().events_read(query).await?;
-    match found.first().is_some_and(|e| e.id == id) {
-        true => Ok(id),
-        false => {
-            Err(ApiError::invalid(format!("after: {id} is not an event of task {task}; begin without it")))
-        }
-    }
+    let found = found.first().filter(|e| e.id == id).map(|e| e.seq);
+    found.ok_or_else(|| {
+        ApiError::invalid(format!("after: {id} is not an event of task {task}; begin without it"))
+    })
 }
 
-/// Reads, and when there is nothing yet, waits for something.
-async fn read(app: &App, query: EventQuery, wait: Duration) -> Result<Vec<Event>, ApiError> {
-    let store = app.orchestrator().store();
-    let deadline = Instant::now() + wait;
-    let mut news = store.watch(query.task);
-    loop {
-        let events = store.events_read(query.clone()).await?;
-        let left = deadline.saturating_duration_since(Instant::now());
-        if !events.is_empty() || left.is_zero() {
-            return Ok(events);
+/// Reads, and when there is nothing yet, waits for something together with all others who do.
+async fn read(app: &App, query: EventQuery, wait: Duration) -> Result<Vec<EventRecord>, ApiError> {
+    let last = match query.from {
+        EventCursor::Start => Some(0),
+        EventCursor::AfterSeq(seq) => Some(seq),
+        EventCursor::AfterId(_) | EventCursor::Newest => None,
+    };
+    match last.filter(|_| !wait.is_zero()) {
+        None => {
+            let events = app.orchestrator().store().events_read(query).await?;
+            Ok(events.iter().map(wire::event).collect())
         }
-        news.changed(left.min(Duration::from_secs(5))).await;
+        Some(last) => {
+            let mut watcher = app.feeds().watch(query.task, last);
+            match watcher.next(query.limit as usize, Some(Instant::now() + wait)).await? {
+                Next::Events(told) => Ok(told.iter().map(|t| wire::event(&t.event)).collect()),
+                Next::Nothing | Next::Ended => Ok(Vec::new()),
+            }
+        }
     }
 }

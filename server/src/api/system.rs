@@ -49,6 +49,8 @@ pub async fn metrics(State(app): State<App>) -> Response {
     if let Ok(open) = store.obligation_list().await {
         metrics::gauge!("bgagent_obligations_open").set(open.len() as f64);
     }
+    metrics::gauge!("bgagent_watched_tasks").set(app.feeds().len() as f64);
+    metrics::counter!("bgagent_event_reads_total").absolute(store.event_reads());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics().render())
         .into_response()
 }

@@ -1,10 +1,12 @@
 //! `/v1/tasks/{id}/trace` and `/v1/objects`: from a task to an address that needs no key, and what it leads to.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use domain::transition::after;
 use domain::{Task, limit};
@@ -17,7 +19,7 @@ use tracing::error;
 use utoipa::IntoParams;
 
 use super::{ApiError, App, Caller, TaskPath, task, wire};
-use crate::link::{Refused, seen_at};
+use crate::link::Refused;
 
 /// Where the trace of a task can be fetched, for 15 minutes, without a key. 404 `TRACE_NOT_AVAILABLE` when the task did not
 /// ask for one, has not ended, or ended too long ago.
@@ -29,13 +31,12 @@ pub async fn address(
     State(app): State<App>,
     caller: Caller,
     TaskPath(id): TaskPath,
-    headers: HeaderMap,
 ) -> Result<Json<Data<TraceAddress>>, ApiError> {
     let task = task::owned(&app, &caller, &id).await?;
     let record = app.orchestrator().store().trace_get(task.id).await?;
     let record = record.ok_or_else(|| not_available(why_none(&task)))?;
     let gone = || {
-        let days = limit::TRACE_RETENTION.as_secs() / 86_400;
+        let days = kept(&app).as_secs() / 86_400;
         not_available(format!("the trace of task {} is gone: traces are kept for {days} days", task.id))
     };
     let key: Key = record.key.parse().map_err(|_| gone())?;
@@ -43,7 +44,7 @@ pub async fn address(
         return Err(gone());
     }
     let expires = after(app.orchestrator().now(), limit::TRACE_ADDRESS);
-    let url = format!("{}{}", seen_at(&headers), app.links().sign(&key, expires));
+    let url = format!("{}{}", app.settings().public_url, app.links().sign(&key, expires));
     Ok(Json(Data { data: TraceAddress { url, expires_at: wire::time(expires) } }))
 }
 
@@ -63,7 +64,12 @@ fn not_available(message: String) -> ApiError {
 
 /// Whether a trace is older than traces are kept.
 fn expired(app: &App, record: &TraceRecord) -> bool {
-    after(record.sealed_at, limit::TRACE_RETENTION) < app.orchestrator().now()
+    after(record.sealed_at, kept(app)) < app.orchestrator().now()
+}
+
+/// How long traces are kept.
+fn kept(app: &App) -> Duration {
+    app.orchestrator().parts().policy.retention.traces
 }
 
 /// The address of a task's trace for records, while it is kept.

@@ -1,33 +1,25 @@
 //! From the wire's request to a task's specification: every bound, each error naming its field. Pure.
 
 use domain::money::MicroUsd;
-use domain::task::Workflow;
 use domain::{RepoRef, TaskSpec, limit};
 use protocol::rest::CreateTaskRequest;
 
 use super::ApiError;
 
-/// ABCA's workflows that this version does not run.
-const NOT_YET: [&str; 5] = [
-    "coding/pr-iteration-v1",
-    "coding/pr-review-v1",
-    "coding/restack-v1",
-    "default/agent-v1",
-    "knowledge/web-research-v1",
-];
+mod later;
+mod workflow;
 
-/// The specification of a valid request.
+/// The specification of a valid request. The checks come in the contract's order.
 pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
-    let workflow = workflow(request.workflow_ref.as_deref())?;
+    let row = workflow::resolve(request.workflow_ref.as_deref())?;
+    workflow::inputs(row, &request)?;
     let repo = request.repo.as_deref().map(str::trim).filter(|r| !r.is_empty());
-    let repo = repo.ok_or_else(|| {
-        ApiError::invalid("repo is required: OWNER/NAME, or the path of a local repository")
-    })?;
-    let repo: RepoRef = repo.parse().map_err(|e: domain::repo::BadRepo| ApiError::invalid(e.to_string()))?;
-    let description = request.task_description.unwrap_or_default();
-    if description.trim().is_empty() {
-        return Err(ApiError::invalid("task_description is required: say what is to be done"));
-    }
+    let repo: Option<RepoRef> = repo
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: domain::repo::BadRepo| ApiError::invalid(e.to_string()))?;
+    let described = request.task_description.as_deref().is_some_and(|d| !d.trim().is_empty());
+    let description = request.task_description.clone().unwrap_or_default();
     let characters = description.chars().count();
     if characters > limit::DESCRIPTION_MAX_CHARS {
         let max = limit::DESCRIPTION_MAX_CHARS;
@@ -42,13 +34,25 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
         let max = limit::ISSUE_NUMBER_MAX;
         return Err(ApiError::invalid(format!("issue_number must be 1 to {max}")));
     }
+    let max_turns = request.max_turns.map(turns).transpose()?;
+    let max_budget = request.max_budget_usd.map(budget).transpose()?;
+    later::refuse(&request)?;
+    let workflow = workflow::runs(row)?;
+    let Some(repo) = repo else {
+        return Err(ApiError::invalid("repo is required: OWNER/NAME, or the path of a local repository"));
+    };
+    if !described {
+        return Err(ApiError::invalid(
+            "task_description is required in this version, which does not read issues yet: say what is to be done",
+        ));
+    }
     Ok(TaskSpec {
         repo,
         workflow,
         issue_number: request.issue_number,
         description,
-        max_turns: request.max_turns.map(turns).transpose()?,
-        max_budget: request.max_budget_usd.map(budget).transpose()?,
+        max_turns,
+        max_budget,
         trace: request.trace.unwrap_or(false),
         model: name("model", request.model)?,
         base_branch: branch(request.base_branch)?,
@@ -58,33 +62,22 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
     })
 }
 
-fn workflow(given: Option<&str>) -> Result<Workflow, ApiError> {
-    let Some(given) = given else { return Ok(Workflow::NewTask) };
-    let (id, constraint) = match given.split_once('@') {
-        Some((id, constraint)) => (id, Some(constraint)),
-        None => (given, None),
-    };
-    if NOT_YET.contains(&id) {
+/// Words of a person, without the spaces around them: at least one character, at most `max`.
+pub fn words<'a>(field: &str, text: &'a str, max: usize) -> Result<&'a str, ApiError> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(ApiError::invalid(format!("{field} is required: 1 to {max} characters")));
+    }
+    let characters = text.chars().count();
+    if characters > max {
         return Err(ApiError::invalid(format!(
-            "workflow_ref: {id} is not available in this version; use coding/new-task-v1"
+            "{field} has {characters} characters, at most {max} are allowed"
         )));
     }
-    if id != Workflow::NewTask.as_str() {
-        let given = domain::event::preview(given, 80);
-        return Err(ApiError::invalid(format!(
-            "workflow_ref: there is no workflow {given:?}; use coding/new-task-v1"
-        )));
+    if text.contains('\0') {
+        return Err(ApiError::invalid(format!("{field} contains a NUL character")));
     }
-    match constraint {
-        None | Some(Workflow::VERSION) => Ok(Workflow::NewTask),
-        Some(other) => {
-            let other = domain::event::preview(other, 40);
-            Err(ApiError::invalid(format!(
-                "workflow_ref: {id} has version {}, not {other}",
-                Workflow::VERSION
-            )))
-        }
-    }
+    Ok(text)
 }
 
 fn turns(given: i64) -> Result<u32, ApiError> {

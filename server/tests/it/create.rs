@@ -34,7 +34,7 @@ fn raw(body: impl Into<Body>, content_type: Option<&str>) -> Request<Body> {
 }
 
 async fn tasks(world: &World) -> usize {
-    let filter = TaskFilter { user: None, status: vec![], repo: None, before: None, limit: 1_000 };
+    let filter = TaskFilter { limit: 1_000, ..TaskFilter::default() };
     world.orchestrator.store().task_list(filter).await.unwrap().len()
 }
 
@@ -174,7 +174,7 @@ async fn what_the_store_takes_is_what_is_accepted() {
 #[tokio::test]
 async fn unknown_fields_are_refused_by_name() {
     let world = World::new();
-    for field in ["max_turn", "attachments", "pr_number", "__proto__"] {
+    for field in ["max_turn", "attachment", "pr", "__proto__"] {
         let message = world.post(with(field, json!(1))).await.error(400, "VALIDATION_ERROR");
         assert!(message.contains(field), "{message}");
     }

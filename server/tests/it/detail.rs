@@ -27,7 +27,8 @@ async fn defect_10_what_is_not_the_callers_is_the_same_404_everywhere() {
         for (method, rest) in
             [("GET", ""), ("DELETE", ""), ("GET", "/events"), ("GET", "/stream"), ("GET", "/pull-request")]
         {
-            let answer = world.call(method.parse().unwrap(), &format!("/v1/tasks/{id}{rest}"), None).await;
+            let path = format!("/v1/tasks/{id}{rest}");
+            let answer = world.call_as("test/member/ann", method.parse().unwrap(), &path, None).await;
             let message = answer.error(404, "TASK_NOT_FOUND");
             assert!(message.starts_with("there is no task "), "{method} {id}{rest}: {message}");
             assert!(!message.contains("secret"), "{message}");

@@ -3,14 +3,26 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod access;
+mod admin;
+mod ag_ui;
+mod ask;
+mod audit;
 mod cancel;
+mod contract;
 mod create;
 mod detail;
 mod envelope;
 mod events;
+mod feed;
+mod key;
 mod list;
+mod nudge;
 mod pull_request;
+mod rate;
 mod stream;
 mod support;
 mod system;
 mod trace;
+mod usage;
+mod webhook;

@@ -8,26 +8,64 @@ use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use compute::fake::FakeBackend;
+use domain::access::{Authenticated, Teams};
 use domain::event::{EventKind, NewEvent};
 use domain::report::{AgentStatus, GateResult, Report};
 use domain::task::Workflow;
-use domain::{Attempt, Command, Failure, MicroUsd, NodeId, RepoRef, Task, TaskId, TaskSpec, UserId};
+use domain::{
+    Attempt, Command, Failure, Identity, MicroUsd, NodeId, RepoRef, Role, Task, TaskId, TaskSpec, UserId,
+};
 use forge::mirror::Mirrors;
+use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use orchestrator::admission::Submission;
 use orchestrator::model::{ModelCatalog, ModelChoice};
 use orchestrator::{Clock, Done, Forges, Orchestrator, Parts, Policy, TokenKey};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use server::api::{self, App};
+use server::api::{self, App, Settings};
 use server::cursor::Cursors;
-use server::identity::{Keys, LOCAL_OWNER};
+use server::identity::api_key::ApiKeys;
+use server::identity::{Credential, Denied, Keys, LOCAL_OWNER, Verifier};
+use server::rate::Rates;
+use server::webhook::WebhookKey;
 use store::{Created, EventAppend, Store};
 use tempfile::TempDir;
 use testkit::{FakeForge, TempRepo};
 use tower::ServiceExt as _;
 
 pub const KEY: &str = "bgak_test";
+/// A member.
+pub const ANN: &str = "test/member/ann";
+
+/// Knows anybody: `test/ROLE/USER`, and `test/ROLE/USER/TEAM` with a group that a token would tell of. `test/refused` and
+/// `test/away` are credentials that are no good, and that cannot be told.
+#[derive(Debug)]
+struct Anybody;
+
+#[async_trait]
+impl Verifier for Anybody {
+    async fn verify(&self, credential: &Credential, _now: Timestamp) -> Result<Option<Identity>, Denied> {
+        let mut parts = credential.expose().split('/');
+        if parts.next() != Some("test") {
+            return Ok(None);
+        }
+        let role: Role = match parts.next().unwrap() {
+            "refused" => return Err(Denied::Refused("the token has expired; log in again".into())),
+            "away" => {
+                return Err(Denied::Unavailable("the identity provider does not answer; try again".into()));
+            }
+            role => role.parse().unwrap(),
+        };
+        Ok(Some(Identity {
+            user: UserId::new(parts.next().unwrap()),
+            role,
+            teams: parts.map(str::to_owned).collect(),
+            scopes: role.scopes(),
+            by: Authenticated::Oidc { issuer: "https://id.example.com".into() },
+        }))
+    }
+}
 
 /// Every model exists and answers.
 #[derive(Debug)]
@@ -52,6 +90,7 @@ impl ModelCatalog for FakeModels {
 /// A control plane whose engine does not run: tasks move when a test says so.
 pub struct World {
     pub router: Router,
+    pub app: App,
     pub orchestrator: Orchestrator,
     pub forge: FakeForge,
     pub clock: Clock,
@@ -71,7 +110,28 @@ impl World {
         World::on(Store::in_memory())
     }
 
+    /// One with another policy.
+    pub fn with_policy(change: impl FnOnce(&mut Policy)) -> World {
+        World::built(Store::in_memory(), settings(), change)
+    }
+
     pub fn on(store: Store) -> World {
+        World::with(store, settings())
+    }
+
+    /// People of these teams (TOML, as below `[teams]`).
+    pub fn of_teams(teams: &str) -> World {
+        let teams: Teams = toml::from_str(teams).unwrap();
+        World::with(Store::in_memory(), Settings { teams, ..settings() })
+    }
+
+    pub fn with(store: Store, settings: Settings) -> World {
+        World::built(store, settings, |_| ())
+    }
+
+    fn built(store: Store, settings: Settings, change: impl FnOnce(&mut Policy)) -> World {
+        let mut policy = Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() };
+        change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
         let forge = FakeForge::new();
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
@@ -83,16 +143,18 @@ impl World {
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
-            policy: Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() },
+            policy,
             clock: clock.clone(),
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
         let metrics = PrometheusBuilder::new().build_recorder().handle();
-        let keys = Keys::new(SecretString::from(KEY.to_owned()));
+        let keys = Keys::new(SecretString::from(KEY.to_owned())).and(Arc::new(Anybody));
+        let keys = keys.and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
         let cursors = Cursors::new(SecretString::from("c".to_owned()));
-        let router = api::routes(App::new(orchestrator.clone(), keys, cursors, metrics));
-        World { router, orchestrator, forge, clock, _mirrors: mirrors }
+        let app = App::new(orchestrator.clone(), keys, cursors, metrics, settings);
+        let router = api::routes(app.clone());
+        World { router, app, orchestrator, forge, clock, _mirrors: mirrors }
     }
 
     /// Any request at all.
@@ -106,6 +168,17 @@ impl World {
     /// A request of the owner.
     pub async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         self.send(request(method, path, body)).await
+    }
+
+    /// A request of whoever has this key.
+    pub async fn call_as(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = request(method, path, body);
+        request.headers_mut().insert("x-api-key", key.parse().unwrap());
+        self.send(request).await
+    }
+
+    pub async fn get_as(&self, key: &str, path: &str) -> Answer {
+        self.call_as(key, Method::GET, path, None).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -214,6 +287,16 @@ impl World {
         self.orchestrator.box_reported(task, Attempt(1), report).await.unwrap();
         self.drive(task).await;
         assert_eq!(self.task(task).await.status().as_str(), "COMPLETED");
+    }
+}
+
+/// Without teams and limits.
+pub fn settings() -> Settings {
+    Settings {
+        teams: Teams::default(),
+        rates: Rates::off(),
+        public_url: "https://agents.example.com".into(),
+        webhook_key: WebhookKey::new(SecretString::from("w".to_owned())),
     }
 }
 

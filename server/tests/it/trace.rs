@@ -28,7 +28,7 @@ fn open(path: &str) -> Request<Body> {
 }
 
 fn path_of(url: &str) -> String {
-    url.strip_prefix("http://localhost").unwrap().to_owned()
+    url.strip_prefix("https://agents.example.com").unwrap().to_owned()
 }
 
 #[tokio::test]

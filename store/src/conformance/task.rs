@@ -144,6 +144,8 @@ pub(super) async fn lists_are_newest_first_and_pages_are_full(store: Store) {
     assert_eq!(list(TaskFilter { limit: 0, ..all.clone() }).await, Vec::<u64>::new());
     let ann = TaskFilter { user: Some(user("ann")), ..all.clone() };
     assert_eq!(list(ann.clone()).await, [12, 10, 9, 7, 6, 4, 3, 1]);
+    let among = TaskFilter { among: vec![user("ann"), user("eve")], ..all.clone() };
+    assert_eq!(list(among).await, list(ann.clone()).await);
     let on_dog = TaskFilter { repo: Some(repo("dog")), ..ann.clone() };
     assert_eq!(list(on_dog).await, [10, 7, 4, 1]);
     let ended = TaskFilter { status: vec![Status::Cancelled, Status::Failed], ..ann.clone() };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::event::{Event, NewEvent};
+use domain::steer::{Ask, Nudge};
 use domain::{Attempt, NodeId, ObligationId, Task, TaskId, UserId};
 use jiff::Timestamp;
 
@@ -17,10 +18,14 @@ pub(super) struct Tables {
     pub(super) slots: BTreeSet<(Scope, TaskId)>,
     pub(super) sessions: BTreeMap<(TaskId, Attempt), SessionRecord>,
     pub(super) calls: BTreeSet<String>,
+    pub(super) usage_days: BTreeMap<super::spending::Key, UsageRow>,
     pub(super) obligations: BTreeMap<ObligationId, Obligation>,
     pub(super) outbox: BTreeMap<i64, OutboxEntry>,
     pub(super) outbox_last: i64,
+    pub(super) nudges: Vec<Nudge>,
+    pub(super) asks: Vec<Ask>,
     pub(super) pull_requests: BTreeMap<TaskId, PullRequestRecord>,
+    pub(super) access: super::access::Tables,
     pub(super) traces: BTreeMap<TaskId, TraceRecord>,
 }
 

@@ -99,6 +99,16 @@ pub(super) fn list(db: &Connection, filter: &TaskFilter) -> Result<Vec<Task>, Fa
         sql.push_str(" AND user = ?");
         values.push(Value::Text(user.as_str().into()));
     }
+    if let [user] = filter.among.as_slice() {
+        sql.push_str(" AND user = ?");
+        values.push(Value::Text(user.as_str().into()));
+    } else if !filter.among.is_empty() {
+        // As with the states below.
+        sql.push_str(" AND +user IN (?");
+        sql.push_str(&", ?".repeat(filter.among.len() - 1));
+        sql.push(')');
+        values.extend(filter.among.iter().map(|user| Value::Text(user.as_str().into())));
+    }
     if let Some(repo) = &filter.repo {
         sql.push_str(" AND repo = ?");
         values.push(Value::Text(repo.to_string()));

@@ -5,8 +5,8 @@ use rusqlite::{Connection, params};
 
 use super::event::{By, Head};
 use super::fault::Fault;
-use super::task;
 use super::value::{At, Bits, Count};
+use super::{spending, task};
 use crate::record::UsageRecord;
 
 /// See [`crate::Store::usage_record`]. It counts whatever has become of the attempt: the money is gone.
@@ -47,7 +47,9 @@ pub(super) fn record(tx: &Connection, usage: &UsageRecord) -> Result<Spent, Faul
             Count(tokens.cache_write),
             usage.cost.is_none()
         ])?;
-        let spent = task::load(tx, usage.task)?.spent;
+        let task = task::load(tx, usage.task)?;
+        spending::add(tx, &task, usage)?;
+        let spent = task.spent;
         head.append(tx, &usage.event_with(spent), By::ControlPlane, usage.now)?;
         head.save(tx)?;
     }

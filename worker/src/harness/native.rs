@@ -7,6 +7,8 @@
 //! | [`call`] | one model call, through restarts and cut streams |
 //! | [`act`] | the tool calls of one turn |
 //! | [`compact`] | a shorter transcript before the window overflows |
+//! | [`steer`] | what people say meanwhile |
+//! | [`stuck`] | notices that the agent goes round in circles |
 //! | [`prompt`] | the words the platform says to the model |
 //!
 //! A turn is one model call that counts against the limit; its number is the same however often it is retried.
@@ -17,8 +19,11 @@ pub mod compact;
 pub mod preview;
 pub mod prompt;
 pub mod reply;
+pub mod steer;
+pub mod stuck;
 pub mod transcript;
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,6 +34,7 @@ use serde_json::json;
 
 use self::call::CallError;
 use self::reply::{Reply, StopReason};
+use self::stuck::StuckGuard;
 use self::transcript::{Block, Role, Transcript};
 use super::{AgentResult, Harness, HarnessContext, Stop, Work};
 use crate::guidance::Guidance;
@@ -81,6 +87,7 @@ struct Run<'a> {
     completed: u32,
     tokens: TokenCount,
     final_text: String,
+    stuck: Mutex<StuckGuard>,
 }
 
 #[async_trait]
@@ -124,7 +131,18 @@ impl<'a> Run<'a> {
         let tools = Tools::new(workspace, guidance).redacting(std::slice::from_ref(&ctx.model.bearer));
         let transcript = Transcript::new(prompt::system(work, tools.workspace().root()), &tools, first);
         let (tokens, final_text) = (TokenCount::default(), String::new());
-        Ok(Self { native, work, ctx, tools, transcript, attempted: 0, completed: 0, tokens, final_text })
+        Ok(Self {
+            native,
+            work,
+            ctx,
+            tools,
+            transcript,
+            attempted: 0,
+            completed: 0,
+            tokens,
+            final_text,
+            stuck: Mutex::default(),
+        })
     }
 
     /// Turn after turn until one ends it.
@@ -135,6 +153,7 @@ impl<'a> Run<'a> {
             if self.attempted > self.work.max_turns {
                 return Ok(AgentStatus::MaxTurns);
             }
+            self.heed().await?;
             if self.transcript.tokens() > compact::threshold(self.work) {
                 self.compact().await?;
             }
@@ -168,7 +187,16 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         match stop {
-            StopReason::EndTurn | StopReason::ToolUse => Ok(Some(AgentStatus::Success)),
+            StopReason::EndTurn | StopReason::ToolUse => {
+                // Somebody spoke while it came to its end: that is heeded first.
+                let nudges = if self.has_turns_left() { self.nudges().await? } else { Vec::new() };
+                if nudges.is_empty() {
+                    self.answer_questions().await?;
+                    return Ok(Some(AgentStatus::Success));
+                }
+                self.transcript.push(Role::User, nudges);
+                Ok(None)
+            }
             StopReason::MaxTokens => {
                 self.transcript.push(Role::User, vec![Block::text(prompt::CONTINUE)]);
                 Ok(None)

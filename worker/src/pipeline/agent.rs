@@ -14,6 +14,7 @@ use crate::harness::native::Native;
 use crate::harness::{
     AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Stop as HeardStop, Work,
 };
+use crate::mailbox::Mailbox;
 use crate::repo::Checkout;
 use crate::spool::Spool;
 use crate::stop::{Reason, Stop};
@@ -24,6 +25,7 @@ pub(super) async fn run(
     gateway: &Gateway,
     spool: &Spool,
     stop: &Stop,
+    mailbox: &Mailbox,
     checkout: &Checkout,
 ) -> Result<AgentResult, Failure> {
     let harness = harness(&spec.harness)?;
@@ -35,6 +37,7 @@ pub(super) async fn run(
         },
         events: Arc::new(Sink(spool.clone())),
         signals: Arc::new(Ear(stop.clone())),
+        steering: Arc::new(mailbox.clone()),
         environment: checkout.launcher.environment(),
         launcher: checkout.launcher.clone(),
     };
@@ -91,6 +94,7 @@ fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {
     let preview_max = if spec.trace { limit::PREVIEW_TRACE_MAX_CHARS } else { limit::PREVIEW_MAX_CHARS };
     Work {
         prompt,
+        earlier: spec.earlier.clone(),
         system: notes.join("\n"),
         repo: spec.repo.clone(),
         branch: spec.branch.clone(),

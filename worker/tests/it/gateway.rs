@@ -114,6 +114,7 @@ impl Gateway {
             branch: BRANCH.into(),
             issue_number: None,
             description: "Do it.".into(),
+            earlier: None,
             notes: Vec::new(),
             max_turns: 10,
             model: "m".into(),
@@ -297,7 +298,7 @@ async fn events(State(shared): State<Shared>, Json(batch): Json<EventBatch>) -> 
 async fn directives(State(shared): State<Shared>) -> Json<Directives> {
     // A short long poll.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    Json(Directives { cancel: shared.seen.lock().unwrap().cancel })
+    Json(Directives { cancel: shared.seen.lock().unwrap().cancel, ..Directives::default() })
 }
 
 async fn heartbeat(State(shared): State<Shared>, Json(beat): Json<Heartbeat>) -> Json<Directives> {

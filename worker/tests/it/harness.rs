@@ -26,6 +26,10 @@ use worker::harness::{
 use worker::launch::Launcher;
 use worker::tool::Environment;
 
+mod steer;
+
+use self::steer::Voice;
+
 /// What the model does at a call.
 #[derive(Clone)]
 enum Script {
@@ -48,6 +52,8 @@ struct Model {
     script: Arc<Mutex<VecDeque<Script>>>,
     last: Option<Script>,
     calls: Arc<Mutex<Vec<Call>>>,
+    /// A file that is made when a call comes in.
+    at_call: Arc<Mutex<Option<std::path::PathBuf>>>,
 }
 
 #[derive(Clone)]
@@ -84,6 +90,7 @@ struct Stage {
     model: Model,
     record: Arc<Record>,
     signal: watch::Sender<Signal>,
+    voice: Voice,
     native: Native,
     work: Work,
 }
@@ -93,6 +100,7 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let work = Work {
             prompt: "Fix the test.".into(),
+            earlier: None,
             system: "Extra words of the platform.".into(),
             repo: "acme/app".into(),
             branch: "bgagent/x/fix".into(),
@@ -106,8 +114,13 @@ impl Stage {
         let (signal, _) = watch::channel(Signal::Continue);
         let millis = Duration::from_millis;
         let native = Native { patience: millis(1_500), idle: millis(1_000), backoff: millis(5) };
-        let model = Model { script: Arc::new(Mutex::new(script.into())), last: None, calls: Arc::default() };
-        Self { folder, model, record: Arc::default(), signal, native, work }
+        let model = Model {
+            script: Arc::new(Mutex::new(script.into())),
+            last: None,
+            calls: Arc::default(),
+            at_call: Arc::default(),
+        };
+        Self { folder, model, record: Arc::default(), signal, voice: Voice::default(), native, work }
     }
 
     /// What the model does when the script is over.
@@ -136,6 +149,7 @@ impl Stage {
             },
             events: self.record.clone(),
             signals: Arc::new(Switch(self.signal.subscribe())),
+            steering: Arc::new(self.voice.clone()),
             environment: Environment::clean([("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into())]),
             launcher: Launcher::Direct,
         };
@@ -183,6 +197,9 @@ async fn answer(State(model): State<Model>, headers: HeaderMap, body: String) ->
     };
     check_transcript(&call.body);
     model.calls.lock().unwrap().push(call);
+    if let Some(file) = &*model.at_call.lock().unwrap() {
+        fs::write(file, "").unwrap();
+    }
     let next = model.script.lock().unwrap().pop_front().or(model.last.clone()).expect("the script is over");
     match next {
         Script::Says(text, tools) => stream(500, text, &tools, None),

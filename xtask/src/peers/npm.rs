@@ -11,6 +11,9 @@ use crate::{place, step};
 /// A mock server that checks requests against an API description, and GitHub's official description.
 pub const PRISM: [&str; 2] = ["@stoplight/prism-cli@5.14.2", "@octokit/openapi@23.0.2"];
 
+/// The official client of the AG-UI protocol, which checks every event and their order.
+pub const AG_UI: [&str; 1] = ["@ag-ui/client@1.0.0"];
+
 /// Installs `packages` into `folder/node_modules`.
 pub fn make(packages: &[&str], folder: &Path) -> Result<Made> {
     let Some(npm) = place::program("npm") else {

@@ -73,7 +73,11 @@ async fn requests_out_of_bounds_and_keys_and_cursors_of_something_else() {
         ),
         (
             "a workflow of later",
-            CreateTaskRequest { workflow_ref: Some("coding/pr-review-v1".into()), ..base() },
+            CreateTaskRequest {
+                workflow_ref: Some("coding/pr-review-v1".into()),
+                pr_number: Some(1),
+                ..base()
+            },
         ),
     ] {
         text.push_str(&refusal(name, client.create_task(&request, None).await));

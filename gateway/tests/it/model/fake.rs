@@ -16,7 +16,8 @@ use domain::money::Price;
 use domain::{Attempt, TaskId};
 use futures_util::StreamExt as _;
 use gateway::model::{
-    Kind, Meter, ModelCall, ModelConfig, ModelRouter, ProviderConfig, Purpose, Refusal, Usage, Waiting,
+    Asking, Kind, Meter, ModelCall, ModelConfig, ModelRouter, Permit, ProviderConfig, Purpose, Refusal,
+    Usage, Waiting,
 };
 use http::HeaderMap;
 use serde_json::{Value, json};
@@ -108,6 +109,15 @@ pub fn gated(first: &'static str, gate: Arc<Notify>, rest: &'static str) -> Resp
         yield Ok(rest);
     };
     Response::builder().header("content-type", "text/event-stream").body(Body::from_stream(body)).unwrap()
+}
+
+/// A JSON answer that is held back until the gate opens.
+pub fn gated_json(body: Value, gate: Arc<Notify>) -> Response {
+    let body = async_stream::stream! {
+        gate.notified().await;
+        yield Ok::<_, Infallible>(body.to_string());
+    };
+    Response::builder().header("content-type", "application/json").body(Body::from_stream(body)).unwrap()
 }
 
 pub fn error(status: u16, kind: &str, message: &str, retry_after: Option<&str>) -> Response {
@@ -230,10 +240,10 @@ impl FakeMeter {
 
 #[async_trait]
 impl Meter for FakeMeter {
-    async fn before(&self, _task: TaskId, _attempt: Attempt) -> Result<(), Refusal> {
+    async fn before(&self, _asking: Asking) -> Result<Permit, Refusal> {
         match self.refusals.lock().unwrap().pop().flatten() {
             Some(refusal) => Err(refusal),
-            None => Ok(()),
+            None => Ok(Box::new(())),
         }
     }
     async fn record(

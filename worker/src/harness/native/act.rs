@@ -23,6 +23,9 @@ const PARALLEL: usize = 4;
 const CALLS_MAX: usize = 64;
 /// A tool that runs longer is reported on, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
+/// What a call is answered that a nudge came before.
+const NOT_RUN: &str = "Not run: the person who gave the task said something first (below). Heed it, then call again if it is still \
+wanted.";
 /// Bytes of a line that are kept for such a report.
 const LINE_MAX_BYTES: usize = 16 * 1024;
 
@@ -54,12 +57,21 @@ impl Progress {
 }
 
 impl Run<'_> {
-    /// Runs all calls of a turn; a result for each, in order.
+    /// Runs all calls of a turn; a result for each, in order, and after them what people said meanwhile.
     pub(super) async fn act(&self, calls: &[ToolCall]) -> Result<Vec<Block>, Stop> {
         let effect = |call: &ToolCall| self.tools.find(&call.name).map_or(Effect::Reads, Tool::effect);
         let mut results = Vec::with_capacity(calls.len());
+        let mut said = Vec::new();
         let (calls, beyond) = calls.split_at(calls.len().min(CALLS_MAX));
         for batch in calls.chunk_by(|a, b| effect(a) == Effect::Reads && effect(b) == Effect::Reads) {
+            // Words of a person take effect before the next call, not after all that were planned without them.
+            if said.is_empty() && self.has_turns_left() {
+                said = self.nudges().await?;
+            }
+            if !said.is_empty() {
+                results.extend(batch.iter().map(|call| Block::result(&call.id, ToolOutput::error(NOT_RUN))));
+                continue;
+            }
             let running: Vec<_> = batch.iter().map(|call| self.one(call)).collect();
             let done: Vec<Block> = stream::iter(running).buffered(PARALLEL).try_collect().await?;
             results.extend(done);
@@ -70,6 +82,8 @@ impl Run<'_> {
         results
             .extend(beyond.iter().map(|call| Block::result(&call.id, ToolOutput::error(too_many.clone()))));
         compact::fit_window(&mut results, self.work);
+        results.extend(self.unstick());
+        results.extend(said);
         Ok(results)
     }
 
@@ -101,6 +115,9 @@ impl Run<'_> {
                 "duration_ms": started.elapsed().as_millis() as u64,
             }),
         );
+        if let (Ok(input), Ok(mut stuck)) = (&call.input, self.stuck.lock()) {
+            stuck.record(&call.name, input, output.is_error, &output.as_text());
+        }
         match stopped {
             Some(stop) => Err(stop),
             None => Ok(Block::result(&call.id, output)),
@@ -148,6 +165,17 @@ impl Run<'_> {
             self.report_todos();
         }
         Ok(output)
+    }
+
+    /// Advice for an agent that goes round in circles.
+    fn unstick(&self) -> Option<Block> {
+        let advice = self.stuck.lock().ok()?.advice()?;
+        let details = event::preview(&advice.what, self.work.preview_max);
+        self.ctx.events.emit(
+            EventKind::AgentMilestone,
+            json!({ "milestone": "stuck_steer", "details": details, "turn": self.attempted }),
+        );
+        Some(Block::text(advice.words()))
     }
 
     fn report_todos(&self) {

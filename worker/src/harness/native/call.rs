@@ -42,6 +42,8 @@ pub enum Purpose {
     Turn,
     /// A summary of the transcript.
     Compaction,
+    /// An answer to a person's question.
+    Ask,
 }
 
 /// Why a call has no reply.
@@ -72,7 +74,7 @@ impl Run<'_> {
     pub(super) async fn call(&mut self, purpose: Purpose) -> Result<Reply, CallError> {
         let (model, max) = (&self.work.model, self.work.max_output_tokens);
         let body = bytes::Bytes::from(match purpose {
-            Purpose::Turn => self.transcript.request(model, max, ToolChoice::Auto, None),
+            Purpose::Turn | Purpose::Ask => self.transcript.request(model, max, ToolChoice::Auto, None),
             Purpose::Compaction => {
                 self.transcript.request(model, max, ToolChoice::None, Some(prompt::SUMMARISE))
             }
@@ -83,7 +85,7 @@ impl Run<'_> {
         Ok(reply)
     }
 
-    async fn tries(&self, body: bytes::Bytes, purpose: Purpose) -> Result<Reply, CallError> {
+    pub(super) async fn tries(&self, body: bytes::Bytes, purpose: Purpose) -> Result<Reply, CallError> {
         let mut flaky = 0;
         let mut wait = self.native.backoff;
         let mut away_since: Option<Instant> = None;
@@ -134,8 +136,10 @@ impl Run<'_> {
             .header("content-type", "application/json")
             .header(TURN_HEADER, self.attempted)
             .body(body);
-        if purpose == Purpose::Compaction {
-            request = request.header(PURPOSE_HEADER, "compaction");
+        match purpose {
+            Purpose::Turn => (),
+            Purpose::Compaction => request = request.header(PURPOSE_HEADER, "compaction"),
+            Purpose::Ask => request = request.header(PURPOSE_HEADER, "ask"),
         }
         // The proxy may hold a call back for a while (it waits out a provider's limits), but not for ever.
         let response = timeout(self.native.patience, request.send())

@@ -1,0 +1,103 @@
+//! The wire shapes of the contract shared with ABCA, one file for each endpoint: every field and no other, null where
+//! nothing is known, the headers of every answer, and the code of every refusal. What is ours beside the contract is
+//! named as such.
+
+mod cancel;
+mod create;
+mod detail;
+mod events;
+mod list;
+mod raw;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::Answer;
+
+/// Fields of `TaskDetail`.
+pub const DETAIL: &[&str] = &[
+    "task_id",
+    "status",
+    "repo",
+    "issue_number",
+    "resolved_workflow",
+    "resolved_assets",
+    "pr_number",
+    "task_description",
+    "branch_name",
+    "session_id",
+    "pr_url",
+    "error_message",
+    "error_classification",
+    "channel_source",
+    "created_at",
+    "updated_at",
+    "started_at",
+    "completed_at",
+    "duration_s",
+    "cost_usd",
+    "build_passed",
+    "lint_passed",
+    "otel_trace_id",
+    "max_turns",
+    "max_budget_usd",
+    "turns_attempted",
+    "turns_completed",
+    "prompt_version",
+    "trace",
+    "trace_s3_uri",
+    "artifact_uri",
+    "attachments",
+    "approval_gate_count",
+    "approval_gate_cap",
+    "awaiting_approval_request_id",
+    "queued_at",
+    "queue_position",
+    "estimated_wait_s",
+];
+/// What our `TaskDetail` has beside them.
+pub const DETAIL_OURS: &[&str] = &[
+    "answer_text",
+    "attempt",
+    "base_branch",
+    "code_changed",
+    "head_sha",
+    "input_tokens",
+    "isolation",
+    "model",
+    "output_tokens",
+    "unpriced_calls",
+    "warning",
+];
+
+/// The object has all of `contract`, and of ours only what is named in `ours`.
+#[track_caller]
+pub fn has_exactly(object: &Value, contract: &[&str], ours: &[&str]) {
+    let found: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+    let contract: BTreeSet<&str> = contract.iter().copied().collect();
+    let missing: Vec<_> = contract.difference(&found).collect();
+    assert!(missing.is_empty(), "missing, not even null: {missing:?}");
+    let more: Vec<_> = found.difference(&contract).filter(|f| !ours.contains(f)).collect();
+    assert!(more.is_empty(), "neither of the contract nor named as ours: {more:?}");
+}
+
+/// The three headers of every answer.
+#[track_caller]
+pub fn has_headers(answer: &Answer) {
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    let id = answer.headers["x-request-id"].to_str().unwrap();
+    assert!(id.len() == 26 && id.parse::<domain::RequestId>().is_ok(), "{id}");
+    for name in ["content-type", "access-control-allow-origin", "x-request-id"] {
+        assert_eq!(answer.headers.get_all(name).iter().count(), 1, "{name}");
+    }
+}
+
+/// `2023-11-14T22:13:20.010Z`: milliseconds, UTC.
+#[track_caller]
+pub fn is_time(value: &Value) {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
+    assert!(text.len() == 24 && text.ends_with('Z'), "{text}");
+    text.parse::<jiff::Timestamp>().unwrap();
+}

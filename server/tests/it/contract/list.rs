@@ -1,0 +1,64 @@
+//! `GET /v1/tasks`.
+
+use serde_json::json;
+
+use super::*;
+use crate::support::*;
+
+const SUMMARY: &[&str] = &[
+    "task_id",
+    "status",
+    "repo",
+    "issue_number",
+    "resolved_workflow",
+    "resolved_assets",
+    "pr_number",
+    "task_description",
+    "branch_name",
+    "pr_url",
+    "created_at",
+    "updated_at",
+];
+
+#[tokio::test]
+async fn a_page_has_its_envelope_and_each_row_every_field() {
+    let world = World::new();
+    world.submitted("one").await;
+    world.submitted("two").await;
+    let answer = world.get("/v1/tasks?limit=1").await;
+    has_headers(&answer);
+    let body = answer.json();
+    has_exactly(&body, &["data", "pagination"], &[]);
+    has_exactly(&body["pagination"], &["next_token", "has_more"], &[]);
+    assert_eq!(body["pagination"]["has_more"], true);
+    assert!(body["pagination"]["next_token"].is_string());
+    has_exactly(&body["data"][0], SUMMARY, &[]);
+    is_time(&body["data"][0]["created_at"]);
+    let empty = world.get("/v1/tasks?status=COMPLETED").await.json();
+    assert_eq!(empty, json!({ "data": [], "pagination": { "next_token": null, "has_more": false } }));
+}
+
+#[tokio::test]
+async fn every_state_can_be_asked_for() {
+    let world = World::new();
+    let all = domain::Status::ALL.map(|s| s.as_str()).join(",");
+    assert_eq!(all.split(',').count(), 11);
+    world.get(&format!("/v1/tasks?status={all}")).await.data(200);
+}
+
+#[tokio::test]
+async fn bug_1_5_the_order_is_the_age_and_pages_are_full() {
+    let world = World::new();
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        let id = world.submitted("x").await;
+        if n % 2 == 0 {
+            world.cancel(id).await;
+        }
+        ids.push(serde_json::Value::from(id.to_string()));
+    }
+    ids.reverse();
+    assert_eq!(world.get("/v1/tasks").await.column("task_id"), ids, "not by the name of the state");
+    let page = world.get("/v1/tasks?status=CANCELLED&limit=2").await;
+    assert_eq!(page.column("task_id").len(), 2, "filters come before the limit");
+}
