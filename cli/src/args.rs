@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, key, list, nudge,
-    pause, pr, resume, retry, run, serve, status, submit, usage, watch, webhook, worker,
+    pause, pr, replay, resume, retry, run, serve, status, submit, trace, usage, watch, webhook, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -69,6 +69,8 @@ pub enum Command {
     Resume(resume::Args),
     Retry(retry::Args),
     Pr(pr::Args),
+    Trace(trace::Args),
+    Replay(replay::Args),
     Usage(usage::Args),
     Key(key::Args),
     Webhook(webhook::Args),

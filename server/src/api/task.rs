@@ -19,7 +19,7 @@ use utoipa::IntoParams;
 use super::access::Object;
 use super::body::Body;
 use super::screen::screened;
-use super::{ApiError, App, Caller, TaskPath, validate, wire};
+use super::{ApiError, App, Caller, TaskPath, trace, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -196,7 +196,8 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         Status::Queued => app.orchestrator().queue_info(task.id).await?,
         _ => None,
     };
-    Ok(wire::detail(task, queue))
+    let trace_s3_uri = trace::uri(app, task).await?;
+    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
 }
 
 /// One task.

@@ -25,5 +25,6 @@ mod screen;
 mod stream;
 mod support;
 mod system;
+mod trace;
 mod usage;
 mod webhook;
