@@ -1,7 +1,7 @@
 //! `/v1/api-keys`: make, list, revoke. Not open to API keys themselves: a stolen one could make itself another.
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use domain::access::{Scope, Scopes};
@@ -12,6 +12,7 @@ use protocol::rest::*;
 use secrecy::ExposeSecret as _;
 use store::{ApiKeyRecord, OwnedFilter, Touched};
 
+use super::body::Body;
 use super::held::{self, HeldQuery, IdPath};
 use super::{ApiError, App, Caller, wire};
 use crate::identity::api_key;
@@ -23,11 +24,11 @@ const EXPIRES_BEFORE: &str = "2262-01-01T00:00:00Z";
 #[utoipa::path(post, path = "/v1/api-keys", request_body = CreateApiKeyRequest,
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, body = Data<CreatedApiKey>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    body: Result<Json<CreateApiKeyRequest>, JsonRejection>,
+    body: Result<Body<CreateApiKeyRequest>, ApiError>,
 ) -> Result<(StatusCode, Json<Data<CreatedApiKey>>), ApiError> {
     let now = app.orchestrator().now();
     let asked = Asked::read(body?.0, &caller, now)?;

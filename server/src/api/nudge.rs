@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use domain::limit;
 use protocol::rest::*;
 use protocol::steer::{NudgeAccepted, NudgeRequest};
 use store::Nudged;
 
+use super::body::Body;
 use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
 
 /// Says something to the agent of a task, which heeds it from its next step on. Accepted in every state but the final
@@ -18,16 +18,16 @@ use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 202, body = Data<NudgeAccepted>),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "Too many in a minute; `Retry-After` tells when one more fits"),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn nudge(
     State(app): State<App>,
     caller: Caller,
     TaskPath(id): TaskPath,
-    body: Result<Json<NudgeRequest>, JsonRejection>,
+    body: Result<Body<NudgeRequest>, ApiError>,
 ) -> Result<(StatusCode, Json<Data<NudgeAccepted>>), ApiError> {
-    let Json(request) = body?;
+    let Body(request) = body?;
     let message = validate::words("message", &request.message, limit::NUDGE_MAX_CHARS)?;
     let task = task::owned(&app, &caller, &id).await?;
     match app.orchestrator().nudge(task.id, &caller.user, message).await? {
