@@ -70,6 +70,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,
+            Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),

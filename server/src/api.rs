@@ -1,8 +1,10 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 pub mod access;
+pub mod admin;
 mod ag_ui;
 pub mod ask;
+pub mod audit;
 pub mod body;
 mod cors;
 pub mod error;
@@ -16,6 +18,7 @@ pub mod system;
 pub mod task;
 pub mod usage;
 pub mod validate;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::Arc;
@@ -37,9 +40,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::Trail;
 use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
+use crate::rate::{Limiter, Rates};
+use crate::webhook::WebhookKey;
 pub use access::Caller;
 pub use error::ApiError;
 
@@ -55,13 +61,21 @@ struct Parts_ {
     metrics: PrometheusHandle,
     activity: Activity,
     settings: Settings,
+    limiter: Limiter,
+    trail: Trail,
 }
 
 /// What the configuration says of the API.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Who shares tasks with whom.
     pub teams: Teams,
+    /// How much one caller may ask.
+    pub rates: Rates,
+    /// Where others reach this server, without a slash at the end.
+    pub public_url: String,
+    /// What the secrets of webhooks are derived from.
+    pub webhook_key: WebhookKey,
 }
 
 /// When the API was last used, for the idle exit.
@@ -102,8 +116,20 @@ impl App {
             clock,
             open: AtomicU64::new(0),
         };
+        let limiter = Limiter::new(settings.rates.clone());
+        let trail = Trail::default();
         let feeds = Feeds::new(orchestrator.store().clone());
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, feeds, metrics, activity, settings }))
+        App(Arc::new(Parts_ {
+            orchestrator,
+            keys,
+            cursors,
+            feeds,
+            metrics,
+            activity,
+            settings,
+            limiter,
+            trail,
+        }))
     }
 
     /// The orchestrator.
@@ -119,6 +145,21 @@ impl App {
     /// Who shares tasks with whom.
     pub fn teams(&self) -> &Teams {
         &self.0.settings.teams
+    }
+
+    /// What the configuration says of the API.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How much each caller has asked.
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Lines on their way to the audit log.
+    pub fn trail(&self) -> &Trail {
+        &self.0.trail
     }
 
     /// Page tokens.
@@ -186,8 +227,16 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
         .routes(routes!(usage::report))
+        .routes(routes!(admin::obligations))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::purge))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
+        .routes(routes!(webhook::create, webhook::list))
+        .routes(routes!(webhook::revoke))
+        .routes(routes!(webhook::rotate))
+        .routes(routes!(webhook::deliver::deliver))
+        .routes(routes!(audit::list))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts();

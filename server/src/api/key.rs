@@ -1,9 +1,9 @@
 //! `/v1/api-keys`: make, list, revoke. Not open to API keys themselves: a stolen one could make itself another.
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use domain::access::{Scope, Scopes};
 use domain::{ApiKeyId, Role, UserId, limit};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use protocol::rest::*;
 use secrecy::ExposeSecret as _;
 use store::{ApiKeyRecord, OwnedFilter, Touched};
 
+use super::access::Object;
 use super::body::Body;
 use super::held::{self, HeldQuery, IdPath};
 use super::{ApiError, App, Caller, wire};
@@ -29,7 +30,7 @@ pub async fn create(
     State(app): State<App>,
     caller: Caller,
     body: Result<Body<CreateApiKeyRequest>, ApiError>,
-) -> Result<(StatusCode, Json<Data<CreatedApiKey>>), ApiError> {
+) -> Result<(StatusCode, Extension<Object>, Json<Data<CreatedApiKey>>), ApiError> {
     let now = app.orchestrator().now();
     let asked = Asked::read(body?.0, &caller, now)?;
     let (secret, hash) = api_key::new_secret().map_err(held::no_randomness)?;
@@ -57,7 +58,7 @@ pub async fn create(
         created_at: wire::time(record.created_at),
         expires_at: record.expires_at.map(wire::time),
     };
-    Ok((StatusCode::CREATED, Json(Data { data })))
+    Ok((StatusCode::CREATED, Extension(Object(data.key_id.clone())), Json(Data { data })))
 }
 
 /// API keys, newest first.
