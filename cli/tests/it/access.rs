@@ -30,7 +30,9 @@ async fn a_key_and_a_webhook_live_from_the_command_line() {
     let mut platform = platform(&small_work(dir.path()), "small");
     platform.start().await.unwrap();
 
-    let made = json(&platform, &["key", "create", "--name", "CI", "--scopes", "tasks:read", "--expires-in", "90d"]).await;
+    let made =
+        json(&platform, &["key", "create", "--name", "CI", "--scopes", "tasks:read", "--expires-in", "90d"])
+            .await;
     let (id, key) = (made["key_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
     let reader = with_key(&platform, key);
     reader.list(&Default::default()).await.unwrap();
@@ -39,23 +41,39 @@ async fn a_key_and_a_webhook_live_from_the_command_line() {
     assert_eq!(code(reader.api_keys(&Default::default()).await), "FORBIDDEN");
 
     let said = types(&platform, &["key", "list"]).await;
-    assert!(said.out.contains(id) && said.out.contains("tasks:read") && !said.out.contains(&key[32..]), "{}", said.out);
+    assert!(
+        said.out.contains(id) && said.out.contains("tasks:read") && !said.out.contains(&key[32..]),
+        "{}",
+        said.out
+    );
     let said = types(&platform, &["key", "revoke", id]).await;
     assert!(said.out.starts_with(&format!("Key {id} revoked at ")), "{}{}", said.out, said.err);
     assert_eq!(code(reader.list(&Default::default()).await), "UNAUTHORIZED");
     let said = types(&platform, &["key", "revoke", id]).await;
     assert_eq!(said.code, 1);
-    assert!(said.err.contains("API_KEY_ALREADY_REVOKED") && said.err.contains("Hint: `bgagent key list"), "{}", said.err);
+    assert!(
+        said.err.contains("API_KEY_ALREADY_REVOKED") && said.err.contains("Hint: `bgagent key list"),
+        "{}",
+        said.err
+    );
 
     let hook = json(&platform, &["webhook", "create", "--name", "CI"]).await;
     let (hook_id, secret) = (hook["webhook_id"].as_str().unwrap(), hook["secret"].as_str().unwrap());
-    assert!(hook["webhook_url"].as_str().unwrap().starts_with(platform.client().unwrap().base().as_str()), "{hook}");
+    assert!(
+        hook["webhook_url"].as_str().unwrap().starts_with(platform.client().unwrap().base().as_str()),
+        "{hook}"
+    );
     let file = dir.path().join("secret");
     std::fs::write(&file, format!("{secret}\n")).unwrap();
     let file = file.display().to_string();
     let test = ["webhook", "test", hook_id, "--secret-file", &file];
     let said = types(&platform, &test).await;
-    assert_eq!((said.code, said.out.trim()), (0, "The signature is good (strict). Nothing was made."), "{}", said.err);
+    assert_eq!(
+        (said.code, said.out.trim()),
+        (0, "The signature is good (strict). Nothing was made."),
+        "{}",
+        said.err
+    );
     let repo = source.path().display().to_string();
     let task = [&test[..], &["--repo", &repo, "--task", "Add a file"]].concat();
     let said = types(&platform, &task).await;
@@ -77,7 +95,8 @@ async fn a_key_and_a_webhook_live_from_the_command_line() {
     assert_eq!(types(&platform, &["webhook", "revoke", hook_id]).await.code, 0);
 
     let said = types(&platform, &["admin", "audit"]).await;
-    for action in ["api_key.create", "api_key.revoke", "webhook.create", "webhook.deliver", "webhook.rotate"] {
+    for action in ["api_key.create", "api_key.revoke", "webhook.create", "webhook.deliver", "webhook.rotate"]
+    {
         assert!(said.out.contains(action), "{action}: {}", said.out);
     }
     // No secret is anywhere but with its holder.

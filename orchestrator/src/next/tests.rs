@@ -210,6 +210,7 @@ fn told(step: &Step) -> String {
         Step::Dispatch => "dispatch".into(),
         Step::Poll => "poll".into(),
         Step::Finish => "finish".into(),
+        Step::Leave => "carry out the order it left by".into(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use domain::limit;
 use protocol::rest::*;
@@ -10,6 +9,7 @@ use protocol::steer::{NudgeAccepted, NudgeRequest};
 use screening::Source;
 use store::Nudged;
 
+use super::body::Body;
 use super::screen::screened;
 use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
 
@@ -20,16 +20,16 @@ use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 202, body = Data<NudgeAccepted>),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "Too many in a minute; `Retry-After` tells when one more fits"),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn nudge(
     State(app): State<App>,
     caller: Caller,
     TaskPath(id): TaskPath,
-    body: Result<Json<NudgeRequest>, JsonRejection>,
+    body: Result<Body<NudgeRequest>, ApiError>,
 ) -> Result<(StatusCode, Json<Data<NudgeAccepted>>), ApiError> {
-    let Json(request) = body?;
+    let Body(request) = body?;
     let message = validate::words("message", &request.message, limit::NUDGE_MAX_CHARS)?;
     let task = task::owned(&app, &caller, &id).await?;
     if task.status().is_terminal() {
