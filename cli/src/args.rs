@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
     admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, key, list, nudge,
-    pr, run, serve, status, submit, usage, watch, webhook, worker,
+    pause, pr, replay, resume, retry, run, serve, status, submit, trace, usage, watch, webhook, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -65,7 +65,12 @@ pub enum Command {
     Nudge(nudge::Args),
     Ask(ask::Args),
     Cancel(cancel::Args),
+    Pause(pause::Args),
+    Resume(resume::Args),
+    Retry(retry::Args),
     Pr(pr::Args),
+    Trace(trace::Args),
+    Replay(replay::Args),
     Usage(usage::Args),
     Key(key::Args),
     Webhook(webhook::Args),

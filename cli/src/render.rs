@@ -12,6 +12,7 @@ pub mod list;
 pub mod outcome;
 pub mod paint;
 pub mod pull_request;
+pub mod replay;
 pub mod status;
 pub mod table;
 pub mod time;

@@ -7,6 +7,7 @@ mod access;
 mod error;
 mod steer;
 pub mod stream;
+mod trace;
 
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use url::Url;
 
 pub use self::access::{AuditQuery, HeldQuery};
 pub use self::error::ClientError;
+pub use self::trace::Pieces;
 use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
