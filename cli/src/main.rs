@@ -78,6 +78,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Trace(args) => commands::trace::trace(cx, args).await,
             Command::Replay(args) => commands::replay::replay(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,
+            Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),
