@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, nudge, pr, run,
-    serve, status, submit, usage, watch, worker,
+    ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, login, logout,
+    nudge, pr, run, serve, status, submit, usage, watch, whoami, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -67,6 +67,9 @@ pub enum Command {
     Cancel(cancel::Args),
     Pr(pr::Args),
     Usage(usage::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Whoami(whoami::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -12,6 +12,8 @@ pub mod events;
 pub mod in_box;
 pub mod inside;
 pub mod list;
+pub mod login;
+pub mod logout;
 pub mod nudge;
 pub mod pr;
 pub mod run;
@@ -20,6 +22,7 @@ pub mod status;
 pub mod submit;
 pub mod usage;
 pub mod watch;
+pub mod whoami;
 pub mod worker;
 
 mod number;

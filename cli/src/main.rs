@@ -7,9 +7,11 @@ mod clean;
 mod commands;
 mod connect;
 mod context;
+mod credentials;
 mod failure;
 mod render;
 mod repo;
+mod session;
 
 use std::process::ExitCode;
 
@@ -69,6 +71,9 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Cancel(args) => commands::cancel::cancel(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,
+            Command::Login(args) => commands::login::login(cx, args).await,
+            Command::Logout(args) => commands::logout::logout(cx, args).await,
+            Command::Whoami(args) => commands::whoami::whoami(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),

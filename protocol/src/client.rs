@@ -4,9 +4,11 @@
 //! cut; a caller that wants to repeat another call may: all are harmless to repeat, `create_task` with its key.
 
 mod error;
+mod identity;
 mod steer;
 pub mod stream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::TaskId;
@@ -17,6 +19,7 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 pub use self::error::ClientError;
+pub use self::identity::Bearer;
 use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
     TaskSummary,
@@ -33,6 +36,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub struct Client {
     base: Url,
     key: Option<SecretString>,
+    bearer: Option<Arc<dyn Bearer>>,
     http: reqwest::Client,
 }
 
@@ -128,7 +132,12 @@ impl Client {
         }
         base.set_query(None);
         base.set_fragment(None);
-        Ok(Self { base, key, http })
+        Ok(Self { base, key, bearer: None, http })
+    }
+
+    /// Whether it has a key to show.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Where it speaks to.
@@ -205,7 +214,7 @@ impl Client {
     /// Whether the server is up. Sends no key: what answers is not yet known to be ours.
     pub async fn health(&self, within: Duration) -> Result<Health, ClientError> {
         let call = self.http.get(self.url("v1/health")?).timeout(within);
-        let answer = self.send(call).await?;
+        let answer = self.send_open(call).await?;
         Ok(self.body::<Data<_>>(answer, "the health").await?.data)
     }
 
@@ -227,8 +236,14 @@ impl Client {
         })
     }
 
-    /// Sends; anything but a 2xx is an error.
+    /// Sends, with the token of whoever is signed in; anything but a 2xx is an error.
     async fn send(&self, call: RequestBuilder) -> Result<Response, ClientError> {
+        let call = self.signed(call).await?;
+        self.send_open(call).await
+    }
+
+    /// Sends without a token; anything but a 2xx is an error.
+    async fn send_open(&self, call: RequestBuilder) -> Result<Response, ClientError> {
         let answer = call.send().await.map_err(|e| self.transport(e))?;
         if answer.status().is_success() {
             return Ok(answer);

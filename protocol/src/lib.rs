@@ -5,6 +5,7 @@
 pub mod access;
 pub mod box_api;
 pub mod client;
+pub mod identity;
 pub mod rest;
 pub mod steer;
 pub mod usage;

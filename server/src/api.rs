@@ -8,6 +8,7 @@ mod cors;
 pub mod error;
 pub mod event;
 pub mod held;
+pub mod identity;
 pub mod key;
 pub mod nudge;
 pub mod pull_request;
@@ -62,6 +63,8 @@ struct Parts_ {
 pub struct Settings {
     /// Who shares tasks with whom.
     pub teams: Teams,
+    /// Where people sign in.
+    pub identity: Vec<protocol::identity::IdentityProvider>,
 }
 
 /// When the API was last used, for the idle exit.
@@ -119,6 +122,11 @@ impl App {
     /// Who shares tasks with whom.
     pub fn teams(&self) -> &Teams {
         &self.0.settings.teams
+    }
+
+    /// Where people sign in.
+    pub fn identity_providers(&self) -> &[protocol::identity::IdentityProvider] {
+        &self.0.settings.identity
     }
 
     /// Page tokens.
@@ -188,6 +196,8 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(usage::report))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
+        .routes(routes!(identity::info))
+        .routes(routes!(identity::whoami))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts();

@@ -37,6 +37,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gateway",
             "git",
             "objects",
+            "identity",
             "orchestrator",
             "protocol",
             "redact",
@@ -45,7 +46,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker", &["domain", "git", "protocol", "redact", "sandbox"]),
-    ("cli", &["compute", "domain", "gateway", "git", "protocol", "sandbox", "server", "trace", "worker"]),
+    (
+        "cli",
+        &[
+            "compute", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server", "trace",
+            "worker",
+        ],
+    ),
     (
         "testkit",
         &[

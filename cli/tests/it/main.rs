@@ -7,6 +7,7 @@ mod bad_input;
 mod container;
 mod crash;
 mod escape;
+mod identity;
 mod in_box;
 mod masking;
 mod person;

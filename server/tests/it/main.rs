@@ -13,6 +13,7 @@ mod detail;
 mod envelope;
 mod events;
 mod feed;
+mod identity;
 mod key;
 mod list;
 mod nudge;

@@ -119,7 +119,7 @@ impl World {
     /// People of these teams (TOML, as below `[teams]`).
     pub fn of_teams(teams: &str) -> World {
         let teams: Teams = toml::from_str(teams).unwrap();
-        World::with(Store::in_memory(), Settings { teams })
+        World::with(Store::in_memory(), Settings { teams, ..Settings::default() })
     }
 
     pub fn with(store: Store, settings: Settings) -> World {
