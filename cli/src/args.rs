@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, login, logout,
-    nudge, pr, run, serve, status, submit, usage, watch, whoami, worker,
+    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, login,
+    logout, nudge, pr, run, serve, status, submit, usage, watch, whoami, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -70,6 +70,7 @@ pub enum Command {
     Login(login::Args),
     Logout(logout::Args),
     Whoami(whoami::Args),
+    Admin(admin::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Box(in_box::Args),

@@ -1,5 +1,6 @@
 //! What a person types: one file for each verb.
 
+pub mod admin;
 pub mod ask;
 pub mod cache;
 pub mod cancel;

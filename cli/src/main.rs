@@ -12,6 +12,7 @@ mod failure;
 mod render;
 mod repo;
 mod session;
+mod tui;
 
 use std::process::ExitCode;
 
@@ -74,6 +75,7 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Login(args) => commands::login::login(cx, args).await,
             Command::Logout(args) => commands::logout::logout(cx, args).await,
             Command::Whoami(args) => commands::whoami::whoami(cx, args).await,
+            Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,
             Command::Config(args) => commands::config::config(cx, args),

@@ -1,6 +1,7 @@
 //! From wire types to text: pure functions. Time, zone, width and colour are arguments; everything foreign goes through
 //! [`crate::clean`].
 
+pub mod admin;
 pub mod cache;
 pub mod doctor;
 pub mod egress;

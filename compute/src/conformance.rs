@@ -45,6 +45,7 @@ pub async fn run<H: Harness>(make: impl Fn() -> H) {
     an_ended_session_is_not_started_again(&make()).await;
     a_stop_ends_it_and_can_be_repeated(&make()).await;
     stops_at_once_are_harmless(&make()).await;
+    looks_at_once_agree(&make()).await;
     a_list_shows_what_lives(&make()).await;
     a_new_backend_object_finds_it_again(&make()).await;
     a_purge_forgets_and_spares_what_lives(&make()).await;
@@ -171,6 +172,40 @@ async fn stops_at_once_are_harmless(world: &impl Harness) {
         stops.join_all().await.into_iter().map(|outcome| outcome.expect("stop")).collect();
     assert!(outcomes.contains(&StopOutcome::Stopped), "{outcomes:?}");
     assert_eq!(listed(&*world.backend()).await, set(&[]));
+}
+
+/// Whoever looks while others look, stop and forget hears how it ended, or that nothing is known of it any more.
+async fn looks_at_once_agree(world: &impl Harness) {
+    let handle = start(&*world.backend(), &world.spec()).await;
+    world.end(&handle, 5).await;
+    let mut looks = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (backend, handle) = (world.backend(), handle.clone());
+        looks.spawn(async move { ended(&*backend, &handle).await.0 });
+    }
+    assert_eq!(looks.join_all().await, [Some(5); 5]);
+    let mut looks = tokio::task::JoinSet::new();
+    for number in 0..6 {
+        let (backend, handle) = (world.backend(), handle.clone());
+        looks.spawn(async move {
+            match number % 3 {
+                0 => {
+                    // Two at once: one may be asked to come again.
+                    let purged = backend.purge(&handle).await;
+                    assert!(matches!(purged, Ok(()) | Err(ComputeError::Unavailable { .. })), "{purged:?}");
+                }
+                1 => {
+                    let stopped = backend.stop(&handle, GRACE).await.expect("stop");
+                    assert_eq!(stopped, StopOutcome::AlreadyGone);
+                }
+                _ => (),
+            }
+            ended(&*backend, &handle).await.0
+        });
+    }
+    let heard = looks.join_all().await;
+    assert!(heard.iter().all(|code| matches!(code, Some(5) | None)), "{heard:?}");
+    world.backend().purge(&handle).await.expect("purge");
 }
 
 async fn a_list_shows_what_lives(world: &impl Harness) {

@@ -43,7 +43,7 @@ use domain::{Attempt, IsolationTier, SessionHandle, TaskId};
 
 use self::child::Child;
 use self::error::PathError;
-use self::folder::{Folder, absent_ok};
+use self::folder::{Folder, LastTurn, absent_ok};
 pub use self::proc::SESSION_MARK;
 use self::tree::{Ended, Identity};
 use crate::{ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
@@ -277,9 +277,17 @@ fn purge(folder: &Folder, worker: Identity, doing: &str) -> Result<(), ComputeEr
         return Ok(());
     }
     // The lock goes with the folder; a `start` that waits for it finds the folder gone, and may be repeated.
-    let Some(_turn) = folder.turn().map_err(|e| e.of(doing))? else {
-        return Err(error::unavailable(doing, "another process is starting or removing the same session"));
-    };
+    let turn = folder.last_turn().map_err(|e| e.of(doing))?;
+    match turn {
+        LastTurn::Ours(_) => (),
+        LastTurn::Gone => return Ok(()),
+        LastTurn::Anothers => {
+            return Err(error::unavailable(
+                doing,
+                "another process is starting or removing the same session",
+            ));
+        }
+    }
     let all = proc::snapshot().map_err(|e| proc_error(e, doing))?;
     let worker = folder.worker().ok().flatten().unwrap_or(worker);
     let left = tree::members(&all, &folder.target(Some(worker)), &Default::default());

@@ -43,6 +43,14 @@ pub const ACCESS_PAGE_MAX: u32 = 100;
 pub const ACCESS_NAME_MAX_CHARS: usize = 64;
 /// A key or webhook in steady use is noted to be used this often.
 pub const LAST_USED_STEP: Duration = Duration::from_secs(3_600);
+/// How far the time of a strict webhook delivery may be from now, either way.
+pub const WEBHOOK_WINDOW: Duration = Duration::from_secs(300);
+/// Characters of the name that a sender gives a delivery.
+pub const DELIVERY_ID_MAX_CHARS: usize = 64;
+/// How long the secret before the last rotation is good when nobody says.
+pub const WEBHOOK_OVERLAP_DEFAULT: Duration = Duration::from_secs(86_400);
+/// How long it is good at most.
+pub const WEBHOOK_OVERLAP_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Longest `wait` of a long poll.
 pub const LONG_POLL_MAX: Duration = Duration::from_secs(30);
 /// Characters of a preview in an event; *ABCA*.
@@ -223,3 +231,5 @@ pub const TRACE_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 pub const RECORD_RETENTION: Duration = Duration::from_secs(90 * 86_400);
 /// How long nudges, revoked keys and revoked webhooks are kept; *ABCA*.
 pub const REVOKED_RETENTION: Duration = Duration::from_secs(30 * 86_400);
+/// How long lines of the audit log are kept: a year, as most auditors ask for.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(365 * 86_400);

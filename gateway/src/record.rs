@@ -32,10 +32,13 @@ pub(crate) struct Recorder {
     parts: Arc<Parts>,
 }
 
+/// What is recorded of each attempt.
+type Attempts = HashMap<(TaskId, Attempt), Arc<Mutex<Recorded>>>;
+
 #[derive(Debug)]
 struct Parts {
     orchestrator: Orchestrator,
-    attempts: Mutex<HashMap<(TaskId, Attempt), Arc<Mutex<Recorded>>>>,
+    attempts: Mutex<Attempts>,
 }
 
 /// What is remembered of an attempt.

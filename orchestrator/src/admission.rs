@@ -2,7 +2,7 @@
 
 use domain::event::{EventKind, NewEvent};
 use domain::{Task, TaskId, TaskSpec, UserId};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::{Created, IdempotencyClaim, NewTask, StoreError};
 use tracing::info;
@@ -33,20 +33,31 @@ pub struct QueueInfo {
 
 impl Orchestrator {
     /// Accepts a task. When this returns `Created::New`, it is on the disk and will end.
-    pub async fn submit(&self, mut submission: Submission) -> Result<Created, StoreError> {
+    pub async fn submit(&self, submission: Submission) -> Result<Created, StoreError> {
+        self.submit_through(submission, Map::new()).await
+    }
+
+    /// The same, with what is to be known of the way it came (which webhook, which delivery): it is told in the task's
+    /// first event.
+    pub async fn submit_through(
+        &self,
+        mut submission: Submission,
+        channel_metadata: Map<String, Value>,
+    ) -> Result<Created, StoreError> {
         let now = self.now();
         let idempotency =
             submission.idempotency_key.map(|key| IdempotencyClaim { key, body_hash: hash(&submission.spec) });
         // After the hash: what was asked under a key is told apart by what was asked.
         self.parts().policy.masks.spec(&mut submission.spec);
         let task = Task::new(new_task_id(now), submission.user, &submission.channel, submission.spec, now);
-        let event = NewEvent::new(
-            EventKind::TaskCreated,
-            json!({
-                "repo": task.spec.repo, "issue_number": task.spec.issue_number, "channel_source": task.channel,
-                "workflow": task.spec.workflow.as_str(),
-            }),
-        );
+        let mut told = json!({
+            "repo": task.spec.repo, "issue_number": task.spec.issue_number, "channel_source": task.channel,
+            "workflow": task.spec.workflow.as_str(),
+        });
+        if !channel_metadata.is_empty() {
+            told["channel_metadata"] = Value::Object(channel_metadata);
+        }
+        let event = NewEvent::new(EventKind::TaskCreated, told);
         fault::point("submit.before");
         let created = self
             .store()

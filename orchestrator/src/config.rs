@@ -9,6 +9,7 @@ use forge::push;
 use store::{Scope, ScopeLimit};
 
 use crate::masks::Masks;
+use crate::retention::Retention;
 
 /// Limits and intervals.
 #[derive(Debug, Clone)]
@@ -33,6 +34,8 @@ pub struct Policy {
     pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
+    /// How long things are kept.
+    pub retention: Retention,
     /// What may be spent.
     pub budgets: Budgets,
     /// How often a live session is looked at.
@@ -92,6 +95,7 @@ impl Default for Policy {
             masks: Masks::default(),
             caches: None,
             budgets: Budgets::default(),
+            retention: Retention::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
             heartbeat_stale: limit::HEARTBEAT_STALE,

@@ -27,6 +27,7 @@ pub mod next;
 pub mod obligation;
 pub mod preflight;
 pub mod report;
+pub mod retention;
 pub mod steer;
 pub mod supervise;
 pub mod sweep;

@@ -48,7 +48,7 @@ impl Orchestrator {
         let session = self.store().session_get(task.id, task.attempt).await?;
         let answer = match will_answer(task, session.as_ref()) {
             true => None,
-            false => Some(self.from_record(task).await?),
+            false => Some(self.answer_from_record(task).await?),
         };
         let ask = NewAsk {
             id: AskId::from_parts(now, random()),
@@ -73,7 +73,7 @@ impl Orchestrator {
         if will_answer(&task, session.as_ref()) {
             return Ok(asks);
         }
-        let text = self.from_record(&task).await?;
+        let text = self.answer_from_record(&task).await?;
         for ask in asks.iter_mut().filter(|a| a.answer.is_none()) {
             let answer = NewAnswer {
                 task: id,
@@ -134,7 +134,7 @@ impl Orchestrator {
     }
 
     /// What the record of a task says to whoever asks.
-    async fn from_record(&self, task: &Task) -> Result<String, StoreError> {
+    async fn answer_from_record(&self, task: &Task) -> Result<String, StoreError> {
         Ok(self.history(task.id).await?.answer(task))
     }
 

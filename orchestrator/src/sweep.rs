@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use domain::transition::{StopSession, after};
-use domain::{SessionHandle, Status, Task, TaskId, limit};
+use domain::transition::StopSession;
+use domain::{SessionHandle, Status, Task, TaskId};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -14,8 +14,8 @@ use crate::dispatch::chain;
 /// Between two sweeps.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// Old traces are looked for in one sweep of so many.
-const TRACES_EVERY: u32 = 60;
+/// What is over is looked for in one sweep of so many.
+const OLD_EVERY: u32 = 60;
 
 /// Whether a box is still wanted by its task, as it stands. A task that waits in the queue keeps the number of the
 /// attempt that was parked, and wants no box of it.
@@ -42,8 +42,9 @@ impl Orchestrator {
         while !stop.is_cancelled() {
             self.sweep().await;
             self.sweep_quarantines().await;
-            if round.is_multiple_of(TRACES_EVERY) {
+            if round.is_multiple_of(OLD_EVERY) {
                 self.sweep_traces().await;
+                self.sweep_expired().await;
             }
             round = round.wrapping_add(1);
             tokio::select! {
@@ -120,7 +121,7 @@ impl Orchestrator {
             mirrors.quarantine_end(id, &task.spec.repo, &pull.head_sha).await.map_err(|e| chain(&e))?;
             return Ok(Fate::Ended);
         }
-        let old = after(task.state.since(), limit::RECORD_RETENTION) < self.now();
+        let old = self.is_over(task.state.since(), self.parts().policy.retention.records);
         if !old && mirrors.was_pushed(id, &task.branch).await.map_err(|e| chain(&e))? {
             return Ok(Fate::Kept);
         }

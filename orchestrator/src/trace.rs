@@ -11,8 +11,7 @@
 
 mod seal;
 
-use domain::transition::after;
-use domain::{Status, TaskId, limit};
+use domain::{Status, TaskId};
 use jiff::Timestamp;
 use objects::{Key, ObjectError};
 use store::{Alarm, StoreError};
@@ -87,8 +86,8 @@ impl Orchestrator {
         let mut gone = Vec::new();
         match objects.list(&format!("{TRACES}/")).await {
             Ok(traces) => {
-                let old =
-                    traces.into_iter().filter(|t| after(t.modified, limit::TRACE_RETENTION) < self.now());
+                let kept = self.parts().policy.retention.traces;
+                let old = traces.into_iter().filter(|t| self.is_over(t.modified, kept));
                 gone.extend(old.map(|trace| trace.key));
             }
             Err(failure) => warn!(error = %failure, "the traces could not be listed"),

@@ -20,6 +20,7 @@ use url::Url;
 
 pub use self::error::ClientError;
 pub use self::identity::Bearer;
+use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{
     CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
     TaskSummary,
@@ -30,6 +31,9 @@ use crate::usage::UsageReport;
 const CONNECT: Duration = Duration::from_secs(5);
 /// From sending a request to the last byte of its answer.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// The same for a purge.
+const PURGE: Duration = Duration::from_secs(600);
 
 /// A server, and the key to it. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -178,6 +182,23 @@ impl Client {
         let call = self.request(Method::DELETE, &format!("v1/tasks/{task}"))?.timeout(ANSWER);
         let answer = self.send(call).await?;
         Ok(self.body::<Data<_>>(answer, "the cancelled task").await?.data)
+    }
+
+    /// What is owed: boxes to stop, traces to put together.
+    pub async fn obligations(&self) -> Result<Vec<ObligationRecord>, ClientError> {
+        Ok(self.get::<Data<_>>("v1/admin/obligations", "the obligations").await?.data)
+    }
+
+    /// The boxes that live.
+    pub async fn sessions(&self) -> Result<Vec<SessionRecord>, ClientError> {
+        Ok(self.get::<Data<_>>("v1/admin/sessions", "the sessions").await?.data)
+    }
+
+    /// Removes what is over. May take long.
+    pub async fn purge(&self, request: &PurgeRequest) -> Result<Purged, ClientError> {
+        let call = self.request(Method::POST, "v1/admin/purge")?.json(request).timeout(PURGE);
+        let answer = self.send(call).await?;
+        Ok(self.body::<Data<_>>(answer, "what was purged").await?.data)
     }
 
     /// What models cost.

@@ -3,6 +3,7 @@
 //! Shapes only, and the bounds that can be told from a shape alone. What a request means is `orchestrator`'s.
 
 pub mod access;
+pub mod admin;
 pub mod box_api;
 pub mod client;
 pub mod identity;

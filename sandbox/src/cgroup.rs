@@ -61,12 +61,53 @@ impl Cgroup {
     /// How many processes the kernel has ended in it for want of memory.
     pub(crate) fn oom_kills(&self) -> u64 {
         let Some(file) = &self.memory else { return 0 };
-        let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines()
-            .find_map(|l| l.strip_prefix("oom_kill "))
-            .and_then(|n| n.trim().parse().ok())
-            .unwrap_or(0)
+        counted(&fs::read_to_string(file).unwrap_or_default(), "oom_kill ")
     }
+}
+
+/// The group that an engine made for this container, as it is seen from within; it is only read.
+#[derive(Debug)]
+pub(crate) struct Own {
+    stat: PathBuf,
+    /// Lines of `stat` that are memory which cannot be had back without ending a process.
+    held: &'static [&'static str],
+    events: PathBuf,
+}
+
+impl Own {
+    /// `None` where it is not shown.
+    pub(crate) fn find() -> Option<Own> {
+        Own::below(Path::new("/sys/fs/cgroup"))
+    }
+
+    fn below(root: &Path) -> Option<Own> {
+        let kinds: [(&str, &str, &'static [&'static str]); 2] = [
+            ("", "memory.events", &["anon ", "shmem "]),
+            ("memory", "memory.oom_control", &["total_rss ", "total_shmem "]),
+        ];
+        kinds.into_iter().find_map(|(folder, events, held)| {
+            let folder = root.join(folder);
+            let (stat, events) = (folder.join("memory.stat"), folder.join(events));
+            (stat.is_file() && events.is_file()).then_some(Own { stat, held, events })
+        })
+    }
+
+    /// Bytes that its processes hold: their own, and those of files in memory, whoever has mapped them.
+    pub(crate) fn held(&self) -> u64 {
+        let text = fs::read_to_string(&self.stat).unwrap_or_default();
+        self.held.iter().map(|name| counted(&text, name)).sum()
+    }
+
+    /// How many processes the kernel has ended in it for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        counted(&fs::read_to_string(&self.events).unwrap_or_default(), "oom_kill ")
+    }
+}
+
+/// The number in the line that begins so; 0 where there is none.
+fn counted(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
 }
 
 impl Drop for Cgroup {
@@ -218,6 +259,22 @@ mod tests {
         assert_eq!(found("cgroup", Some("cpu"), "/docker/abc"), Some("cpu".into()));
         assert_eq!(found("cgroup2", None, "/user.slice/app"), Some("unified/user.slice/app".into()));
         assert_eq!(found("cgroup", Some("pids"), "/"), None);
+    }
+
+    #[test]
+    fn a_container_reads_its_own_group_of_either_version() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Own::below(root.path()).is_none());
+        let put = |name: &str, text: &str| std::fs::write(root.path().join(name), text).unwrap();
+        std::fs::create_dir(root.path().join("memory")).unwrap();
+        put("memory/memory.stat", "cache 9\nrss 1\ntotal_rss 40\ntotal_shmem 2\n");
+        put("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
+        let first = Own::below(root.path()).unwrap();
+        assert_eq!((first.held(), first.oom_kills()), (42, 3));
+        put("memory.stat", "anon 7\nfile 100\nshmem 5\n");
+        put("memory.events", "oom 9\noom_kill 1\n");
+        let second = Own::below(root.path()).unwrap();
+        assert_eq!((second.held(), second.oom_kills()), (12, 1));
     }
 
     /// Folders stand for groups: where the tests run, version 2 may have no controllers.

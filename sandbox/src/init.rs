@@ -1,7 +1,8 @@
 //! The tools' first process: starts what the worker asks for, reaps, reports, and ends all when the worker is gone.
 //!
-//! One thread, one loop. It holds no secret, keeps no descriptor that it does not need, and trusts the line alone: what
-//! the tools' processes do can only reach it as the end of a child.
+//! One loop. It holds no secret, keeps no descriptor that it does not need, and trusts the line alone: what the tools'
+//! processes do can only reach it as the end of a child. Where no monitor looks from outside (in a container) a thread
+//! beside the loop keeps the limits.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -12,26 +13,89 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use domain::BoxLimits;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, Pid, access};
 
+use crate::cgroup::Own;
 use crate::layout::{HOME, PROXY_PORT, USER};
 use crate::line::{Inbox, Reply, Request, Text, send};
+use crate::sys::{Ended, reap_any};
+use crate::watch::{Eyes, Places};
+use crate::watchdog::{Group, Watchdog};
 
 /// Serves `line` until its other end closes, as the first process of a container (or of a test): makes the listener
-/// itself, tells the worker `environment`, and changes nothing about its own isolation.
-pub fn serve_tools(line: UnixStream, environment: &[(OsString, OsString)]) -> io::Result<()> {
+/// itself, tells the worker `environment`, and changes nothing about its own isolation. With `limits` it is the first
+/// process of its PID namespace, and ends all others in it when they reach one.
+pub fn serve_tools(
+    line: UnixStream,
+    environment: &[(OsString, OsString)],
+    limits: Option<BoxLimits>,
+) -> io::Result<()> {
     let _ = crate::sys::loopback_up();
     // Where this is not the first process, orphans come to it all the same.
     let _ = crate::sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     let _ = crate::sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
     let listener = listener()?;
-    serve(line.into(), None, listener, environment)
+    let ends = Ends::take()?;
+    match limits {
+        None => serve(line.into(), Seen::Alone, listener, environment, &ends),
+        Some(limits) => {
+            let cpu_seconds = limits.cpu_seconds;
+            let (control, told) = keep(limits)?;
+            serve(line.into(), Seen::FromWithin { control, told, cpu_seconds }, listener, environment, &ends)
+        }
+    }
+}
+
+/// Starts the thread that keeps the limits. Returns what it ends the tools by, and what the worker hears it by.
+fn keep(limits: BoxLimits) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, control) = UnixStream::pair()?;
+    let (tell, told) = UnixStream::pair()?;
+    // A worker that does not read must not hold it up; nor may the loop, which is told often enough.
+    tell.set_nonblocking(true)?;
+    ours.set_nonblocking(true)?;
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let mut dog = Watchdog::new(&limits, Places::within(), Some(Eyes::within()), Group::Own(Own::find()));
+        // At once: later a bomb may have left no room for a thread.
+        dog.watch_disk();
+        loop {
+            std::thread::park_timeout(dog.wait());
+            dog.look_and_tell(&tell, || {
+                let _ = nix::unistd::write(&ours, b"end");
+            });
+        }
+    })?;
+    Ok((control.into(), told.into()))
+}
+
+/// Who keeps the limits of the tools.
+pub(crate) enum Seen {
+    /// Nobody.
+    Alone,
+    /// The monitor. What comes on its line ends all commands, its end ends this.
+    FromOutside(OwnedFd),
+    /// A thread of this process, by the same line; `told` is for the worker. Commands may use so many seconds of
+    /// processor time each, which this process, whose thread it takes, has no bound of.
+    FromWithin { control: OwnedFd, told: OwnedFd, cpu_seconds: u64 },
+}
+
+/// Tells when a child has ended. Taken before there are other threads: one that does not block the signal would get it.
+pub(crate) struct Ends(SignalFd);
+
+impl Ends {
+    pub(crate) fn take() -> io::Result<Ends> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGCHLD);
+        mask.thread_block()?;
+        Ok(Ends(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?))
+    }
 }
 
 /// Before [`serve_tools`] in a container: this process, and so all that it starts, gives up what the engine left it. Call
@@ -89,24 +153,38 @@ pub(crate) fn environment(
     environment
 }
 
-/// The loop. `control` is the monitor's line: what comes on it ends all commands, its end ends this.
+/// The loop.
 pub(crate) fn serve(
     line: OwnedFd,
-    control: Option<OwnedFd>,
+    seen: Seen,
     listener: TcpListener,
     environment: &[(OsString, OsString)],
+    ends: &Ends,
 ) -> io::Result<()> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGCHLD);
-    mask.thread_block()?;
-    let children = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-    let told =
+    let (control, told, of_commands) = match seen {
+        Seen::Alone => (None, None, None),
+        Seen::FromOutside(control) => (Some(control), None, None),
+        Seen::FromWithin { control, told, cpu_seconds } => {
+            (Some(control), Some(told), Some(cpu_seconds).filter(|seconds| *seconds > 0))
+        }
+    };
+    let environment =
         environment.iter().map(|(n, v)| (Text::from(n.as_os_str()), Text::from(v.as_os_str()))).collect();
-    send(line.as_fd(), &Reply::Hello { environment: told }, &[listener.as_raw_fd()])?;
+    let hello = Reply::Hello { environment, watched: told.is_some() };
+    let fds: Vec<_> = [listener.as_raw_fd()].into_iter().chain(told.iter().map(AsRawFd::as_raw_fd)).collect();
+    send(line.as_fd(), &hello, &fds)?;
     // The worker accepts; this end is not needed, and a copy here would keep the port open after it.
-    drop(listener);
-    let mut tools = Tools { line, inbox: Inbox::default(), running: HashMap::new(), groups: HashSet::new() };
-    let served = tools.serve(control.as_ref().map(AsFd::as_fd), &children);
+    drop((listener, told));
+    let ours = getrlimit(Resource::RLIMIT_CPU).map_or(RLIM_INFINITY, |(soft, _)| soft);
+    let mut tools = Tools {
+        line,
+        inbox: Inbox::default(),
+        running: HashMap::new(),
+        groups: HashSet::new(),
+        processor: of_commands.or((ours != RLIM_INFINITY).then_some(ours)),
+        of_commands,
+    };
+    let served = tools.serve(control.as_ref().map(AsFd::as_fd), &ends.0);
     tools.kill_all();
     tools.reap();
     match served {
@@ -123,6 +201,10 @@ struct Tools {
     running: HashMap<i32, u64>,
     /// Groups that were started here.
     groups: HashSet<i32>,
+    /// Seconds of processor time that one process may use.
+    processor: Option<u64>,
+    /// The same where it is set for each command; else they inherit it.
+    of_commands: Option<u64>,
 }
 
 impl Tools {
@@ -172,15 +254,20 @@ impl Tools {
                 let env: Vec<(OsString, OsString)> =
                     env.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
                 let dir = PathBuf::from(OsString::from(dir));
-                let reply =
-                    match start(&program.into(), args, &env, &dir, [stdin, Some(stdout), Some(stderr)]) {
-                        Ok(group) => {
-                            self.running.insert(group, id);
-                            self.groups.insert(group);
-                            Reply::Started { id, group }
-                        }
-                        Err(e) => Reply::Failed { id, errno: e.raw_os_error().unwrap_or(libc::EINVAL) },
-                    };
+                let reply = match self.start(
+                    &program.into(),
+                    args,
+                    &env,
+                    &dir,
+                    [stdin, Some(stdout), Some(stderr)],
+                ) {
+                    Ok(group) => {
+                        self.running.insert(group, id);
+                        self.groups.insert(group);
+                        Reply::Started { id, group }
+                    }
+                    Err(e) => Reply::Failed { id, errno: e.raw_os_error().unwrap_or(libc::EINVAL) },
+                };
                 send(self.line.as_fd(), &reply, &[])
             }
             Request::Signal { group, signal } => {
@@ -203,22 +290,53 @@ impl Tools {
     /// Collects what ended; all of it, whoever's child it was.
     fn reap(&mut self) -> Vec<Reply> {
         let mut ended = Vec::new();
-        loop {
-            let (pid, code) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, code),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, 128 + signal as i32),
-                Err(Errno::EINTR) => continue,
-                Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-                Ok(_) => continue,
-            };
-            if let Some(id) = self.running.remove(&pid.as_raw()) {
-                ended.push(Reply::Ended { id, code });
+        while let Some(Ended { pid, code, processor }) = reap_any() {
+            if let Some(id) = self.running.remove(&pid) {
+                let processor_s =
+                    self.processor.filter(|bound| processor_limit_ended(code, processor, *bound));
+                ended.push(Reply::Ended { id, code, processor_s });
             }
             // A number whose group is gone may be given to a stranger.
-            if self.groups.contains(&pid.as_raw()) && kill(Pid::from_raw(-pid.as_raw()), None).is_err() {
-                self.groups.remove(&pid.as_raw());
+            if self.groups.contains(&pid) && kill(Pid::from_raw(-pid), None).is_err() {
+                self.groups.remove(&pid);
             }
         }
+        ended
+    }
+
+    fn start(
+        &self,
+        program: &OsString,
+        args: Vec<Text>,
+        env: &[(OsString, OsString)],
+        dir: &Path,
+        [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
+    ) -> io::Result<i32> {
+        let path = env.iter().rev().find(|(n, _)| n == "PATH").map(|(_, v)| v.as_os_str());
+        let found = look_up(program, path.unwrap_or_default(), dir)?;
+        let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
+        let mut command = Command::new(found);
+        command
+            .arg0(program)
+            .args(args.into_iter().map(OsString::from))
+            .env_clear()
+            .envs(env.iter().map(|(n, v)| (n, v)))
+            .current_dir(dir)
+            .process_group(0)
+            .stdin(stdio(stdin))
+            .stdout(stdio(stdout))
+            .stderr(stdio(stderr));
+        if let Some(seconds) = self.of_commands {
+            let bound = move || Ok(crate::lock::at_most(Resource::RLIMIT_CPU, seconds)?);
+            // SAFETY: between fork and exec it makes two system calls and allocates nothing.
+            unsafe { command.pre_exec(bound) };
+        }
+        let child = command.spawn()?;
+        // For want of memory it goes before us, and all that it holds goes with it; without us the whole box would. A program
+        // that ended already, or is another user's, has no need of it.
+        let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
+        // Reaped by number: dropping this neither waits nor kills.
+        Ok(child.id() as i32)
     }
 
     /// Ends every process of the tools. As first process of its namespace one call reaches them all at once, so that
@@ -234,32 +352,11 @@ impl Tools {
     }
 }
 
-fn start(
-    program: &OsString,
-    args: Vec<Text>,
-    env: &[(OsString, OsString)],
-    dir: &Path,
-    [stdin, stdout, stderr]: [Option<OwnedFd>; 3],
-) -> io::Result<i32> {
-    let path = env.iter().rev().find(|(n, _)| n == "PATH").map(|(_, v)| v.as_os_str());
-    let found = look_up(program, path.unwrap_or_default(), dir)?;
-    let stdio = |fd: Option<OwnedFd>| fd.map_or_else(Stdio::null, Stdio::from);
-    let child = Command::new(found)
-        .arg0(program)
-        .args(args.into_iter().map(OsString::from))
-        .env_clear()
-        .envs(env.iter().map(|(n, v)| (n, v)))
-        .current_dir(dir)
-        .process_group(0)
-        .stdin(stdio(stdin))
-        .stdout(stdio(stdout))
-        .stderr(stdio(stderr))
-        .spawn()?;
-    // For want of memory it goes before us, and all that it holds goes with it; without us the whole box would. A program
-    // that ended already, or is another user's, has no need of it.
-    let _ = std::fs::write(format!("/proc/{}/oom_score_adj", child.id()), "1000");
-    // Reaped by number: dropping this neither waits nor kills.
-    Ok(child.id() as i32)
+/// Whether a command that ended with this code (as shells count) after so much processor time, that of its own processes
+/// included, reached the bound of `seconds` for one process. The signal for it says so; one that ignored that is killed
+/// a second later, which many a killer does, but few after so long.
+pub fn processor_limit_ended(code: i32, spent: Duration, seconds: u64) -> bool {
+    code == 128 + libc::SIGXCPU || (code == 128 + libc::SIGKILL && spent >= Duration::from_secs(seconds))
 }
 
 /// As `execvp`: a name is looked for in `path`, the error of a file that may not be executed outlives that of none.

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 pub const REPO: &str = "/box/repo";
 /// The tree of the base commit, in the box.
 pub const BASELINE: &str = "/box/baseline";
-/// Repositories that were found inside the work tree and put aside, in the box.
-pub const EMBEDDED: &str = "/box/embedded";
 /// The dependency cache, in the tools' layer.
 pub const CACHE: &str = "/box/cache";
 /// The cache that other tasks share, read-only, in the tools' layer where no overlay could be had.
 pub const CACHE_LOWER: &str = "/box/cache-shared";
+/// What the box added to the cache, read-only, in the tools' container where an engine made the overlay.
+pub const CACHE_UPPER: &str = "/box/cache-upper";
 /// The mirror's objects, read-only, in the tools' layer.
 pub const OBJECTS: &str = "/box/objects";
 /// The tools' home.
@@ -43,11 +43,6 @@ impl Folders<'_> {
     /// Shown at [`BASELINE`].
     pub fn baseline(self) -> PathBuf {
         self.0.join("baseline")
-    }
-
-    /// Shown at [`EMBEDDED`].
-    pub fn embedded(self) -> PathBuf {
-        self.0.join("embedded")
     }
 
     /// Shown at [`HOME`].
@@ -91,9 +86,15 @@ impl Folders<'_> {
     }
 
     /// Those that both layers, or the tools alone, can fill; the dependency cache is bounded apart.
-    pub fn tree(self) -> [PathBuf; 6] {
-        [self.repo(), self.baseline(), self.embedded(), self.home(), self.tmp(), self.var_tmp()]
+    pub fn tree(self) -> [PathBuf; 5] {
+        [self.repo(), self.baseline(), self.home(), self.tmp(), self.var_tmp()]
     }
+}
+
+/// Bytes that saving the work of a box may take beyond what its tools have filled, given the bound of its disk: git
+/// keeps changed files once more.
+pub fn saving_reserve(bound: u64) -> u64 {
+    (bound / 2).max(256 * 1024 * 1024)
 }
 
 /// One of the two.

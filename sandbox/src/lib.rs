@@ -29,6 +29,7 @@ mod sys;
 mod toolchain;
 pub mod tools;
 mod watch;
+mod watchdog;
 
 pub use enforced::{CgroupKind, Enforced};
 pub use notice::{Limit, Notice};

@@ -69,9 +69,10 @@ pub(crate) enum Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reply {
-    /// First of all, with the listener's descriptor.
+    /// First of all, with the listener's descriptor; and when it is `watched` from there, one on which limits are told.
     Hello {
         environment: Vec<(Text, Text)>,
+        watched: bool,
     },
     Started {
         id: u64,
@@ -84,6 +85,9 @@ pub(crate) enum Reply {
     Ended {
         id: u64,
         code: i32,
+        /// The seconds of processor time that it was ended at.
+        #[serde(default)]
+        processor_s: Option<u64>,
     },
     Alive {
         id: u64,

@@ -44,15 +44,15 @@ pub(crate) fn limit(layer: Layer, limits: &BoxLimits) -> Result<(), BoxError> {
     setrlimit(Resource::RLIMIT_CORE, 1, 1).doing(|| "forbidding core dumps".into())
 }
 
-fn at_most(resource: Resource, bound: rlim_t) -> nix::Result<()> {
+/// Lowers a bound, as far as it is not lower already. Two system calls and no more: it is used after a fork, too.
+pub(crate) fn at_most(resource: Resource, bound: rlim_t) -> nix::Result<()> {
     let (_, hard) = getrlimit(resource)?;
-    let hard = bound.min(hard);
-    let soft = match resource {
+    let past = match resource {
         // A second before it is killed a process is told what for: its shell then says so.
-        Resource::RLIMIT_CPU => hard.saturating_sub(1).max(1),
-        _other => hard,
+        Resource::RLIMIT_CPU => 1,
+        _other => 0,
     };
-    setrlimit(resource, soft, hard)
+    setrlimit(resource, bound.min(hard), bound.saturating_add(past).min(hard))
 }
 
 /// Gives up every way to more rights: no capability is left, no program gives one.
@@ -89,16 +89,8 @@ pub(crate) fn files(layer: Layer) -> Result<bool, BoxError> {
     let mut rules: Vec<(&str, BitFlags<AccessFs>)> =
         vec![("/", read), ("/dev", all), ("/proc", read | AccessFs::WriteFile)];
     let writable: &[&str] = match layer {
-        Layer::Worker => &[layout::SESSION, layout::REPO, layout::BASELINE, layout::EMBEDDED],
-        Layer::Tools => &[
-            "/tmp",
-            "/var/tmp",
-            layout::HOME,
-            layout::REPO,
-            layout::BASELINE,
-            layout::EMBEDDED,
-            layout::CACHE,
-        ],
+        Layer::Worker => &[layout::SESSION, layout::REPO, layout::BASELINE],
+        Layer::Tools => &["/tmp", "/var/tmp", layout::HOME, layout::REPO, layout::BASELINE, layout::CACHE],
     };
     // An image need not have all of them.
     rules.extend(writable.iter().filter(|at| Path::new(at).exists()).map(|at| (*at, all)));

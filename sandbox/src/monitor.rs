@@ -1,11 +1,10 @@
 //! The supervisor outside the box: passes signals on, keeps the limits, and ends one layer when the other has ended.
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,14 +18,9 @@ use crate::layer::{Started, Watched};
 use crate::line::{Inbox, Reply, Request, Text, send};
 use crate::notice::Notice;
 use crate::run::{BoxError, Doing};
-use crate::watch::{DiskWatch, Eyes, Judge, Verdict};
+use crate::watch::{Eyes, Places};
+use crate::watchdog::{Group, LOOK, Watchdog};
 
-/// Between two looks at the tools.
-const LOOK: Duration = Duration::from_millis(200);
-/// Looking takes at most this share of the time.
-const SHARE: u32 = 10;
-/// But it is no longer from one look to the next, unless half the time would go: who was killed is to hear why.
-const LOOK_MAX: Duration = Duration::from_secs(1);
 /// How long the worker has to tell that the tools' layer has ended.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
@@ -42,7 +36,7 @@ pub(crate) fn supervise(
     // A worker that does not read must not hold the watchdog up.
     notices.set_nonblocking(true).doing(|| "preparing the monitor's line".into())?;
     let signals = Signals::take()?;
-    let mut dog = Watchdog::new(plan, watched, cgroup);
+    let mut dog = watchdog(plan, watched, cgroup);
     let mut last_words: Option<Instant> = None;
     loop {
         let wait =
@@ -64,11 +58,7 @@ pub(crate) fn supervise(
             worker.end();
             return Ok(1);
         }
-        for notice in dog.look(&tools) {
-            if let Err(e) = (&notices).write_all(notice.line().as_bytes()) {
-                tracing::warn!(error = %e, %notice, "limit not told");
-            }
-        }
+        dog.look_and_tell(&notices, || end_all(&tools));
     }
 }
 
@@ -85,7 +75,7 @@ pub(crate) fn run_command(
     let what = || "running the command".to_owned();
     let (program, args) = argv.split_first().ok_or_else(|| io::Error::other("there is none")).doing(what)?;
     let signals = Signals::take()?;
-    let mut dog = Watchdog::new(plan, watched, cgroup);
+    let mut dog = watchdog(plan, watched, cgroup);
     let mut inbox = Inbox::default();
     let mut notices = Vec::new();
     let mut group = None;
@@ -108,7 +98,7 @@ pub(crate) fn run_command(
             let mut ended = None;
             while let Some(reply) = inbox.take().doing(what)? {
                 match reply {
-                    Reply::Hello { environment } => {
+                    Reply::Hello { environment, watched: _ } => {
                         drop(inbox.descriptor());
                         let request = Request::Spawn {
                             id: 0,
@@ -133,12 +123,22 @@ pub(crate) fn run_command(
                 break code;
             }
         }
-        notices.extend(dog.look(&tools));
+        notices.extend(dog.look(|| end_all(&tools)));
     };
     notices.extend(dog.last_look());
     drop(line);
     tools.end();
     Ok((code, notices))
+}
+
+fn watchdog<'a>(plan: &'a Plan, watched: Option<Watched>, cgroup: &'a Cgroup) -> Watchdog<'a> {
+    let eyes = watched.map(Eyes::new);
+    Watchdog::new(&plan.limits, Places::of_box(&plan.dir), eyes, Group::Ours(cgroup))
+}
+
+/// Asks the tools' first process to end all others.
+fn end_all(tools: &Started) {
+    let _ = nix::unistd::write(tools.control(), b"end");
 }
 
 fn readable(line: &UnixStream) -> bool {
@@ -182,90 +182,4 @@ impl Signals {
         let signal = self.0.read_signal().ok().flatten()?;
         Signal::try_from(signal.ssi_signo as i32).ok()
     }
-}
-
-/// Looks at the tools from time to time; the disk, which takes longer, from a thread of its own.
-struct Watchdog<'a> {
-    plan: &'a Plan,
-    cgroup: &'a Cgroup,
-    eyes: Option<Eyes>,
-    judge: Judge,
-    next: Instant,
-    disk: Option<mpsc::Receiver<Verdict>>,
-}
-
-impl<'a> Watchdog<'a> {
-    fn new(plan: &'a Plan, watched: Option<Watched>, cgroup: &'a Cgroup) -> Watchdog<'a> {
-        let eyes = watched.map(Eyes::new);
-        Watchdog { plan, cgroup, eyes, judge: Judge::default(), next: Instant::now() + LOOK, disk: None }
-    }
-
-    fn wait(&self) -> Duration {
-        self.next.saturating_duration_since(Instant::now())
-    }
-
-    /// Looks when it is time, ends the tools' processes when a limit was reached, and returns what to tell.
-    fn look(&mut self, tools: &Started) -> Vec<Notice> {
-        let now = Instant::now();
-        if now < self.next {
-            return Vec::new();
-        }
-        let mut verdicts = self.processes();
-        let disk = self.disk.get_or_insert_with(|| watch_disk(self.plan));
-        verdicts.extend(disk.try_iter());
-        let took = now.elapsed();
-        self.next = now + (took * SHARE).clamp(LOOK, LOOK_MAX.max(took * 2));
-        let mut told = Vec::new();
-        for verdict in verdicts {
-            match verdict {
-                Verdict::Fine => (),
-                Verdict::Tell(notice) => told.push(notice),
-                Verdict::End(notice) => {
-                    let _ = nix::unistd::write(tools.control(), b"end");
-                    told.push(notice);
-                }
-            }
-        }
-        told
-    }
-
-    /// Once more when all is over: what the kernel did in between.
-    fn last_look(&mut self) -> Option<Notice> {
-        let usage = crate::watch::Usage::default();
-        match self.judge.judge(&self.plan.limits, usage, 0, self.cgroup.oom_kills(), || 0) {
-            Verdict::Tell(notice) => Some(notice),
-            Verdict::Fine | Verdict::End(_) => None,
-        }
-    }
-
-    fn processes(&mut self) -> Vec<Verdict> {
-        let Some(eyes) = &self.eyes else { return Vec::new() };
-        let usage = eyes.usage();
-        // The control group counts what nobody has mapped.
-        let unmapped =
-            if self.cgroup.bounds_memory() || self.plan.limits.memory_mib == 0 { 0 } else { eyes.unmapped() };
-        let oom_kills = self.cgroup.oom_kills();
-        vec![self.judge.judge(&self.plan.limits, usage, unmapped, oom_kills, || eyes.memory())]
-    }
-}
-
-/// Started late: a short command never pays for it. It ends with the receiver, at its next verdict or with the process.
-fn watch_disk(plan: &Plan) -> mpsc::Receiver<Verdict> {
-    let (tell, told) = mpsc::channel();
-    let (dir, limits) = (plan.dir.clone(), plan.limits.clone());
-    let watching = std::thread::Builder::new().name("disk".into()).spawn(move || {
-        let mut watch = DiskWatch::new(&dir, &limits, Instant::now());
-        loop {
-            for verdict in watch.look(Instant::now()) {
-                if tell.send(verdict).is_err() {
-                    return;
-                }
-            }
-            std::thread::park_timeout(LOOK);
-        }
-    });
-    if let Err(e) = watching {
-        tracing::warn!(error = %e, "the disk of the box is not watched");
-    }
-    told
 }

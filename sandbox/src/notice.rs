@@ -18,6 +18,33 @@ pub enum Limit {
     Cache,
 }
 
+/// What the worker tells whoever keeps its limits, one line each: what is going on now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Commands run, of the agent or of the repository.
+    Working,
+    /// The worker commits and pushes, and no command runs: then the disk has a reserve.
+    Saving,
+}
+
+impl Phase {
+    /// As it goes over the line, its end included.
+    pub fn line(self) -> &'static str {
+        match self {
+            Phase::Working => "working\n",
+            Phase::Saving => "saving\n",
+        }
+    }
+
+    /// The last whole line of what came, if it is one of these.
+    pub(crate) fn last(said: &str) -> Option<Phase> {
+        let whole = said.rsplit_once('\n')?.0;
+        [Phase::Working, Phase::Saving]
+            .into_iter()
+            .find(|phase| whole.rsplit('\n').next() == Some(phase.line().trim_end()))
+    }
+}
+
 /// A limit was reached, and processes were ended for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {

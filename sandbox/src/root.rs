@@ -98,7 +98,6 @@ pub(crate) fn of_tools(plan: &Plan, toolchains: &Toolchains, cache: &Cache) -> V
         (folders.home(), layout::HOME),
         (folders.repo(), layout::REPO),
         (folders.baseline(), layout::BASELINE),
-        (folders.embedded(), layout::EMBEDDED),
     ] {
         items.push(Item::bind(from, at, Show::Writable));
     }
@@ -126,11 +125,7 @@ pub(crate) fn of_worker(plan: &Plan) -> Vec<Item> {
         let show = if bind.to == own.to { Show::Writable } else { Show::ReadOnly };
         items.push(Item::bind(&bind.from, &bind.to, show));
     }
-    for (from, at) in [
-        (folders.repo(), layout::REPO),
-        (folders.baseline(), layout::BASELINE),
-        (folders.embedded(), layout::EMBEDDED),
-    ] {
+    for (from, at) in [(folders.repo(), layout::REPO), (folders.baseline(), layout::BASELINE)] {
         items.push(Item::bind(from, at, Show::Writable));
     }
     items

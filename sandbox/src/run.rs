@@ -220,10 +220,11 @@ impl Built<'_> {
         let layer = self.layer(Layer::Tools, &[line.as_raw_fd()])?;
         layer::start(&layer, |control| {
             let serve = || -> io::Result<()> {
+                let ends = init::Ends::take()?;
                 let listener = init::listener()?;
                 let port = listener.local_addr()?.port();
                 let environment = init::environment(port, &self.toolchains.path, &self.told());
-                init::serve(line, Some(control), listener, &environment)
+                init::serve(line, init::Seen::FromOutside(control), listener, &environment, &ends)
             };
             serve().map(|()| 0).map_err(|_| 1)
         })

@@ -254,3 +254,39 @@ pub(crate) fn copy_here() -> io::Result<OwnedFd> {
     })?;
     Ok(tree)
 }
+
+/// A child that ended: its number, how, and the processor time of it and of what it waited for.
+pub(crate) struct Ended {
+    pub(crate) pid: i32,
+    /// As shells count: 128 + n for signal n.
+    pub(crate) code: i32,
+    pub(crate) processor: std::time::Duration,
+}
+
+/// Takes the next child that has ended, whoever's it was; `None` while there is none.
+pub(crate) fn reap_any() -> Option<Ended> {
+    let mut status = 0;
+    // SAFETY: all of it is plain numbers, for which zeros are values.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both places live until the call is over, which fills them.
+        let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG, &raw mut usage) };
+        match pid {
+            0 => return None,
+            -1 if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => (),
+            -1 => return None,
+            pid if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => {
+                let code = match libc::WIFEXITED(status) {
+                    true => libc::WEXITSTATUS(status),
+                    false => 128 + libc::WTERMSIG(status),
+                };
+                let of = |time: libc::timeval| {
+                    std::time::Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or_default())
+                        + std::time::Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or_default())
+                };
+                return Some(Ended { pid, code, processor: of(usage.ru_utime) + of(usage.ru_stime) });
+            }
+            _stopped => (),
+        }
+    }
+}

@@ -49,14 +49,20 @@ pub struct Command {
 pub struct Child {
     end: Arc<End>,
     group: i32,
-    ending: oneshot::Receiver<Code>,
+    ending: oneshot::Receiver<Ending>,
     /// `Some(None)`: the layer ended first.
-    ended: Option<Option<Code>>,
+    ended: Option<Option<Ending>>,
     released: bool,
 }
 
 /// How a command ended, as shells count: 128 + n for signal n.
 pub type Code = i32;
+
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    code: Code,
+    processor_s: Option<u64>,
+}
 
 /// Kept by every [`ToolBox`] and [`Child`]; when the last is gone the line closes, and with it the tools' layer ends.
 #[derive(Debug)]
@@ -79,12 +85,12 @@ struct Line {
     waiting: Mutex<Option<Waiting>>,
 }
 
-type Started = io::Result<(i32, oneshot::Receiver<Code>)>;
+type Started = io::Result<(i32, oneshot::Receiver<Ending>)>;
 
 #[derive(Debug, Default)]
 struct Waiting {
     starting: HashMap<u64, oneshot::Sender<Started>>,
-    running: HashMap<u64, oneshot::Sender<Code>>,
+    running: HashMap<u64, oneshot::Sender<Ending>>,
     asking: HashMap<u64, oneshot::Sender<bool>>,
 }
 
@@ -136,11 +142,12 @@ impl Line {
     ) -> io::Result<()> {
         while inbox.fill(self.fd.as_fd())? {
             while let Some(reply) = inbox.take()? {
-                if let Reply::Hello { environment } = reply {
+                if let Reply::Hello { environment, watched } = reply {
                     let listener = TcpListener::from(inbox.descriptor()?);
+                    let limits = if watched { Some(inbox.descriptor()?) } else { None };
                     let environment = environment.into_iter().map(|(n, v)| (n.into(), v.into())).collect();
                     if let Some(hello) = hello.take() {
-                        let _ = hello.send(Ok(Hello { environment, listener }));
+                        let _ = hello.send(Ok(Hello { environment, listener, limits }));
                     }
                 } else if let Some(unwanted) = self.take(reply) {
                     self.signal(unwanted, Signal::SIGKILL);
@@ -168,9 +175,9 @@ impl Line {
                 }
                 None
             }
-            Reply::Ended { id, code } => {
+            Reply::Ended { id, code, processor_s } => {
                 if let Some(end) = waiting.running.remove(&id) {
-                    let _ = end.send(code);
+                    let _ = end.send(Ending { code, processor_s });
                 }
                 None
             }
@@ -187,12 +194,14 @@ impl Line {
 struct Hello {
     environment: Arc<[(OsString, OsString)]>,
     listener: TcpListener,
+    limits: Option<OwnedFd>,
 }
 
 impl ToolBox {
     /// Takes the line over. Gives the listener on `127.0.0.1` that the tools' first process made in its own network
     /// namespace: what connects to it there is accepted here. It does not block (`tokio::net::TcpListener::from_std`).
-    pub async fn connect(line: OwnedFd) -> io::Result<(ToolBox, TcpListener)> {
+    /// Where that process keeps the limits itself there is a line like the monitor's, too (see [`crate::Upper::monitor`]).
+    pub async fn connect(line: OwnedFd) -> io::Result<(ToolBox, TcpListener, Option<OwnedFd>)> {
         let line = Arc::new(Line {
             fd: line,
             writing: Mutex::default(),
@@ -207,7 +216,7 @@ impl ToolBox {
             .spawn(move || line.read(&mut Inbox::default(), tell))?;
         let hello = told.await.map_err(|_| gone())??;
         hello.listener.set_nonblocking(true)?;
-        Ok((ToolBox { end, environment: hello.environment }, hello.listener))
+        Ok((ToolBox { end, environment: hello.environment }, hello.listener, hello.limits))
     }
 
     /// The environment that the box decides (`HOME`, `TMPDIR`, `PATH`, the proxy variables …), with what its plan gives.
@@ -277,12 +286,17 @@ impl Child {
 
     /// Waits until it ended. May be asked again.
     pub async fn wait(&mut self) -> io::Result<Code> {
-        let code = match self.ended {
-            Some(code) => code,
+        let ended = match self.ended {
+            Some(ended) => ended,
             None => (&mut self.ending).await.ok(),
         };
-        self.ended = Some(code);
-        code.ok_or_else(gone)
+        self.ended = Some(ended);
+        ended.map(|ended| ended.code).ok_or_else(gone)
+    }
+
+    /// The seconds of processor time for one process at which it ended, if that was its end. Ask when it has ended.
+    pub fn processor_limit(&self) -> Option<u64> {
+        self.ended.flatten().and_then(|ended| ended.processor_s)
     }
 
     /// Sends a signal to its process group.

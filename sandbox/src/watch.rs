@@ -5,20 +5,17 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use domain::BoxLimits;
 
-use crate::disk;
 use crate::layer::Watched;
-use crate::layout::Folders;
 use crate::notice::{Limit, Notice};
 
+mod disk;
+
+pub(crate) use disk::{DiskWatch, Places};
+
 const MIB: u64 = 1024 * 1024;
-/// A file system on which less is left is full for the box: the host needs the rest. Of a small one it is a tenth.
-const FREE_MIN: u64 = 512 * MIB;
-/// How long the agent has to delete what is too much.
-const GRACE: Duration = Duration::from_secs(120);
 
 /// What the tools use now.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +27,11 @@ pub(crate) struct Usage {
     pub(crate) resident: u64,
 }
 
-/// Reads the tools' own `/proc` from outside.
+/// Reads the tools' own `/proc`: from outside, or as their first process.
 #[derive(Debug)]
 pub(crate) struct Eyes {
     proc: PathBuf,
-    segments: File,
+    segments: Option<File>,
     memory: PathBuf,
     page: u64,
     /// Keeps the descriptors that the paths name.
@@ -44,14 +41,23 @@ pub(crate) struct Eyes {
 impl Eyes {
     pub(crate) fn new(watched: Watched) -> Eyes {
         let path = |fd: &std::os::fd::OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        let page =
-            nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as u64;
         Eyes {
             proc: path(&watched.proc),
             memory: path(&watched.memory),
-            segments: watched.segments.into(),
-            page,
+            segments: Some(watched.segments.into()),
+            page: page_size(),
             _held: vec![watched.proc, watched.memory],
+        }
+    }
+
+    /// Those of the first process itself, where nobody watches from outside.
+    pub(crate) fn within() -> Eyes {
+        Eyes {
+            proc: "/proc".into(),
+            memory: "/dev/shm".into(),
+            segments: File::open("/proc/sysvipc/shm").ok(),
+            page: page_size(),
+            _held: Vec::new(),
         }
     }
 
@@ -68,25 +74,30 @@ impl Eyes {
         let mut usage = Usage::default();
         let mut text = String::new();
         for process in self.each_process() {
-            text.clear();
-            let read = File::open(process.join("stat")).and_then(|mut f| f.read_to_string(&mut text));
-            // After the name, which may hold anything, come the numbers: the state is the third field of all.
-            let Some((_, rest)) = text.rsplit_once(')').filter(|_| read.is_ok()) else { continue };
-            let field = |n: usize| {
-                rest.split_whitespace().nth(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0)
-            };
+            let Some((threads, resident)) = self.stat(&process, &mut text) else { continue };
             usage.processes += 1;
-            usage.threads += field(20);
-            usage.resident += field(24) * self.page;
+            usage.threads += threads;
+            usage.resident += resident;
         }
         usage
+    }
+
+    /// Threads and resident bytes of one process.
+    fn stat(&self, process: &Path, text: &mut String) -> Option<(u64, u64)> {
+        text.clear();
+        File::open(process.join("stat")).and_then(|mut f| f.read_to_string(text)).ok()?;
+        // After the name, which may hold anything, come the numbers: the state is the third field of all.
+        let (_, rest) = text.rsplit_once(')')?;
+        let field =
+            |n: usize| rest.split_whitespace().nth(n - 3).and_then(|f| f.parse::<u64>().ok()).unwrap_or(0);
+        Some((field(20), field(24) * self.page))
     }
 
     /// Memory that no process need have mapped: shared segments, `/dev/shm` and anonymous files.
     pub(crate) fn unmapped(&self) -> u64 {
         let mut bytes = 0;
         let mut table = vec![0; 64 * 1024];
-        if let Ok(length) = self.segments.read_at(&mut table, 0) {
+        if let Some(length) = self.segments.as_ref().and_then(|s| s.read_at(&mut table, 0).ok()) {
             let table = String::from_utf8_lossy(&table[..length]).into_owned();
             // The last two columns: resident and swapped bytes.
             let columns = |line: &str| -> u64 {
@@ -115,8 +126,13 @@ impl Eyes {
     /// Exact and dear: each page counted once.
     pub(crate) fn memory(&self) -> u64 {
         let (mut own, mut shared) = (0, 0);
+        let mut stat = String::new();
         for process in self.each_process() {
-            let Ok(text) = fs::read_to_string(process.join("smaps_rollup")) else { continue };
+            let Ok(text) = fs::read_to_string(process.join("smaps_rollup")) else {
+                // One that may not be looked into, or is gone: what it shares counts as its own.
+                own += self.stat(&process, &mut stat).map_or(0, |(_, resident)| resident);
+                continue;
+            };
             let field = |name: &str| -> u64 {
                 let line = text.lines().find_map(|l| l.strip_prefix(name));
                 line.and_then(|l| l.split_whitespace().next())
@@ -129,6 +145,10 @@ impl Eyes {
         }
         own + shared.max(self.unmapped())
     }
+}
+
+fn page_size() -> u64 {
+    nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(4096) as u64
 }
 
 /// What follows from what was seen.
@@ -184,126 +204,6 @@ impl Judge {
     }
 }
 
-/// Judges one bound of the disk: at the first breach the processes end; what stays too much for too long, or grows on,
-/// ends the task.
-#[derive(Debug, Default)]
-pub(crate) struct DiskJudge {
-    over: Option<(Instant, u64)>,
-}
-
-impl DiskJudge {
-    pub(crate) fn judge(
-        &mut self,
-        limit: Limit,
-        used: u64,
-        bound: u64,
-        now: Instant,
-        words: &str,
-    ) -> Verdict {
-        if used <= bound {
-            self.over = None;
-            return Verdict::Fine;
-        }
-        let detail = format!("{} MiB of {} MiB {words}", used / MIB, bound / MIB);
-        match self.over {
-            None => {
-                self.over = Some((now, used));
-                Verdict::End(Notice { limit, detail, fatal: false })
-            }
-            Some((since, then))
-                if used > then + bound / 10 + 64 * MIB || now.duration_since(since) >= GRACE =>
-            {
-                Verdict::End(Notice { limit, detail: format!("{detail}, and it stays so"), fatal: true })
-            }
-            Some(_) => Verdict::Fine,
-        }
-    }
-}
-
-/// Looks at the disk, at most a twentieth of the time.
-#[derive(Debug)]
-pub(crate) struct DiskWatch {
-    dir: PathBuf,
-    limits: BoxLimits,
-    tree: DiskJudge,
-    cache: DiskJudge,
-    left: DiskJudge,
-    next: Instant,
-    /// What must be left of the file system.
-    least: u64,
-    /// Free bytes at the last look; a fall of much since then calls for one.
-    free: u64,
-}
-
-impl DiskWatch {
-    pub(crate) fn new(dir: &Path, limits: &BoxLimits, now: Instant) -> DiskWatch {
-        let free = disk::free(dir).unwrap_or(u64::MAX);
-        let least = disk::size(dir).map_or(FREE_MIN, |size| FREE_MIN.min(size / 10));
-        DiskWatch {
-            dir: dir.to_owned(),
-            limits: limits.clone(),
-            tree: DiskJudge::default(),
-            cache: DiskJudge::default(),
-            left: DiskJudge::default(),
-            next: now,
-            least,
-            free,
-        }
-    }
-
-    /// What follows now, worst first.
-    pub(crate) fn look(&mut self, now: Instant) -> Vec<Verdict> {
-        let free = disk::free(&self.dir).unwrap_or(u64::MAX);
-        let mut verdicts = vec![self.judge_left(free, now)];
-        let much = (self.limits.disk_mib * MIB / 20).max(32 * MIB);
-        if now >= self.next || free.saturating_add(much) < self.free {
-            let folders = Folders(&self.dir);
-            let tree = disk::used(folders.tree().iter().map(PathBuf::as_path));
-            let cache = disk::used([folders.cache_upper().as_path()]);
-            let measures = [
-                (Limit::Disk, &mut self.tree, tree, self.limits.disk_mib, "in its work tree, home and /tmp"),
-                (
-                    Limit::Cache,
-                    &mut self.cache,
-                    cache,
-                    self.limits.cache_mib,
-                    "added to its dependency cache",
-                ),
-            ];
-            for (limit, judge, used, bound, words) in measures {
-                if bound > 0 {
-                    let bound = bound * MIB;
-                    let (used, words) = match used {
-                        Ok(used) => (used, words),
-                        Err(disk::TooDeep) => {
-                            (bound + 1, "since its folders lie too deep in each other to be counted")
-                        }
-                    };
-                    verdicts.push(judge.judge(limit, used, bound, now, words));
-                }
-            }
-            let took = now.elapsed();
-            self.next = now + (took * 20).max(Duration::from_secs(5));
-            self.free = disk::free(&self.dir).unwrap_or(u64::MAX);
-        }
-        self.free = self.free.max(free);
-        verdicts.retain(|v| *v != Verdict::Fine);
-        verdicts
-    }
-
-    /// The file system itself, whoever filled it.
-    fn judge_left(&mut self, free: u64, now: Instant) -> Verdict {
-        let missing = self.least.saturating_sub(free);
-        match self.left.judge(Limit::Disk, missing, 0, now, "") {
-            Verdict::End(notice) => {
-                let detail = format!("its file system has {} MiB left", free / MIB);
-                Verdict::End(Notice { detail, ..notice })
-            }
-            other => other,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -352,29 +252,5 @@ mod tests {
             "tell the box reached its memory limit: the kernel ended 2 of its processes at 100 MiB"
         );
         assert_eq!(look(2), "fine");
-    }
-
-    #[test]
-    fn a_full_disk_may_be_cleaned_up() {
-        let mut judge = DiskJudge::default();
-        let start = Instant::now();
-        let mut look = |used: u64, seconds: u64| {
-            words(&judge.judge(
-                Limit::Disk,
-                used * MIB,
-                1_000 * MIB,
-                start + Duration::from_secs(seconds),
-                "here",
-            ))
-        };
-        assert_eq!(look(1_000, 0), "fine");
-        assert_eq!(look(1_001, 1), "end the box reached its disk limit: 1001 MiB of 1000 MiB here");
-        assert_eq!(look(1_001, 2), "fine");
-        assert_eq!(look(900, 3), "fine");
-        assert_eq!(look(1_100, 4), "end the box reached its disk limit: 1100 MiB of 1000 MiB here");
-        let grown = look(1_300, 5);
-        assert_eq!(grown, "fatal the box reached its disk limit: 1300 MiB of 1000 MiB here, and it stays so");
-        let stays = look(1_100, 200);
-        assert_eq!(stays, "fatal the box reached its disk limit: 1100 MiB of 1000 MiB here, and it stays so");
     }
 }

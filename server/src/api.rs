@@ -1,8 +1,10 @@
 //! `/v1`: parse, authenticate, ask the orchestrator or the store, answer. Nothing is decided here.
 
 pub mod access;
+pub mod admin;
 mod ag_ui;
 pub mod ask;
+pub mod audit;
 pub mod body;
 mod cors;
 pub mod error;
@@ -17,6 +19,7 @@ pub mod system;
 pub mod task;
 pub mod usage;
 pub mod validate;
+pub mod webhook;
 pub mod wire;
 
 use std::sync::Arc;
@@ -38,9 +41,12 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::audit::Trail;
 use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
+use crate::rate::{Limiter, Rates};
+use crate::webhook::WebhookKey;
 pub use access::Caller;
 pub use error::ApiError;
 
@@ -56,15 +62,23 @@ struct Parts_ {
     metrics: PrometheusHandle,
     activity: Activity,
     settings: Settings,
+    limiter: Limiter,
+    trail: Trail,
 }
 
 /// What the configuration says of the API.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Who shares tasks with whom.
     pub teams: Teams,
     /// Where people sign in.
     pub identity: Vec<protocol::identity::IdentityProvider>,
+    /// How much one caller may ask.
+    pub rates: Rates,
+    /// Where others reach this server, without a slash at the end.
+    pub public_url: String,
+    /// What the secrets of webhooks are derived from.
+    pub webhook_key: WebhookKey,
 }
 
 /// When the API was last used, for the idle exit.
@@ -105,8 +119,20 @@ impl App {
             clock,
             open: AtomicU64::new(0),
         };
+        let limiter = Limiter::new(settings.rates.clone());
+        let trail = Trail::default();
         let feeds = Feeds::new(orchestrator.store().clone());
-        App(Arc::new(Parts_ { orchestrator, keys, cursors, feeds, metrics, activity, settings }))
+        App(Arc::new(Parts_ {
+            orchestrator,
+            keys,
+            cursors,
+            feeds,
+            metrics,
+            activity,
+            settings,
+            limiter,
+            trail,
+        }))
     }
 
     /// The orchestrator.
@@ -127,6 +153,21 @@ impl App {
     /// Where people sign in.
     pub fn identity_providers(&self) -> &[protocol::identity::IdentityProvider] {
         &self.0.settings.identity
+    }
+
+    /// What the configuration says of the API.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How much each caller has asked.
+    pub fn limiter(&self) -> &Limiter {
+        &self.0.limiter
+    }
+
+    /// Lines on their way to the audit log.
+    pub fn trail(&self) -> &Trail {
+        &self.0.trail
     }
 
     /// Page tokens.
@@ -194,10 +235,18 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
         .routes(routes!(usage::report))
+        .routes(routes!(admin::obligations))
+        .routes(routes!(admin::sessions))
+        .routes(routes!(admin::purge))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
         .routes(routes!(identity::info))
         .routes(routes!(identity::whoami))
+        .routes(routes!(webhook::create, webhook::list))
+        .routes(routes!(webhook::revoke))
+        .routes(routes!(webhook::rotate))
+        .routes(routes!(webhook::deliver::deliver))
+        .routes(routes!(audit::list))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))
         .split_for_parts();

@@ -1,6 +1,7 @@
 //! Configuration: the defaults (one commented file that is also the documentation), `bgagent.toml` over them, the
 //! environment over that. Read once, at start.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[budgets]`
     pub budgets: budgets::Budgets,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[egress]`
     pub egress: gateway::egress::Settings,
     /// `[push]`
@@ -65,6 +68,8 @@ pub struct Config {
     pub identity: IdentityProviders,
     /// `[teams.NAME]`: who shares tasks with whom.
     pub teams: domain::access::Teams,
+    /// `[rate]`: how much one caller may ask.
+    pub rate: crate::rate::Rates,
     /// `[repos."NAME"]`: what holds for one repository, complete.
     pub repos: BTreeMap<String, Repo>,
     /// The secrets among these settings, and where each comes from.
@@ -128,6 +133,8 @@ pub struct Server {
     pub listen: String,
     /// Stop by itself after this many idle seconds; 0 is never.
     pub idle_exit_s: u64,
+    /// Where others reach this server; empty for the address it listens on.
+    pub public_url: String,
     /// `unix:/path`, `host:port`, or empty for a socket in the state folder.
     pub gateway_listen: String,
 }
@@ -228,6 +235,36 @@ impl Compute {
             image: self.image.clone(),
             limits: self.limits.clone(),
             warm: self.warm.clone(),
+        }
+    }
+}
+
+/// `[retention]`: days; 0 is for ever.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "described in defaults.toml")]
+pub struct Retention {
+    pub records_days: u32,
+    pub traces_days: u32,
+    pub nudges_days: u32,
+    pub revoked_days: u32,
+    pub audit_days: u32,
+}
+
+impl Retention {
+    fn build(&self) -> orchestrator::retention::Retention {
+        /// Two centuries: further than times reach back here.
+        const FOR_EVER_DAYS: u64 = 200 * 365;
+        let days = |days: u32| {
+            let days = if days == 0 { FOR_EVER_DAYS } else { u64::from(days).min(FOR_EVER_DAYS) };
+            Duration::from_secs(days * 86_400)
+        };
+        orchestrator::retention::Retention {
+            records: days(self.records_days),
+            traces: days(self.traces_days),
+            nudges: days(self.nudges_days),
+            revoked: days(self.revoked_days),
+            audit: days(self.audit_days),
         }
     }
 }
@@ -349,6 +386,18 @@ impl Config {
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
         }
+        while self.server.public_url.ends_with('/') {
+            self.server.public_url.pop();
+        }
+        let public = &self.server.public_url;
+        let usable = url::Url::parse(public).is_ok_and(|url| {
+            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
+        });
+        if !public.is_empty() && !usable {
+            return Err(ConfigError(format!(
+                "server.public_url must be http:// or https:// with a host, without ? and #, got {public:?}"
+            )));
+        }
         self.budgets.build()?;
         crate::identity::oidc::Oidc::new(&self.identity.oidc)
             .map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
@@ -361,8 +410,8 @@ impl Config {
 
     /// What the boxes of a repository are made of.
     pub fn plan_of(&self, repo: &RepoRef) -> BoxSpec {
-        let own = self.repos.get(&repo.to_string());
-        own.map_or_else(|| self.compute.common().plan(&self.egress), |own| own.compute.plan(&own.egress))
+        let (compute, egress) = self.of(repo);
+        compute.plan(egress)
     }
 
     /// A setting with the values that repositories have for themselves.
@@ -373,7 +422,15 @@ impl Config {
 
     /// What of `[compute]` holds for `repo`.
     pub fn compute_of(&self, repo: &RepoRef) -> RepoCompute {
-        self.repos.get(&repo.to_string()).map_or_else(|| self.compute.common(), |own| own.compute.clone())
+        self.of(repo).0.into_owned()
+    }
+
+    /// The repository's own sections, or those that hold for all without.
+    fn of(&self, repo: &RepoRef) -> (Cow<'_, RepoCompute>, &gateway::egress::Settings) {
+        match self.repos.get(&repo.to_string()) {
+            Some(own) => (Cow::Borrowed(&own.compute), &own.egress),
+            None => (Cow::Owned(self.compute.common()), &self.egress),
+        }
     }
 
     /// The orchestrator's limits.
@@ -389,6 +446,7 @@ impl Config {
             boxes: self
                 .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
+            retention: self.retention.build(),
             // Checked when it was read.
             budgets: self.budgets.build().unwrap_or_default(),
             supervise_interval: Duration::from_secs_f64(l.supervise_interval_s),

@@ -75,6 +75,10 @@ impl State {
     pub fn owner_key(&self) -> PathBuf {
         self.0.join("owner-key")
     }
+    /// What the secrets of webhooks are derived from. Without it they are all lost.
+    pub fn webhook_key(&self) -> PathBuf {
+        self.0.join("webhook-key")
+    }
     pub fn token_key(&self) -> PathBuf {
         self.0.join("token-key")
     }

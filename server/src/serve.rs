@@ -42,6 +42,7 @@ use crate::identity::{Keys, secret_file};
 use crate::listen;
 use crate::outfit::{Kit, Outfit};
 use crate::paths;
+use crate::webhook::WebhookKey;
 
 /// After this long, what has not drained is left.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -148,11 +149,14 @@ pub async fn serve(
     };
     let owner = secret(state.owner_key(), "bgak_")?;
     let token_key = secret(state.token_key(), "")?;
+    let webhook_key = secret(state.webhook_key(), "")?;
     let fingerprint = config::fingerprint(env, &owner);
     for concern in config.secrets.concerns() {
         warn!(concern, "a secret should be kept better");
     }
-    let masks = Masks::new(&[config.secrets.values(), vec![owner.clone(), token_key.clone()]].concat());
+    let masks = Masks::new(
+        &[config.secrets.values(), vec![owner.clone(), token_key.clone(), webhook_key.clone()]].concat(),
+    );
     let models = Arc::new(ModelRouter::new(config.model.clone()).map_err(ServeError::Model)?);
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
@@ -191,7 +195,16 @@ pub async fn serve(
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
     let wire = config.identity.oidc.iter().map(|(name, provider)| api::identity::wire(name, provider));
-    let settings = Settings { teams: config.teams.clone(), identity: wire.collect() };
+    let settings = Settings {
+        teams: config.teams.clone(),
+        identity: wire.collect(),
+        rates: config.rate.clone(),
+        public_url: match config.server.public_url.as_str() {
+            "" => format!("http://{address}"),
+            url => url.to_owned(),
+        },
+        webhook_key: WebhookKey::new(webhook_key),
+    };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
     let keys = match &oidc {
         Some(oidc) => keys.and(Arc::new(oidc.clone())),
@@ -207,6 +220,10 @@ pub async fn serve(
         });
     }
     let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
+    let (auditing, stop) = (app.clone(), tasks.stopping());
+    tasks.spawn("audit", OnPanic::Stop, async move {
+        auditing.trail().keep(auditing.orchestrator().store(), stop).await;
+    });
     watch_for_stop(&tasks, &app, options.idle_exit_s.unwrap_or(config.server.idle_exit_s));
     let listening = Listening { url: format!("http://{address}"), state_dir: state.0.clone() };
     publish(&state, &listening, options.starter, &fingerprint)?;

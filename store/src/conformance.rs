@@ -9,6 +9,7 @@ mod event;
 mod lease;
 mod obligation;
 mod outbox;
+mod purge;
 mod queue;
 mod session;
 mod spending;
@@ -121,6 +122,10 @@ cases! {
         an_unpriced_call_is_told
         calls_add_up_under_contention
         money_counts_after_the_end;
+    purge:
+        only_what_is_over_is_purged
+        what_is_kept_for_less_is_forgotten_earlier
+        a_user_is_erased_after_their_tasks;
     spending:
         days_add_up
         reports_are_by_what_is_asked;

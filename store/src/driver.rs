@@ -198,6 +198,19 @@ pub trait Driver: Send + Sync + fmt::Debug {
     async fn ask_answer(&self, answer: NewAnswer) -> Result<Answered, StoreError>;
     /// All questions about a task, the oldest first.
     async fn ask_list(&self, task: TaskId) -> Result<Vec<Ask>, StoreError>;
+    /// Tasks that ended before `before` and owe nothing, the longest over first.
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError>;
+    /// Removes a task that has ended and owes nothing, with everything of it.
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError>;
+    /// Removes what is kept for a shorter time than tasks are.
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError>;
+    /// Removes what is left of a user without tasks.
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError>;
     /// A cheap write and read, for readiness.
     async fn check(&self) -> Result<(), StoreError>;
 }

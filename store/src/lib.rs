@@ -376,6 +376,33 @@ impl Store {
         self.driver.ask_list(task).await
     }
 
+    /// Tasks (of `user`, where one is named) that ended before `before` and owe nothing, the longest over first.
+    pub async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        self.driver.tasks_expired(before, user, limit).await
+    }
+
+    /// Removes a task that has ended and owes nothing, with its events and everything else of it; `false` for any other.
+    /// What was spent stays in the sums of its days.
+    pub async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        self.driver.task_purge(task).await
+    }
+
+    /// Removes what is kept for a shorter time than tasks are.
+    pub async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        self.driver.forget_expired(expired).await
+    }
+
+    /// Removes a user's keys and webhooks, and their name from sums and the audit log; `false`, and nothing is changed,
+    /// while there is a task of theirs.
+    pub async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        self.driver.user_erase(user).await
+    }
+
     /// A cheap write and read, for readiness.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.driver.check().await

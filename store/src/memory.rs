@@ -4,6 +4,7 @@
 //! It uses no clock, no thread and no randomness, so a run with the same inputs gives the same ids.
 
 mod access;
+mod purge;
 mod queue;
 mod spending;
 mod steer;
@@ -562,6 +563,27 @@ impl Driver for MemoryDriver {
 
     async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
         Ok(self.lock().asks.iter().filter(|a| a.task == id).cloned().collect())
+    }
+
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        Ok(self.lock().expired(before, user, limit))
+    }
+
+    async fn task_purge(&self, task: TaskId) -> Result<bool, StoreError> {
+        Ok(self.lock().purge(task))
+    }
+
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        Ok(self.lock().forget(&expired))
+    }
+
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        Ok(self.lock().erase(user))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! What goes into the store and comes out of it, in words of the domain.
 
 mod access;
+mod purge;
 mod spending;
 mod steer;
 
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use access::*;
+pub use purge::{ERASED, Expired, Forgotten};
 pub use spending::{Spending, UsageBy, UsageRow};
 pub use steer::*;
 

@@ -13,10 +13,12 @@ mod lease;
 mod obligation;
 mod outbox;
 mod pull_request;
+mod purge;
 mod reader;
 mod schema;
 mod session;
 mod slot;
+pub mod snapshot;
 mod spending;
 mod steer;
 mod task;
@@ -360,6 +362,32 @@ impl Driver for SqliteDriver {
 
     async fn ask_list(&self, id: TaskId) -> Result<Vec<Ask>, StoreError> {
         self.read(format!("reading the questions about task {id}"), move |db| steer::ask_list(db, id)).await
+    }
+
+    async fn tasks_expired(
+        &self,
+        before: Timestamp,
+        user: Option<&UserId>,
+        limit: u32,
+    ) -> Result<Vec<TaskId>, StoreError> {
+        let user = user.cloned();
+        self.read("looking for tasks that are over".into(), move |db| {
+            purge::expired(db, before, user.as_ref(), limit)
+        })
+        .await
+    }
+
+    async fn task_purge(&self, id: TaskId) -> Result<bool, StoreError> {
+        self.write(format!("removing task {id}"), move |tx| purge::task(tx, id)).await
+    }
+
+    async fn forget_expired(&self, expired: Expired) -> Result<Forgotten, StoreError> {
+        self.write("removing what is over".into(), move |tx| purge::forget(tx, &expired)).await
+    }
+
+    async fn user_erase(&self, user: &UserId) -> Result<bool, StoreError> {
+        let user = user.clone();
+        self.write(format!("erasing user {user}"), move |tx| purge::erase(tx, &user)).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -14,6 +14,11 @@ pub fn node_modules(peer: &str) -> Option<PathBuf> {
     there(peer, "node_modules".into())
 }
 
+/// A real project that nobody of ours wrote, with its history.
+pub fn project(name: &str) -> Option<PathBuf> {
+    there("projects", format!("{name}/.git")).and_then(|git| git.parent().map(PathBuf::from))
+}
+
 /// A container engine, and an image that it has.
 #[derive(Debug, Clone)]
 pub struct Engine {

@@ -33,6 +33,7 @@ pub struct Platform {
     home: TempDir,
     binary: PathBuf,
     env: BTreeMap<String, String>,
+    user: Option<u32>,
     server: Option<Child>,
     client: Option<Client>,
 }
@@ -88,7 +89,7 @@ impl Platform {
         env.insert("BGAGENT__MODEL__PROVIDERS__DEMO__KIND".into(), "script".into());
         env.insert("BGAGENT__MODEL__PROVIDERS__DEMO__PATH".into(), script.display().to_string());
         env.insert("BGAGENT__MODEL__DEFAULT".into(), format!("demo/{model}"));
-        Ok(Platform { home, binary, env, server: None, client: None })
+        Ok(Platform { home, binary, env, user: None, server: None, client: None })
     }
 
     /// Sets an environment variable for the next start, `BGAGENT__LIMITS__...` say.
@@ -108,6 +109,14 @@ impl Platform {
         self.env.remove(name);
     }
 
+    /// Has the server run as this user, with the group of the same number and no other, and gives it the home as it is
+    /// now. Only root may.
+    pub fn as_user(mut self, id: u32) -> anyhow::Result<Platform> {
+        give(self.home.path(), id)?;
+        self.user = Some(id);
+        Ok(self)
+    }
+
     /// Where everything is kept.
     pub fn state_dir(&self) -> PathBuf {
         self.home.path().join("state")
@@ -125,6 +134,10 @@ impl Platform {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.args(args).env_clear().envs(&self.env).current_dir(self.home.path()).kill_on_drop(true);
+        if let Some(id) = self.user {
+            // Other groups are given up with it.
+            command.uid(id).gid(id);
+        }
         command
     }
 
@@ -265,6 +278,21 @@ impl Drop for Platform {
             let _ = kill(Pid::from_raw(left.pid), Signal::SIGKILL);
         }
     }
+}
+
+/// Gives a folder to a user, with all in it.
+pub fn give(path: &Path, id: u32) -> anyhow::Result<()> {
+    let give = |path: &Path| {
+        let given = std::os::unix::fs::lchown(path, Some(id), Some(id));
+        given.with_context(|| format!("giving {} to user {id}", path.display()))
+    };
+    give(path)?;
+    if path.symlink_metadata()?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            self::give(&entry?.path(), id)?;
+        }
+    }
+    Ok(())
 }
 
 /// The client of the server that wrote `server.json`, when that is ours.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let Some(socket) = std::env::args_os().nth(1) else { return ExitCode::from(2) };
-    match worker::boxed::serve_tools(&PathBuf::from(socket)) {
+    match worker::boxed::serve_tools(&PathBuf::from(socket), None) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -16,7 +16,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use domain::{Attempt, TaskId};
+use domain::{Attempt, BoxLimits, TaskId};
 use sandbox::{Bind, Plan, layout};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -265,8 +265,8 @@ pub async fn place(launcher: &Launcher, files: &[(PathBuf, String)]) -> io::Resu
 }
 
 /// The first process of the tools' container: goes to the worker at `socket`, and starts what it asks for until it is
-/// gone.
-pub fn serve_tools(socket: &Path) -> io::Result<()> {
+/// gone. It keeps `limits`, where nobody else does; absent when it is not alone with them.
+pub fn serve_tools(socket: &Path, limits: Option<BoxLimits>) -> io::Result<()> {
     let deadline = Instant::now() + TOOLS_DEADLINE;
     let line = loop {
         match UnixStream::connect(socket) {
@@ -278,7 +278,7 @@ pub fn serve_tools(socket: &Path) -> io::Result<()> {
     };
     let environment = Environment::clean(std::env::vars_os());
     sandbox::init::give_up().map_err(io::Error::other)?;
-    sandbox::init::serve_tools(line, environment.variables())
+    sandbox::init::serve_tools(line, environment.variables(), limits)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the only thread of its process, and nothing to poll for")]

@@ -19,6 +19,10 @@ pub use words::{Telling, body, subject_of, title};
 
 /// A new file larger than this is left out: GitHub refuses a push that holds one.
 const FILE_MAX_BYTES: u64 = 100 * 1024 * 1024;
+/// What git may hold of files while it packs them, for each of its threads: a box that is short of memory is to hand over
+/// its work, too. Larger files are not compared with others at all, and not read as a whole.
+const PACK_MEMORY: &str = "64m";
+const WHOLE_FILE: &str = "16m";
 /// Repositories inside the repository that are taken in; more than this is not somebody's scaffold.
 const EMBEDDED_MAX: usize = 20;
 /// Where their metadata goes: within the repository's own, so that it is a move.
@@ -98,6 +102,8 @@ pub async fn push(checkout: &Checkout, remote: &Remote) -> Result<(), Failure> {
             .git(checkout.at())
             .args(["push", "--quiet", "--no-follow-tags", "--no-verify", "--", remote.url.as_str()])
             .arg(format!("refs/heads/{branch}:refs/heads/{branch}"))
+            .config("pack.windowMemory", PACK_MEMORY)
+            .config("core.bigFileThreshold", WHOLE_FILE)
             .doing(format!("pushing {branch}"));
         match push.run().await {
             Ok(_) => return Ok(()),
@@ -228,7 +234,8 @@ async fn stage(checkout: &Checkout, leave_out: &[String], notes: &mut Vec<String
         .git()
         .args(["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"])
         .stdin(paths.join("\0"))
-        .config("core.safecrlf", "false");
+        .config("core.safecrlf", "false")
+        .config("core.bigFileThreshold", WHOLE_FILE);
     add.doing("staging the work").run().await.map(drop)
 }
 

@@ -107,11 +107,12 @@ impl Job {
     /// In a box, whose tools are at the other end of `line`.
     pub async fn boxed(seat: boxed::Seat, line: OwnedFd, monitor: Option<OwnedFd>) -> io::Result<Job> {
         let gateway: Address = seat.gateway.parse().map_err(io::Error::other)?;
-        let (tools, listener) = sandbox::tools::ToolBox::connect(line).await?;
+        let (tools, listener, within) = sandbox::tools::ToolBox::connect(line).await?;
+        let monitor = monitor.or(within);
         let port = listener.local_addr()?.port();
         let environment = boxed::environment(tools.environment(), &seat.env, port);
         let notices = match &monitor {
-            Some(_) => Notices::of_a_monitor(),
+            Some(line) => Notices::of_a_monitor(line.try_clone()?),
             None => Notices::default(),
         };
         let launcher =

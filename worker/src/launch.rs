@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use git::place;
+use nix::sys::resource::{RLIM_INFINITY, Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::time::TimeValLike as _;
 use nix::unistd::Pid;
 use sandbox::notice::{Limit, Notice};
 use sandbox::tools;
@@ -94,12 +96,16 @@ impl From<Start> for tools::Command {
 
 /// A program that was started. Dropping it kills its group.
 #[derive(Debug)]
-pub struct Running(Child);
+pub struct Running {
+    child: Child,
+    /// Once it has ended.
+    code: Option<i32>,
+}
 
 #[derive(Debug)]
 enum Child {
     // The group first: its number is surely ours until the child is reaped.
-    Direct { group: Group, child: tokio::process::Child },
+    Direct { group: Group, child: tokio::process::Child, spent: Duration },
     Boxed { child: tools::Child, layer: Arc<Layer> },
 }
 
@@ -199,10 +205,11 @@ fn start_here(start: Start) -> io::Result<Running> {
         .stderr(start.stderr)
         .process_group(0)
         .kill_on_drop(true);
+    let spent = spent_by_children();
     let child = command.spawn()?;
     // Not reaped yet, so it has one.
     let group = Group(child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default());
-    Ok(Running(Child::Direct { group, child }))
+    Ok(Running { child: Child::Direct { group, child, spent }, code: None })
 }
 
 impl Layer {
@@ -221,7 +228,10 @@ impl Layer {
                     self.tools.kill_all();
                     tokio::time::sleep(ROOM_PAUSE).await;
                 }
-                spawned => return Ok(Running(Child::Boxed { child: spawned?, layer: self.clone() })),
+                spawned => {
+                    let child = Child::Boxed { child: spawned?, layer: self.clone() };
+                    return Ok(Running { child, code: None });
+                }
             }
         }
     }
@@ -263,15 +273,30 @@ impl place::Running for Running {
 impl Running {
     /// Waits until it ended; its code as a shell would print it. May be dropped and called again.
     pub async fn wait(&mut self) -> io::Result<i32> {
-        match &mut self.0 {
+        let code = match &mut self.child {
             Child::Direct { child, .. } => child.wait().await.map(code),
             Child::Boxed { child, layer } => layer.noted(child.wait().await),
+        };
+        self.code = code.as_ref().ok().copied();
+        code
+    }
+
+    /// The seconds of processor time for one process at which it ended, if that was its end. Ask when it has ended.
+    pub fn processor_limit(&self) -> Option<u64> {
+        match &self.child {
+            Child::Direct { spent, .. } => {
+                let bound = processor_bound()?;
+                let spent = spent_by_children().saturating_sub(*spent);
+                let ended = |code: i32| sandbox::init::processor_limit_ended(code, spent, bound);
+                self.code.is_some_and(ended).then_some(bound)
+            }
+            Child::Boxed { child, .. } => child.processor_limit(),
         }
     }
 
     /// Sends a signal to all of its group.
     pub fn signal(&self, with: Signal) {
-        match &self.0 {
+        match &self.child {
             Child::Direct { group, .. } => signal(group.0, with),
             Child::Boxed { child, .. } => child.signal(with),
         }
@@ -279,8 +304,8 @@ impl Running {
 
     /// Lets what is left of it run on; the number of its group, for [`Launcher::runs`] and [`Launcher::kill`].
     pub fn release(self) -> i32 {
-        match self.0 {
-            Child::Direct { group, child: _ended } => {
+        match self.child {
+            Child::Direct { group, child: _ended, spent: _ } => {
                 let number = group.0;
                 std::mem::forget(group);
                 number
@@ -294,6 +319,19 @@ impl Drop for Group {
     fn drop(&mut self) {
         signal(self.0, Signal::SIGKILL);
     }
+}
+
+/// Seconds of processor time that one process of ours, and so of what we start, may use.
+fn processor_bound() -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_CPU).ok()?;
+    (soft != RLIM_INFINITY).then_some(soft)
+}
+
+/// Processor time of all that was started here and has ended.
+fn spent_by_children() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return Duration::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
 /// An exit code as a shell would print it: 128 + n for signal n.

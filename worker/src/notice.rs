@@ -3,12 +3,14 @@
 //! A limit ends commands of the agent, not the task: the tool that ran says why it ended. Only one that cannot be mended
 //! (the disk is still too full after everything was ended) ends the agent's work.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{EventKind, Failure, FailureCode};
-use sandbox::notice::{Limit, Notice};
+use sandbox::notice::{Limit, Notice, Phase};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -30,13 +32,40 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default)]
 pub struct Notices {
     told: Arc<watch::Sender<Vec<Notice>>>,
-    listening: bool,
+    /// The line to the monitor.
+    monitor: Option<Arc<File>>,
+}
+
+/// The worker saves the work while this lives.
+#[derive(Debug)]
+#[must_use]
+pub struct Saving(Notices);
+
+impl Drop for Saving {
+    fn drop(&mut self) {
+        self.0.say(Phase::Working);
+    }
 }
 
 impl Notices {
-    /// None yet; a monitor is going to tell.
-    pub fn of_a_monitor() -> Self {
-        Notices { listening: true, ..Notices::default() }
+    /// None yet; the monitor at the other end of this line is going to tell.
+    pub fn of_a_monitor(line: OwnedFd) -> Self {
+        Notices { monitor: Some(Arc::new(File::from(line))), ..Notices::default() }
+    }
+
+    /// Tells the monitor that the work is saved from now on, until the answer is dropped: then a disk that the tools have
+    /// filled does not end git. No command of the agent's runs meanwhile.
+    pub fn saving(&self) -> Saving {
+        self.say(Phase::Saving);
+        Saving(self.clone())
+    }
+
+    fn say(&self, phase: Phase) {
+        if let Some(mut line) = self.monitor.as_deref()
+            && let Err(error) = line.write_all(phase.line().as_bytes())
+        {
+            tracing::warn!(%error, ?phase, "the monitor of the box is not told what goes on");
+        }
     }
 
     /// Adds one.
@@ -62,7 +91,7 @@ impl Notices {
     /// the monitor gets a moment to say so.
     pub async fn after(&self, mark: usize, end: End) -> Vec<Notice> {
         let killed = matches!(end, End::Exited(code) if code == 128 + 9 || code == 128 + 15);
-        if killed && self.listening {
+        if killed && self.monitor.is_some() {
             let _nothing_told = tokio::time::timeout(GRACE, self.beyond(mark)).await;
         }
         self.since(mark)
@@ -91,6 +120,11 @@ impl Notices {
 pub fn told(notice: &Notice) -> String {
     let end = if notice.fatal { "that did not help" } else { "its processes were ended" };
     format!("{notice}; {end}")
+}
+
+/// What ended a command that computed for too long, in words for the model and for people.
+pub fn processor_limit(seconds: u64) -> String {
+    format!("it reached its processor time limit of {seconds} s for one process, and was ended")
 }
 
 fn failure(notice: &Notice) -> Failure {
@@ -140,7 +174,7 @@ pub async fn listen(from: OwnedFd, notices: Notices, spool: Spool) {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
+    use std::io::Read as _;
 
     use super::*;
 
@@ -149,12 +183,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let spool = Spool::open(dir.path()).unwrap();
         let (mut monitor, ours) = std::os::unix::net::UnixStream::pair().unwrap();
-        let notices = Notices::of_a_monitor();
+        let notices = Notices::of_a_monitor(ours.try_clone().unwrap().into());
         let mark = notices.count();
         let memory = Notice { limit: Limit::Memory, detail: "9 of 8 MiB".into(), fatal: false };
         let disk = Notice { limit: Limit::Disk, detail: "21 of 20 GiB".into(), fatal: true };
         let lines = format!("{}nonsense\n{}", memory.line(), disk.line());
+        drop(notices.saving());
         monitor.write_all(lines.as_bytes()).unwrap();
+        let mut heard = [0; 32];
+        let length = monitor.read(&mut heard).unwrap();
+        assert_eq!(&heard[..length], b"saving\nworking\n");
         drop(monitor);
         listen(ours.into(), notices.clone(), spool).await;
         let all: Vec<String> = notices.since(mark).iter().map(told).collect();

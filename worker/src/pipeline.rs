@@ -267,6 +267,8 @@ impl Pipeline {
         if measuring.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             self.launcher.kill_all();
         }
+        // A box that its tools have filled is to hand over what they did.
+        let saving = self.launcher.notices().saving();
         let identity = Identity::parse(&self.spec.git_identity);
         let subject = deliver::subject_of(&agent.final_text);
         let commit = deliver::commit(checkout, &identity, self.spec.task, subject.as_deref());
@@ -290,7 +292,9 @@ impl Pipeline {
                 );
             }
         }
+        drop(saving);
         let verdicts = self.verify(checkout, commands, committed.commits > 0, measuring).await?;
+        let _saving = self.launcher.notices().saving();
         let telling = Telling {
             description: &self.spec.description,
             issue: self.spec.issue_number,

@@ -138,6 +138,9 @@ pub async fn measure(launcher: &Launcher, command: &Command, dir: &Path, time: D
             let told: Vec<String> = notices.since(mark).iter().map(notice::told).collect();
             Measured::Infra(told.join("; "))
         }
+        Ok(Finished { processor_limit: Some(seconds), .. }) => {
+            Measured::Infra(notice::processor_limit(seconds))
+        }
         Ok(finished) => judge(finished.end, &finished.output.render()),
         Err(error) => Measured::Infra(format!("it could not be run: {error}")),
     }

@@ -3,6 +3,7 @@
 //! A bench is one file beside the others, with one row in [`BENCHES`]. It gets the release binary and nothing else:
 //! what it measures is what a user runs. Figures are printed, never asserted; a machine under load is not a bug.
 
+mod api;
 mod boxes;
 mod events;
 mod http;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Measure this binary and build nothing
     #[arg(long, value_name = "FILE", conflicts_with = "profile")]
     binary: Option<PathBuf>,
+    /// Fewer clients and events: to see that a bench works, not to quote it
+    #[arg(long)]
+    small: bool,
     /// Say what there is, and measure nothing
     #[arg(long)]
     list: bool,
@@ -61,6 +65,17 @@ pub struct Bench {
 pub struct Bed {
     /// The product, built with the profile asked for.
     pub binary: PathBuf,
+    /// How much of it.
+    pub scale: Scale,
+}
+
+/// How much a bench does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// What is quoted.
+    Full,
+    /// Just enough to see that it works.
+    Small,
 }
 
 /// One number, with what it says and where it comes from.
@@ -75,8 +90,16 @@ pub struct Figure {
     pub command: String,
 }
 
-const BENCHES: &[Bench] =
-    &[submit::BENCH, turn::BENCH, boxes::BENCH, lifecycle::BENCH, events::BENCH, memory::BENCH, size::BENCH];
+const BENCHES: &[Bench] = &[
+    submit::BENCH,
+    turn::BENCH,
+    boxes::BENCH,
+    lifecycle::BENCH,
+    events::BENCH,
+    api::BENCH,
+    memory::BENCH,
+    size::BENCH,
+];
 
 /// Builds the binary and runs the benches asked for.
 pub fn run(args: &Args) -> Result<()> {
@@ -87,11 +110,13 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let chosen = choose(&args.names)?;
+    let scale = if args.small { Scale::Small } else { Scale::Full };
     let bed = match &args.binary {
         Some(file) => {
-            Bed { binary: file.canonicalize().with_context(|| format!("finding {}", file.display()))? }
+            let binary = file.canonicalize().with_context(|| format!("finding {}", file.display()))?;
+            Bed { binary, scale }
         }
-        None => Bed { binary: build(&args.profile)? },
+        None => Bed { binary: build(&args.profile)?, scale },
     };
     let what = match &args.binary {
         Some(file) => file.display().to_string(),
@@ -157,7 +182,7 @@ mod tests {
         assert_eq!(
             error.as_deref(),
             Some(
-                "there is no bench `weight`; there are submit, worker_turn, box, lifecycle, events, memory, size"
+                "there is no bench `weight`; there are submit, worker_turn, box, lifecycle, events, api, memory, size"
             )
         );
         assert_eq!(choose(&[]).unwrap().len(), BENCHES.len());

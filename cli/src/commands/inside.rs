@@ -46,11 +46,10 @@ fn worker(options: &[OsString]) -> ExitCode {
 
 /// The first process of the tools' container.
 fn box_tools(options: &[OsString]) -> ExitCode {
-    let [option, socket] = options else { return misused() };
-    if option != "--socket" {
-        return misused();
-    }
-    match boxed::serve_tools(&PathBuf::from(socket)) {
+    let [at, socket, within, limits] = options else { return misused() };
+    let limits = limits.to_str().and_then(|text| serde_json::from_str(text).ok());
+    let (true, Some(limits)) = (at == "--socket" && within == "--limits", limits) else { return misused() };
+    match boxed::serve_tools(&PathBuf::from(socket), Some(limits)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: serving the worker at {}: {error}", PathBuf::from(socket).display());
@@ -72,7 +71,7 @@ fn box_warm(options: &[OsString]) -> ExitCode {
 }
 
 fn misused() -> ExitCode {
-    eprintln!("Error: `bgagent box-tools` takes --socket PATH and nothing else");
+    eprintln!("Error: `bgagent box-tools` takes --socket PATH --limits JSON and nothing else");
     eprintln!("Hint: It is the first process of a box's container; a server starts it.");
     ExitCode::from(2)
 }

@@ -13,6 +13,7 @@ use crate::connect;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render;
+use crate::tui;
 
 /// Show what a task does, from its beginning until it ends
 ///
@@ -20,6 +21,7 @@ use crate::render;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bgagent watch 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  bgagent watch 01ARZ3NDEKTSV4RRFFQ69G5FAV --tui
   bgagent watch 01ARZ3NDEKTSV4RRFFQ69G5FAV --output json | jq -r .event_type
 
 The exit code is 0 when the task completed, 1 when it ended in another way, 2 when the server was away for too long,
@@ -27,6 +29,9 @@ The exit code is 0 when the task completed, 1 when it ended in another way, 2 wh
 pub struct Args {
     /// The task
     task: TaskId,
+    /// On a whole screen, with keys to nudge, ask and cancel
+    #[arg(long)]
+    tui: bool,
 }
 
 /// How watching ended.
@@ -42,6 +47,9 @@ pub enum Followed {
 pub async fn watch(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let client = connect::connect(cx).await?;
     let task = client.task(args.task).await?;
+    if args.tui {
+        return on_a_screen(cx, &client, args.task, task).await;
+    }
     if cx.output == Output::Text && !task.is_terminal() {
         cx.note(&format!("Watching task {}... (Ctrl+C to stop)", run::id_of(&task)?));
     }
@@ -51,6 +59,23 @@ pub async fn watch(cx: &Context, args: Args) -> Result<Exit, Failure> {
             if cx.output == Output::Text {
                 cx.note(&render::event::ended(&task));
             }
+            Ok(exit_of(&task))
+        }
+    }
+}
+
+async fn on_a_screen(cx: &Context, client: &Client, id: TaskId, task: TaskDetail) -> Result<Exit, Failure> {
+    if cx.output == Output::Json {
+        return Err(Failure::usage("--tui and --output json exclude each other")
+            .hint("Without --tui, --output json prints one event a line."));
+    }
+    match tui::watch(cx, client, id, task).await? {
+        Followed::Interrupted => {
+            cx.note(&come_back(id));
+            Ok(Exit::Interrupted)
+        }
+        Followed::Ended(task) => {
+            cx.note(&render::event::ended(&task));
             Ok(exit_of(&task))
         }
     }

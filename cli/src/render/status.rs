@@ -34,6 +34,14 @@ pub fn status(
     if task.status == "QUEUED" {
         page.row("Queue", &queue(task));
     }
+    if task.status == "QUEUED"
+        && let Some(parked) = newest.iter().find(|e| e.event_type == "task_parked")
+    {
+        page.row("Parked", &self::parked(parked));
+    }
+    if task.status == "AWAITING_APPROVAL" {
+        page.row("Approval", &approval(task, &newest, view));
+    }
     page.row("Turn", &turn(task, &newest));
     page.row("Last milestone", &last_milestone(milestone, view));
     page.row("Current", &newest.first().map_or_else(|| MISSING.into(), |e| current(e)));
@@ -54,6 +62,12 @@ pub fn status(
     }
     page.row("Branch", &task.branch_name);
     page.row("PR", task.pr_url.as_deref().unwrap_or(MISSING));
+    if let Some(uri) = &task.trace_s3_uri {
+        page.row("Trace S3", uri);
+    }
+    if let Some(uri) = &task.artifact_uri {
+        page.row("Artifact", uri);
+    }
     page.row("Last event", newest.first().map_or(MISSING, |e| e.timestamp.as_str()));
     page.lines.join("\n")
 }
@@ -131,6 +145,28 @@ fn queue(task: &TaskDetail) -> String {
     }
 }
 
+/// Why the task waits though it had begun, and until when.
+fn parked(event: &EventRecord) -> String {
+    let why = event.metadata["why"].as_str().unwrap_or(MISSING);
+    match event.metadata["not_before"].as_str() {
+        Some(until) => format!("{why} (not before {until})"),
+        None => why.to_owned(),
+    }
+}
+
+/// Which approval it waits for, and for how long.
+fn approval(task: &TaskDetail, newest: &[&EventRecord], view: &View) -> String {
+    let opened = newest.iter().find(|e| e.event_type == "approval_opened");
+    let told = opened.and_then(|e| e.metadata["request_id"].as_str());
+    let request = task.awaiting_approval_request_id.as_deref().or(told).unwrap_or(MISSING);
+    let until = opened.and_then(|e| e.metadata["until"].as_str());
+    match until.and_then(|until| time::seconds_since(until, view.now)) {
+        Some(over) if over < 0 => format!("{request} (expires in {})", time::duration(-over)),
+        Some(_) => format!("{request} (expired)"),
+        None => request.to_owned(),
+    }
+}
+
 fn turn(task: &TaskDetail, newest: &[&EventRecord]) -> String {
     let seen =
         newest.iter().filter(|e| e.event_type == "agent_turn").find_map(|e| e.metadata["turn"].as_u64());
@@ -203,6 +239,28 @@ mod tests {
     fn queued() {
         let events = [sample::event(2, "admission_queued", json!({}))];
         insta::assert_snapshot!(status(&sample::queued(), &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn every_row_that_a_task_can_have() {
+        let mut task = sample::running();
+        task.status = "AWAITING_APPROVAL".into();
+        task.awaiting_approval_request_id = Some("01ARZ3NDEKTSV4RRFFQ69G5REQ".into());
+        task.trace_s3_uri = Some("s3://traces/x.ndjson.gz".into());
+        task.artifact_uri = Some("s3://artifacts/x".into());
+        task.issue_number = Some(7);
+        let opened = json!({ "request_id": "01ARZ3NDEKTSV4RRFFQ69G5REQ", "until": "2026-01-02T03:10:00Z" });
+        let events = [sample::event(9, "approval_opened", opened)];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn parked_until_a_usage_limit_is_reset() {
+        let mut task = sample::queued();
+        task.queue_position = None;
+        let parked = json!({ "why": "usage_limit", "not_before": "2026-01-02T05:00:00Z" });
+        let events = [sample::event(9, "task_parked", parked)];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
     }
 
     #[test]

@@ -4,15 +4,21 @@ use console::measure_text_width;
 
 /// Lines of at most `width` columns; a longer word is broken.
 pub fn words(text: &str, width: usize) -> Vec<String> {
+    lines(text, width, width)
+}
+
+/// The first line of at most `first` columns, the others of at most `width`.
+fn lines(text: &str, first: usize, width: usize) -> Vec<String> {
+    let mut room = first.max(8);
     let width = width.max(8);
     let mut lines = vec![];
     let mut line = String::new();
     let mut used = 0;
     for word in text.split_whitespace() {
         let long = measure_text_width(word);
-        if used > 0 && used + 1 + long > width {
+        if used > 0 && used + 1 + long > room {
             lines.push(std::mem::take(&mut line));
-            used = 0;
+            (used, room) = (0, width);
         }
         if used > 0 {
             line.push(' ');
@@ -20,9 +26,9 @@ pub fn words(text: &str, width: usize) -> Vec<String> {
         }
         for c in word.chars() {
             let columns = measure_text_width(c.encode_utf8(&mut [0; 4]));
-            if used + columns > width {
+            if used + columns > room {
                 lines.push(std::mem::take(&mut line));
-                used = 0;
+                (used, room) = (0, width);
             }
             line.push(c);
             used += columns;
@@ -41,15 +47,11 @@ pub fn hanging(head: &str, text: &str, indent: usize, width: Option<usize>) -> S
         return format!("{head}{text}").trim_end().to_owned();
     }
     // The first line is as wide as the others: the head stands where their indentation is, or beyond it.
-    let first = width.saturating_sub(measure_text_width(head)).max(8);
-    let mut lines = words(text, first).into_iter();
-    let begun = lines.next().unwrap_or_default();
-    let rest: Vec<String> = lines.collect();
-    let mut out = format!("{head}{begun}");
-    for line in words(&rest.join(" "), width.saturating_sub(indent)) {
-        if !line.is_empty() {
-            out.push_str(&format!("\n{:indent$}{line}", ""));
-        }
+    let first = width.saturating_sub(measure_text_width(head));
+    let mut lines = lines(text, first, width.saturating_sub(indent)).into_iter();
+    let mut out = format!("{head}{}", lines.next().unwrap_or_default());
+    for line in lines.filter(|line| !line.is_empty()) {
+        out.push_str(&format!("\n{:indent$}{line}", ""));
     }
     out
 }
@@ -57,6 +59,14 @@ pub fn hanging(head: &str, text: &str, indent: usize, width: Option<usize>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_that_is_broken_stays_one_word() {
+        let url = "local:/tmp/repository#bgagent/01M8HKPF2ZS9MDGG93TG4GJX2H/add-a-file";
+        let text = hanging("[17:37:28] Pull request ", url, 15, Some(40));
+        assert_eq!(text.replace("\n               ", ""), format!("[17:37:28] Pull request {url}"));
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+    }
 
     #[test]
     fn lines_keep_to_the_width_also_with_wide_letters_and_long_words() {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod admin;
+mod api_tester;
 mod background;
 mod bad_input;
 mod container;

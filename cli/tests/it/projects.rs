@@ -62,7 +62,7 @@ async fn a_node_module_whose_tests_fail_before_the_work() {
 }
 
 async fn check(expected: &Expected) {
-    let Some(origin) = project(expected.name) else { return };
+    let Some(origin) = testkit::peers::project(expected.name) else { return };
     let folder = TempDir::with_prefix("bgagent-project-").unwrap();
     let repo = folder.path().join(expected.name);
     let clone = git::Git::new().args(["clone", "--quiet", "--no-hardlinks"]).arg(&origin).arg(&repo).run();
@@ -133,16 +133,4 @@ fn platform_with_tools() -> Platform {
         }
     }
     platform
-}
-
-pub fn project(name: &str) -> Option<PathBuf> {
-    let peers = std::env::var_os("BGAGENT_PEERS").map(PathBuf::from);
-    let project = peers.map(|peers| peers.join("projects").join(name)).filter(|p| p.join(".git").exists());
-    if project.is_none() {
-        eprintln!(
-            "skipped: BGAGENT_PEERS names no folder with projects/{name}; `cargo xtask peers projects` fetches it \
-             and `cargo xtask test` sets BGAGENT_PEERS"
-        );
-    }
-    project
 }

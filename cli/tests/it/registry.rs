@@ -245,7 +245,7 @@ async fn wheel(folder: &Path) -> PathBuf {
 
 /// A name of this machine that its own resolver knows, so that a box's request for it leaves the box.
 async fn name_of_this_machine() -> Option<String> {
-    let name = nix::unistd::gethostname().ok()?.into_string().ok()?;
+    let name = nix::unistd::gethostname().unwrap().into_string().unwrap();
     let known = tokio::net::lookup_host((name.as_str(), 80)).await.is_ok();
     if !known || name == "localhost" {
         eprintln!("skipped: this machine's name {name} has no address");
@@ -263,7 +263,7 @@ async fn suggests(came: &Came, line: &str) {
 
 /// A clone of one of the projects that `cargo xtask peers projects` fetches.
 async fn project(name: &str) -> Option<Cloned> {
-    let origin = crate::projects::project(name)?;
+    let origin = testkit::peers::project(name)?;
     let folder = TempDir::with_prefix("bgagent-project-").unwrap();
     let repo = folder.path().join(name);
     let clone = git::Git::new().args(["clone", "--quiet", "--no-hardlinks"]).arg(&origin).arg(&repo).run();

@@ -87,6 +87,32 @@ async fn a_command_that_takes_too_much_memory_is_ended_and_told_why() {
     platform.end(END).await.unwrap();
 }
 
+/// The limit ends the agent's commands; git, which needs as much room again for what they made, goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_work_of_a_box_that_filled_its_disk_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let turns = [
+        bash("head -c 50000000 /dev/urandom > work.bin"),
+        bash("head -c 200000000 /dev/zero > /tmp/full; sleep 100"),
+        bash("head -c 300000000 /dev/zero > /tmp/fuller; sleep 100"),
+        say("Not reached"),
+    ];
+    let script = transcript(dir.path(), "full", &turns);
+    let repo = sample().await;
+    let mut platform = platform(&script, "full").with("BGAGENT__COMPUTE__LIMITS__DISK_MIB", 60);
+    platform.start().await.unwrap();
+    let task = run(&platform, &sandboxed(repo.path(), "Fills the disk")).await;
+    let events = events(&platform, task.task_id.parse().unwrap()).await;
+    let told = answers(&events);
+    assert!(told[1].contains("the box reached its disk limit: "), "{told:?}");
+    let end = events.last().unwrap();
+    let warning = end.metadata["warning"].as_str().unwrap_or_default();
+    assert!(warning.contains("DISK_FULL") && warning.contains("disk limit"), "{end:#?}\n{}", platform.log());
+    let saved = repo.git(&["cat-file", "-s", &format!("{}:work.bin", task.branch_name)]).await.unwrap();
+    assert_eq!(saved, "50000000");
+    platform.end(END).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_box_dies_with_its_monitor() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ const COMMANDS: &[&str] = &[
     "cancel",
     "pr",
     "usage",
+    "admin",
     "demo",
     "doctor",
     "box",

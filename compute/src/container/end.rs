@@ -20,7 +20,7 @@ use super::layer;
 use super::place::{End, Place, Record, TREE};
 use super::start::on;
 use super::{ContainerBackend, Ids};
-use crate::local::folder::printable_tail;
+use crate::local::folder::{LastTurn, printable_tail};
 use crate::local::{blocking, error};
 use crate::{ComputeError, SessionStatus, StopOutcome};
 
@@ -85,8 +85,7 @@ pub(super) async fn poll(
         Seen::Ended { code, memory } => told(&open, place, ids, code, memory, doing).await?,
         Seen::Gone => End { code: None, tail: String::new() },
     };
-    let (kept, End { code, tail }) = (end.clone(), end);
-    settle(&open, place, ids, kept, doing).await?;
+    let End { code, tail } = settle(&open, place, ids, end, doing).await?;
     Ok(SessionStatus::Ended { code, tail })
 }
 
@@ -130,9 +129,17 @@ pub(super) async fn purge(
         return Ok(());
     }
     // The lock goes with the folder; a `start` that waits for it finds the folder gone, and may be repeated.
-    let Some(_turn) = on(place, doing, |place| place.0.turn()).await? else {
-        return Err(error::unavailable(doing, "another process is starting or removing the same session"));
-    };
+    let turn = on(place, doing, |place| place.0.last_turn()).await?;
+    match turn {
+        LastTurn::Ours(_) => (),
+        LastTurn::Gone => return Ok(()),
+        LastTurn::Anothers => {
+            return Err(error::unavailable(
+                doing,
+                "another process is starting or removing the same session",
+            ));
+        }
+    }
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
     for id in [&ids.worker, &ids.tools] {
         if look(&open, id, doing).await? == Seen::Running {
@@ -170,7 +177,7 @@ async fn told(
     on(place, doing, move |place| {
         // For a person who keeps the folders of ended sessions; not worth an error.
         if place.0.path.exists() {
-            drop(place.0.write("worker.log", whole.as_bytes()));
+            drop(place.0.write_first("worker.log", whole.as_bytes()));
         }
         Ok(())
     })
@@ -178,10 +185,16 @@ async fn told(
     Ok(End { code: i32::try_from(code).ok(), tail: printable_tail(&tail) })
 }
 
-/// Writes down how it ended; then nothing needs the containers any more.
-async fn settle(open: &Open, place: &Place, ids: &Ids, end: End, doing: &str) -> Result<(), ComputeError> {
-    on(place, doing, move |place| place.write_end(&end)).await?;
-    take_away(open, place, ids, doing).await
+/// Writes down how it ended; then nothing needs the containers any more. Returns what is known: somebody who saw it end
+/// before may have known better.
+async fn settle(open: &Open, place: &Place, ids: &Ids, end: End, doing: &str) -> Result<End, ComputeError> {
+    let known = on(place, doing, move |place| {
+        place.write_end(&end)?;
+        Ok(place.end()?.unwrap_or(end))
+    });
+    let known = known.await?;
+    take_away(open, place, ids, doing).await?;
+    Ok(known)
 }
 
 async fn take_away(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(), ComputeError> {
@@ -280,8 +293,9 @@ async fn log(open: &Open, id: &str) -> String {
     text
 }
 
-/// Which bound of the disk the box is over, in words. Measured now and then: what is written in between is bounded by
-/// the size of a file and the time.
+/// Which bound of the disk the box is far over, in words. The first process of its tools keeps the bounds themselves; this
+/// is for what it cannot see or end. Measured now and then: what is written in between is bounded by the size of a file
+/// and the time.
 async fn over(
     backend: &ContainerBackend,
     place: &Place,
@@ -309,7 +323,11 @@ async fn over(
 }
 
 fn beyond(record: &Record, disk: u64, cache: u64) -> Option<String> {
-    let over = |used: u64, bound: u64| bound > 0 && used > bound.saturating_mul(MIB);
+    let over = |used: u64, mib: u64| {
+        let bound = mib.saturating_mul(MIB);
+        // Once for what was written before it was ended, once for saving the work.
+        mib > 0 && used > bound.saturating_add(2 * sandbox::layout::saving_reserve(bound))
+    };
     let words = |what: &str, used: u64, bound: u64, setting: &str| {
         format!(
             "{what} hold {} MiB, and the box may have {bound} (`compute.limits.{setting}`): it was ended",

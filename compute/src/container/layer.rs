@@ -40,6 +40,15 @@ const WORKER_PROCESSES: i64 = 256;
 /// An engine keeps this much of a container's output.
 const LOG_MAX: &str = "1m";
 const MIB: u64 = 1 << 20;
+/// The tools' first process keeps their limits and says which was reached; an engine's bounds lie above, for what is
+/// quicker than it. Of memory that is an eighth, and no less than this.
+const MEMORY_ABOVE_MIN: u64 = 128;
+/// For its own threads, and for what is started just then.
+const PROCESSES_ABOVE: u64 = 8;
+/// `/dev/shm` of a box whose memory is not bounded.
+const SHARED_MEMORY_MIB: u64 = 2_048;
+/// The engine's own, where the limit is too small for a half.
+const SHARED_MEMORY_MIN_MIB: u64 = 16;
 
 /// Who a box runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +142,10 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     mounts.extend(parts.objects.map(|objects| bind(objects, OBJECTS, Access::Read)));
     mounts.extend(parts.ca.map(|file| bind(file, CA_FILE, Access::Read)));
     let mut over = None;
+    if let Cache::Volume(_) = parts.cache {
+        // What the box adds there is seen in its upper layer alone.
+        mounts.push(bind(&place.path("box/cache-upper"), sandbox::layout::CACHE_UPPER, Access::Read));
+    }
     match parts.cache {
         Cache::Private => mounts.push(bind(&place.path("box/cache"), "/box/cache", Access::Write)),
         Cache::Volume(name) => mounts.push(Mount {
@@ -149,9 +162,10 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     let host = HostConfig {
         mounts: Some(mounts),
         binds: over,
-        memory: bytes(limits.memory_mib),
-        memory_swap: bytes(limits.memory_mib),
-        pids_limit: Some(if limits.processes > 0 { signed(limits.processes) } else { -1 }),
+        memory: bytes(memory_bound(limits)),
+        memory_swap: bytes(memory_bound(limits)),
+        shm_size: bytes(shared_memory(limits)),
+        pids_limit: Some(if limits.processes > 0 { signed(limits.processes + PROCESSES_ABOVE) } else { -1 }),
         nano_cpus: (limits.cpus > 0).then(|| i64::from(limits.cpus) * 1_000_000_000),
         // Of the first process, which offers what it starts to the kernel before itself.
         oom_score_adj: Some(200),
@@ -161,8 +175,30 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     let env = [("HOME", "/home/agent"), ("TMPDIR", "/tmp"), ("USER", "agent"), ("LANG", "C.UTF-8")];
     let env = env.into_iter().map(|(name, value)| format!("{name}={value}"));
     let env = env.chain(parts.env.iter().map(|(name, value)| format!("{name}={value}"))).collect();
-    let words = ["box-tools", "--socket", TOOLS_SOCKET];
+    let cache_mib = match parts.cache {
+        Cache::Private | Cache::Volume(_) => limits.cache_mib,
+        // Of this overlay only the whole is seen, what is shared included.
+        Cache::Over(_) => 0,
+    };
+    let kept = serde_json::to_string(&BoxLimits { cache_mib, ..limits.clone() }).unwrap_or_default();
+    let words = ["box-tools", "--socket", TOOLS_SOCKET, "--limits", kept.as_str()];
     container(parts, TOOLS, &words, "/box/repo", env, host)
+}
+
+/// MiB at which the engine ends processes; 0 is no bound.
+fn memory_bound(limits: &BoxLimits) -> u64 {
+    match limits.memory_mib {
+        0 => 0,
+        mib => mib.saturating_add(MEMORY_ABOVE_MIN.max(mib / 8)),
+    }
+}
+
+/// MiB of `/dev/shm`.
+fn shared_memory(limits: &BoxLimits) -> u64 {
+    match limits.memory_mib {
+        0 => SHARED_MEMORY_MIB,
+        mib => (mib / 2).max(SHARED_MEMORY_MIN_MIB),
+    }
 }
 
 /// The container that runs the worker.
@@ -179,7 +215,7 @@ pub(super) fn worker(parts: &Parts<'_>) -> ContainerCreateBody {
         memory_swap: Some(WORKER_MEMORY),
         pids_limit: Some(WORKER_PROCESSES),
         oom_score_adj: Some(500),
-        ulimits: Some(rlimits(parts.hard, &BoxLimits { cpu_seconds: 0, ..parts.limits.clone() })),
+        ulimits: Some(rlimits(parts.hard, parts.limits)),
         tmpfs: Some(HashMap::from([tmpfs("/run"), tmpfs("/tmp")])),
         ..walls(parts.facts)
     };
@@ -289,7 +325,7 @@ fn rlimits(hard: Hard, limits: &BoxLimits) -> Vec<ResourcesUlimits> {
         ("nofile", least(limits.open_files, hard.open_files)),
         // Counted for the user over all boxes: the bound of one box is the number of processes in its container.
         ("nproc", hard.processes),
-        ("cpu", least(limits.cpu_seconds, None)),
+        // Processor time is bounded by the tools' first process, which may use more than its commands.
         ("fsize", least(limits.file_mib.saturating_mul(MIB), None)),
         ("core", Some(0)),
     ];
@@ -302,4 +338,23 @@ fn rlimits(hard: Hard, limits: &BoxLimits) -> Vec<ResourcesUlimits> {
 
 fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engine_s_bounds_lie_above_those_that_tools_are_told_of() {
+        let of = |memory_mib| {
+            let limits = BoxLimits { memory_mib, ..BoxLimits::default() };
+            (memory_bound(&limits), shared_memory(&limits))
+        };
+        assert_eq!(of(0), (0, SHARED_MEMORY_MIB));
+        for mib in [1, 96, 400, 8_192, 1 << 20] {
+            let (bound, shared) = of(mib);
+            assert!(bound >= mib + mib / 8 && bound >= mib + MEMORY_ABOVE_MIN, "{mib}: {bound}");
+            assert!(shared <= mib.max(SHARED_MEMORY_MIN_MIB), "{mib}: {shared}");
+        }
+    }
 }

@@ -9,12 +9,12 @@
 //! | `etc/` | `/etc/passwd`, `/etc/group` | names for the user of the box |
 //! | `session/` | worker: `/session` | `session.json`, `bootstrap`, and what the worker keeps |
 //! | `run/` | `/run/bgagent` | the socket between worker and tools |
-//! | `box/repo`, `baseline`, `embedded` | `/box/...` | the work tree |
+//! | `box/repo`, `baseline` | `/box/...` | the work tree |
 //! | `box/home`, `tmp`, `cache` | tools: `/home/agent`, `/tmp`, `/box/cache` | what tools leave behind |
 
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, lchown};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use domain::{Attempt, TaskId};
@@ -27,7 +27,7 @@ use crate::local::error::PathError;
 use crate::local::folder::{Folder, absent_ok};
 
 /// Folders of `box/` that the worker sees too.
-pub(super) const TREE: [&str; 3] = ["repo", "baseline", "embedded"];
+pub(super) const TREE: [&str; 2] = ["repo", "baseline"];
 /// Folders of `box/` that only tools see.
 const TOOLS: [&str; 3] = ["home", "tmp", "cache"];
 /// The layers of the cache's overlay.
@@ -152,29 +152,17 @@ impl Place {
         if !self.0.path.exists() || self.end()?.is_some() {
             return Ok(());
         }
-        serde_json::to_vec(end)
-            .map_err(io::Error::from)
-            .and_then(|text| self.0.write_first("end.json", &text))
-            .map_err(PathError::at("writing", &self.path("end.json")))
+        let text = serde_json::to_vec(end).map_err(io::Error::from);
+        match text.and_then(|text| self.0.write_first("end.json", &text)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.0.path.exists() => Ok(()),
+            written => written.map_err(PathError::at("writing", &self.path("end.json"))),
+        }
     }
 
-    /// Bytes on disk below folders of `box/`; an approximation where files come and go meanwhile.
+    /// Bytes on disk below folders of `box/`, as boxes count them; one that is too deep to be counted is over any bound.
     pub(super) fn used(&self, names: &[&str]) -> u64 {
-        let mut seen = std::collections::HashSet::new();
-        let mut bytes = 0;
-        let mut todo: Vec<PathBuf> = names.iter().map(|name| self.path("box").join(name)).collect();
-        while let Some(dir) = todo.pop() {
-            for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let Ok(meta) = entry.metadata() else { continue };
-                if meta.is_dir() {
-                    todo.push(entry.path());
-                }
-                if meta.nlink() < 2 || meta.is_dir() || seen.insert(meta.ino()) {
-                    bytes += meta.blocks() * 512;
-                }
-            }
-        }
-        bytes
+        let folders: Vec<PathBuf> = names.iter().map(|name| self.path("box").join(name)).collect();
+        sandbox::disk::used(folders.iter().map(PathBuf::as_path)).unwrap_or(u64::MAX)
     }
 
     fn session(&self) -> Folder {

@@ -15,6 +15,8 @@ use super::error::PathError;
 use super::tree::{Identity, Target};
 use crate::BoxSpec;
 
+/// Whoever writes into the folder while it is removed writes a file or two.
+const REMOVE_TRIES: usize = 5;
 const TAIL_MAX_BYTES: usize = 4 * 1024;
 
 /// `session.json`: what the worker must know to attach. Holds no secret.
@@ -41,6 +43,15 @@ pub(crate) struct Folder {
     pub(crate) task: TaskId,
     pub(crate) attempt: Attempt,
     pub(crate) path: PathBuf,
+}
+
+/// Whose the folder is to remove.
+#[derive(Debug)]
+pub(crate) enum LastTurn {
+    /// Until this is dropped.
+    Ours(#[expect(dead_code, reason = "held")] Flock<File>),
+    Anothers,
+    Gone,
 }
 
 impl Folder {
@@ -71,6 +82,16 @@ impl Folder {
             .mode(0o700)
             .create(&self.path)
             .map_err(PathError::at("creating the session folder", &self.path))
+    }
+
+    /// As [`Folder::turn`] for who wants the folder gone: that it is gone is told apart from another's being at it.
+    pub(crate) fn last_turn(&self) -> Result<LastTurn, PathError> {
+        match self.turn() {
+            Ok(Some(turn)) => Ok(LastTurn::Ours(turn)),
+            Ok(None) => Ok(LastTurn::Anothers),
+            Err(_) if !self.path.exists() => Ok(LastTurn::Gone),
+            Err(error) => Err(error),
+        }
     }
 
     /// Holds off every other control plane that starts or purges this session; `None` when one is at it.
@@ -169,18 +190,20 @@ impl Folder {
         printable_tail(&String::from_utf8_lossy(&read().unwrap_or_default()))
     }
 
-    /// Removes the folder with all that is in it. Folders that tools made read-only (module caches) are no obstacle.
+    /// Removes the folder with all that is in it. Folders that tools made read-only (module caches) are no obstacle, nor
+    /// is somebody who just now writes down how the session ended.
     pub(crate) fn remove(&self) -> Result<(), PathError> {
-        let first = absent_ok(std::fs::remove_dir_all(&self.path));
-        match first {
-            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                open_up(&self.path).map_err(PathError::at("making removable", &self.path))?;
-                absent_ok(std::fs::remove_dir_all(&self.path))
+        let mut tries = REMOVE_TRIES;
+        loop {
+            tries -= 1;
+            match absent_ok(std::fs::remove_dir_all(&self.path)) {
+                Err(e) if e.kind() == ErrorKind::PermissionDenied && tries > 0 => {
+                    open_up(&self.path).map_err(PathError::at("making removable", &self.path))?;
+                }
+                Err(e) if e.kind() == ErrorKind::DirectoryNotEmpty && tries > 0 => (),
+                done => return done.map(drop).map_err(PathError::at("removing", &self.path)),
             }
-            other => other,
         }
-        .map(|_| ())
-        .map_err(PathError::at("removing", &self.path))
     }
 
     /// Whole or not at all, readable by this user alone.

@@ -194,6 +194,10 @@ gated! {
     ask_open(new: NewAsk) -> Asked;
     ask_answer(answer: NewAnswer) -> Answered;
     ask_list(task: TaskId) -> Vec<Ask>;
+    tasks_expired(before: Timestamp, user: Option<&UserId>, limit: u32) -> Vec<TaskId>;
+    task_purge(task: TaskId) -> bool;
+    forget_expired(expired: Expired) -> Forgotten;
+    user_erase(user: &UserId) -> bool;
     check() -> ();
 }
 

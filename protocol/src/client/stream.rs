@@ -1,7 +1,11 @@
 //! A task's events as they happen, each once and in order, across cuts of the connection and restarts of the server.
 //!
+//! Where no stream can be had, the same is read by polling (`stream/poll.rs`).
+//!
 //! A cut is healed by asking again with the last event's id. The stream ends when the server closes it after the event
 //! that ended the task: what follows that event (the box was stopped, say) is still delivered.
+
+mod poll;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -69,6 +73,8 @@ struct Watcher {
     last_seq: u64,
     ended: Ended,
     frames: Option<Frames>,
+    /// Set where no stream can be had.
+    polling: Option<poll::Polling>,
     ready: VecDeque<Item>,
     pause: Option<Duration>,
     failures: u32,
@@ -95,6 +101,7 @@ impl Client {
             last_seq: 0,
             ended: Ended::NotYet,
             frames: None,
+            polling: None,
             ready: VecDeque::new(),
             pause: None,
             failures: 0,
@@ -124,9 +131,17 @@ impl Watcher {
             if let Some(pause) = self.pause.take() {
                 sleep(pause).await;
             }
+            if let Some(polling) = self.polling.take() {
+                match self.poll(polling).await {
+                    Ok(true) => continue,
+                    Ok(false) => return None,
+                    Err(error) => return Some(self.interrupted(error)),
+                }
+            }
             match self.frames.take() {
                 None => match self.connect().await {
                     Ok(frames) => self.frames = Some(frames),
+                    Err(error) if poll::no_stream(&error) => return Some(Ok(self.poll_from_now_on(&error))),
                     Err(error) => return Some(self.interrupted(error)),
                 },
                 Some(mut frames) => match frames.next().await {
@@ -177,8 +192,14 @@ impl Watcher {
             .map_err(|e| ClientError::BadAnswer { what: "an event of the stream", why: e.to_string() })?;
         self.failures = 0;
         self.away_since = None;
+        self.note(event);
+        Ok(())
+    }
+
+    /// Hands an event on, unless it was before.
+    fn note(&mut self, event: EventRecord) {
         if event.seq <= self.last_seq {
-            return Ok(());
+            return;
         }
         self.last_seq = event.seq;
         self.cursor = Some(event.event_id.clone());
@@ -186,7 +207,6 @@ impl Watcher {
             self.ended = Ended::Seen;
         }
         self.ready.push_back(Item::Event(Box::new(event)));
-        Ok(())
     }
 
     /// A connection that lasted was a good one: the time away begins anew.

@@ -209,3 +209,50 @@ async fn a_server_that_stays_away_is_given_up() {
     assert!(events.is_empty() && cuts >= 1);
     assert!(error.unwrap().is_transient());
 }
+
+#[tokio::test]
+async fn where_no_stream_can_be_had_the_same_events_come_by_polling() {
+    let gateway = || json(405, json!("no streams here"));
+    let html =
+        || axum::http::Response::builder().header("content-type", "text/html").body("<html>".into()).unwrap();
+    for refuse in [&gateway as &(dyn Fn() -> crate::fake::Answer + Sync), &html] {
+        let answers = std::sync::Mutex::new((refuse)());
+        let fake = Fake::start(move |number, asked| {
+            let page = |events: Vec<_>| {
+                json(200, json!({ "data": events, "pagination": { "next_token": null, "has_more": false } }))
+            };
+            let path = asked.path_and_query.as_str();
+            if path.ends_with("/stream") {
+                return std::mem::take(&mut *answers.lock().unwrap());
+            }
+            let task = |status: &str| {
+                let mut task = detail();
+                task["status"] = status.into();
+                json(200, json!({ "data": task }))
+            };
+            match (number, path.contains("/events")) {
+                (1, true) => page(vec![event(1, "task_created"), event(2, "task_running")]),
+                (2, true) => page(vec![]),
+                (3, false) => task("RUNNING"),
+                (4, true) => {
+                    let mut answer = json(429, refusal("RATE_LIMIT_EXCEEDED", "slow down"));
+                    answer.headers_mut().insert("Retry-After", "0".parse().unwrap());
+                    answer
+                }
+                (5, true) => page(vec![]),
+                // It has ended, and its last events were written since the look before.
+                (6, false) => task("COMPLETED"),
+                (7, true) => page(vec![event(3, "task_completed")]),
+                (8, true) => page(vec![]),
+                other => panic!("{other:?} {path}"),
+            }
+        })
+        .await;
+        let (events, cuts, error) = watch(&fake, Watch::default()).await;
+        assert_eq!((events, cuts), (vec![1, 2, 3], 2), "{error:?}");
+        assert!(error.is_none(), "{error:?}");
+        let asked = fake.asked();
+        assert!(asked[2].path_and_query.contains(&format!("after={}", event(2, "").event_id)));
+        assert!(asked[1].path_and_query.contains("wait="));
+    }
+}

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use domain::BoxLimits;
+use sandbox::notice::Phase;
 use sandbox::tools::{Child, Command, ToolBox};
 use sandbox::{Bind, Notice, Plan, Upper};
 use serde::Deserialize;
@@ -52,7 +53,7 @@ fn run() -> Result<u8, String> {
         let socket = args.next().ok_or_else(usage)?;
         let line = UnixStream::connect(socket).map_err(|e| e.to_string())?;
         let environment = [("PATH".into(), "/usr/bin:/bin".into()), ("HOME".into(), "/tmp".into())];
-        return sandbox::init::serve_tools(line, &environment).map(|()| 0).map_err(|e| e.to_string());
+        return sandbox::init::serve_tools(line, &environment, None).map(|()| 0).map_err(|e| e.to_string());
     }
     let mode = args.next().ok_or_else(usage)?;
     let given = std::fs::read_to_string(&plan).map_err(|e| e.to_string())?;
@@ -88,7 +89,7 @@ fn run() -> Result<u8, String> {
 }
 
 /// Runs the script's lines one after the other; prints what they print, and `[code]`. Lines with a `!` before them are
-/// the worker's own: `!secret`, `!notices N` (waits for so many), `!background COMMAND`, `!sh COMMAND` (refused).
+/// the worker's own: `!secret`, `!notices N` (waits for so many), `!phase saving`, `!background COMMAND`, `!sh COMMAND` (refused).
 fn worker(upper: Upper, secret: &[u8], script: &str) -> u8 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let Ok(runtime) = runtime else { return 124 };
@@ -103,8 +104,9 @@ fn worker(upper: Upper, secret: &[u8], script: &str) -> u8 {
 
 async fn lines(upper: Upper, secret: &[u8], script: &str) -> std::io::Result<()> {
     let monitor = UnixStream::from(upper.monitor);
+    let mut saying = monitor.try_clone()?;
     let mut notices = BufReader::new(monitor);
-    let (tools, listener) = ToolBox::connect(upper.tools).await?;
+    let (tools, listener, _) = ToolBox::connect(upper.tools).await?;
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
         if line == "!secret" {
             println!("{}", String::from_utf8_lossy(secret));
@@ -118,6 +120,9 @@ async fn lines(upper: Upper, secret: &[u8], script: &str) -> std::io::Result<()>
                         .map_or_else(|| format!("? {line}"), |n| format!("{n} {}\n", n.fatal))
                 );
             }
+        } else if let Some(phase) = line.strip_prefix("!phase ") {
+            let phase = if phase == "saving" { Phase::Saving } else { Phase::Working };
+            std::io::Write::write_all(&mut saying, phase.line().as_bytes())?;
         } else if line == "!accept" {
             let (mut stream, _) = tokio::net::TcpListener::from_std(listener.try_clone()?)?.accept().await?;
             let mut request = [0; 5];
@@ -182,7 +187,8 @@ async fn lines(upper: Upper, secret: &[u8], script: &str) -> std::io::Result<()>
             let code = child.wait().await?;
             let mut text = String::new();
             output.read_to_string(&mut text)?;
-            println!("{}[{code}]", text);
+            let limit = child.processor_limit().map(|s| format!(" at {s} s of processor time"));
+            println!("{text}[{code}]{}", limit.unwrap_or_default());
         }
     }
     Ok(())

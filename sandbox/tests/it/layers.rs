@@ -34,7 +34,7 @@ fn the_root_is_read_only_and_small() {
             "ls -a / | tr '\\n' ' '; echo; cat {} /etc/shadow /etc/npmrc /etc/pip.conf /etc/gitconfig 2>/dev/null; \
              for at in / /usr /etc /root /dev /run /proc /proc/sys/kernel /box /opt; do \
                touch $at/x 2>/dev/null && echo wrote $at; done; \
-             for at in /tmp /var/tmp /home/agent /box/repo /box/baseline /box/embedded /box/cache /dev/shm; do \
+             for at in /tmp /var/tmp /home/agent /box/repo /box/baseline /box/cache /dev/shm; do \
                touch $at/x || echo no $at; done; \
              echo 1 2>/dev/null >/proc/sys/kernel/domainname && echo switched; true",
             canary.display()

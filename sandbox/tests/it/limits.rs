@@ -70,6 +70,47 @@ fn a_full_disk_ends_the_command_then_the_task() {
     }
 }
 
+/// What fills the disk ends; what saves the work does not, though it takes more.
+#[test]
+fn saving_has_a_reserve() {
+    for who in everybody() {
+        let seen = Try::new(who).limit("disk_mib", 48).worker(
+            "dd if=/dev/zero of=/tmp/big bs=1M count=160 2>/dev/null; sleep 1000
+             !notices 1
+             !phase saving
+             dd if=/dev/zero of=/box/repo/pack bs=1M count=160 2>/dev/null; sleep 1; echo saved
+             dd if=/dev/zero of=/box/repo/more bs=1M count=400 2>/dev/null; sleep 1000
+             !notices 1",
+        );
+        let lines: Vec<&str> = seen.lines().collect();
+        assert_eq!(lines[0], "[137]", "{seen}");
+        assert!(lines[1].ends_with(" of 48 MiB in its work tree, home and /tmp false"), "{seen}");
+        assert_eq!(lines[2..5], ["saved", "[0]", "[137]"], "{seen}");
+        assert!(lines[5].starts_with("the box reached its disk limit: "), "{seen}");
+    }
+}
+
+#[test]
+fn a_command_that_computes_for_too_long_is_told_apart() {
+    for who in everybody() {
+        let seen = Try::new(who).limit("cpu_seconds", 1).worker(
+            "exec python3 -c 'while True: pass'
+             python3 -c 'while True: pass'; exit $?
+             exec python3 -c 'import signal; signal.signal(24, signal.SIG_IGN); any(iter(int, 1))'
+             exec python3 -c 'import os; os.kill(os.getpid(), 9)'
+             echo alive",
+        );
+        assert!(!seen.contains("Error"), "{seen}");
+        let ended: Vec<&str> = seen.lines().filter(|line| line.starts_with('[')).collect();
+        let limit = "at 1 s of processor time";
+        assert_eq!(
+            ended,
+            [&format!("[152] {limit}"), &format!("[152] {limit}"), &format!("[137] {limit}"), "[137]", "[0]"],
+            "{seen}"
+        );
+    }
+}
+
 #[test]
 fn one_file_one_process_and_one_cpu_have_bounds() {
     for who in everybody() {
@@ -82,7 +123,7 @@ fn one_file_one_process_and_one_cpu_have_bounds() {
             "dd if=/dev/zero of=big bs=1M count=3 2>/dev/null; echo $?; stat -c %s big; ulimit -n; bash -c 'ulimit -u'; \
              python3 -c 'while True: pass'; echo $?",
         );
-        assert_eq!(seen, "153\n1048576\n64\n256\n137\n", "{who:?}");
+        assert_eq!(seen, "153\n1048576\n64\n256\n152\n", "{who:?}");
     }
 }
 

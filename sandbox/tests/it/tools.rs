@@ -41,7 +41,7 @@ async fn tools_of_a_container_serve_the_same_line() {
     let mut served =
         Program::new(env!("CARGO_BIN_EXE_sandbox-try")).arg("box-tools").arg(&socket).spawn().unwrap();
     let (line, _) = listener.accept().unwrap();
-    let (tools, way_out) = ToolBox::connect(line.into()).await.unwrap();
+    let (tools, way_out, _) = ToolBox::connect(line.into()).await.unwrap();
     assert!(way_out.local_addr().unwrap().ip().is_loopback());
     assert_eq!(tools.environment()[1], (OsString::from("HOME"), OsString::from("/tmp")));
     let (mut output, stdout) = std::io::pipe().unwrap();

@@ -5,18 +5,22 @@
 use std::collections::BTreeSet;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
-use axum::http::Method;
 use axum::http::request::Parts;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use domain::access::{self, Authenticated, Purpose, Scope, Scopes, Teams};
 use domain::{Identity, Role, UserId};
 use protocol::rest::ErrorCode;
+use store::AuditRecord;
+use tracing::error;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
 
 use super::{ApiError, App};
+use crate::audit;
 use crate::identity::Denied;
+use crate::rate::{self, Class};
 
 /// What a request must bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,15 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("POST", "/v1/tasks/{task_id}/resume", To(Scope::TasksSteer)),
     ("POST", "/v1/tasks/{task_id}/retry", To(Scope::TasksSteer)),
     ("GET", "/v1/usage", To(Scope::UsageRead)),
+    ("GET", "/v1/admin/obligations", To(Scope::ServerManage)),
+    ("GET", "/v1/admin/sessions", To(Scope::ServerManage)),
+    ("POST", "/v1/admin/purge", To(Scope::ServerManage)),
+    ("POST", "/v1/webhooks", To(Scope::WebhooksManage)),
+    ("GET", "/v1/webhooks", To(Scope::WebhooksManage)),
+    ("DELETE", "/v1/webhooks/{webhook_id}", To(Scope::WebhooksManage)),
+    ("POST", "/v1/webhooks/{webhook_id}/rotate", To(Scope::WebhooksManage)),
+    ("POST", "/v1/webhooks/tasks", Signature),
+    ("GET", "/v1/audit", To(Scope::AuditRead)),
     ("POST", "/v1/api-keys", To(Scope::KeysManage)),
     ("GET", "/v1/api-keys", To(Scope::KeysManage)),
     ("DELETE", "/v1/api-keys/{key_id}", To(Scope::KeysManage)),
@@ -134,19 +147,112 @@ impl Undecided {
     }
 }
 
-/// Before every handler: who calls, and may they.
+/// What a request made or changed, for the audit log: handlers that make something put it beside their answer.
+#[derive(Debug, Clone)]
+pub struct Object(pub String);
+
+/// Before every handler: who calls, and may they. After it: what they did.
 pub(super) async fn guard(
     State((app, undecided)): State<(App, Undecided)>,
     request: Request,
     next: Next,
 ) -> Response {
-    match admit(&app, &undecided, request).await {
-        Ok(request) => next.run(request).await,
-        Err(refused) => refused.into_response(),
+    let deed = Deed::of(&request);
+    let (who, response) = match admit(&app, &undecided, request).await {
+        Ok(request) => {
+            let caller = request.extensions().get::<Caller>().map(|c| (c.user.clone(), c.by.clone()));
+            let response = next.run(request).await;
+            // A delivery shows whose it is by its signature, which its handler checks.
+            let signed = response.extensions().get::<Identity>().map(|i| (i.user.clone(), i.by.clone()));
+            (caller.or(signed), response)
+        }
+        Err((caller, refused)) => (caller.map(|c| (c.user, c.by)), refused.into_response()),
+    };
+    if let (Some(deed), Some((actor, by))) = (deed, who) {
+        let at_once = deed.at_once;
+        deed.note(&app, actor, &by, &response);
+        if at_once && let Err(failure) = app.trail().flush(app.orchestrator().store()).await {
+            error!(error = %failure, "the audit log could not be written; its lines wait");
+        }
+    }
+    response
+}
+
+/// A request that changes something, if it is let.
+struct Deed {
+    action: String,
+    object: Option<String>,
+    /// Whether its line is stored before it is answered.
+    at_once: bool,
+}
+
+impl Deed {
+    fn of(request: &Request) -> Option<Deed> {
+        let method = request.method().as_str();
+        if !matches!(method, "POST" | "PUT" | "PATCH" | "DELETE") {
+            return None;
+        }
+        let route = request.extensions().get::<MatchedPath>()?.as_str();
+        let needs = needs(method, route)?;
+        if matches!(needs, To(scope) if scope.purpose() == Purpose::Read) {
+            return None;
+        }
+        // The id in the path, in the form in which ids are kept.
+        let mut parts = route.split('/').zip(request.uri().path().split('/'));
+        let id = parts.find(|(part, _)| part.starts_with('{')).map(|(_, id)| id.to_ascii_uppercase());
+        let keys = matches!(needs, To(Scope::KeysManage | Scope::WebhooksManage | Scope::ServerManage));
+        Some(Deed {
+            action: audit::action(method, route),
+            object: id.map(|id| domain::event::preview(&id, 40)),
+            at_once: keys,
+        })
+    }
+
+    fn note(self, app: &App, actor: UserId, by: &Authenticated, response: &Response) {
+        // What is refused because there is too much of it would fill the log.
+        let (Some(request), false) =
+            (super::request_id(), response.status() == StatusCode::TOO_MANY_REQUESTS)
+        else {
+            return;
+        };
+        let now = app.orchestrator().now();
+        let made = response.extensions().get::<Object>().map(|object| object.0.clone());
+        app.trail().add(AuditRecord {
+            id: app.trail().id(request, now),
+            at: now,
+            actor,
+            authenticated_by: by.kind().into(),
+            credential: by.which(),
+            action: self.action,
+            object: made.or(self.object),
+            status: response.status().as_u16(),
+            request,
+        });
     }
 }
 
-async fn admit(app: &App, undecided: &Undecided, mut request: Request) -> Result<Request, ApiError> {
+/// Takes the request out of the caller's bucket.
+pub(super) fn within_rate(
+    app: &App,
+    user: &UserId,
+    by: &Authenticated,
+    class: Class,
+) -> Result<(), ApiError> {
+    let Some(bucket) = rate::bucket(user.as_str(), by) else { return Ok(()) };
+    app.limiter().take(&bucket, class, app.orchestrator().now()).map_err(|wait| {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        metrics::counter!("bgagent_rate_limited_total").increment(1);
+        let message = format!("too many requests of this kind; try again in {seconds} s");
+        ApiError::new(ErrorCode::RateLimitExceeded, message).retry_after(seconds)
+    })
+}
+
+/// The request with its caller, or why not, with the caller where it is known.
+async fn admit(
+    app: &App,
+    undecided: &Undecided,
+    mut request: Request,
+) -> Result<Request, (Option<Caller>, ApiError)> {
     // What no route serves is answered by the fallbacks.
     let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(request) };
     let scope = match needs(request.method().as_str(), path.as_str()) {
@@ -156,17 +262,24 @@ async fn admit(app: &App, undecided: &Undecided, mut request: Request) -> Result
         None => {
             let route = (request.method().as_str().to_owned(), path.as_str().to_owned());
             return match undecided.0.contains(&route) {
-                true => Err(ApiError::new(ErrorCode::Forbidden, "this route is closed to everybody")),
+                true => Err((None, ApiError::new(ErrorCode::Forbidden, "this route is closed to everybody"))),
                 // A method that the route does not have.
                 false => Ok(request),
             };
         }
     };
     let identity = app.keys().identify(request.headers(), app.orchestrator().now()).await;
-    let identity = identity.map_err(ApiError::from)?.ok_or_else(ApiError::unauthorized)?;
-    let caller = Caller::new(identity, app.teams(), scope.unwrap_or(Scope::TasksRead));
+    let identity = identity.map_err(ApiError::from).and_then(|who| who.ok_or_else(ApiError::unauthorized));
+    // Who somebody is, is read.
+    let used = scope.unwrap_or(Scope::TasksRead);
+    let caller = Caller::new(identity.map_err(|why| (None, why))?, app.teams(), used);
+    let class = Class::of(used, request.method().as_str());
+    if let Err(slow) = within_rate(app, &caller.user, &caller.by, class) {
+        return Err((Some(caller), slow));
+    }
     if let Some(scope) = scope.filter(|scope| !caller.scopes.has(*scope)) {
-        return Err(forbidden(&caller, scope));
+        let why = forbidden(&caller, scope);
+        return Err((Some(caller), why));
     }
     request.extensions_mut().insert(caller);
     Ok(request)
@@ -205,6 +318,11 @@ pub(super) fn describe(description: &mut OpenApi) {
         for (method, operation) in operations_mut(item) {
             if let Some(To(_) | Anybody) = needs(method.as_str(), path) {
                 refusal(operation, "403", "The caller may not");
+                refusal(
+                    operation,
+                    "429",
+                    "Too many requests of this kind; `Retry-After` says when to come again",
+                );
             }
         }
     }

@@ -1,9 +1,9 @@
 //! `/v1/api-keys`: make, list, revoke. Not open to API keys themselves: a stolen one could make itself another.
 
-use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use domain::access::{Scope, Scopes};
 use domain::{ApiKeyId, Role, UserId, limit};
 use jiff::Timestamp;
@@ -12,6 +12,8 @@ use protocol::rest::*;
 use secrecy::ExposeSecret as _;
 use store::{ApiKeyRecord, OwnedFilter, Touched};
 
+use super::access::Object;
+use super::body::Body;
 use super::held::{self, HeldQuery, IdPath};
 use super::{ApiError, App, Caller, wire};
 use crate::identity::api_key;
@@ -23,12 +25,12 @@ const EXPIRES_BEFORE: &str = "2262-01-01T00:00:00Z";
 #[utoipa::path(post, path = "/v1/api-keys", request_body = CreateApiKeyRequest,
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 201, body = Data<CreatedApiKey>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
+        (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
     State(app): State<App>,
     caller: Caller,
-    body: Result<Json<CreateApiKeyRequest>, JsonRejection>,
-) -> Result<(StatusCode, Json<Data<CreatedApiKey>>), ApiError> {
+    body: Result<Body<CreateApiKeyRequest>, ApiError>,
+) -> Result<(StatusCode, Extension<Object>, Json<Data<CreatedApiKey>>), ApiError> {
     let now = app.orchestrator().now();
     let asked = Asked::read(body?.0, &caller, now)?;
     let (secret, hash) = api_key::new_secret().map_err(held::no_randomness)?;
@@ -56,7 +58,7 @@ pub async fn create(
         created_at: wire::time(record.created_at),
         expires_at: record.expires_at.map(wire::time),
     };
-    Ok((StatusCode::CREATED, Json(Data { data })))
+    Ok((StatusCode::CREATED, Extension(Object(data.key_id.clone())), Json(Data { data })))
 }
 
 /// API keys, newest first.

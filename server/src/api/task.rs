@@ -1,19 +1,21 @@
 //! `/v1/tasks`: submit, list, look, cancel.
 
-use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use domain::transition::Refused;
-use domain::{Command, RepoRef, Status, Task, TaskId, limit};
+use domain::{Command, RepoRef, Role, Status, Task, TaskId, UserId, limit};
 use orchestrator::Done;
 use orchestrator::admission::Submission;
 use protocol::rest::*;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use store::{Created, TaskFilter};
 use utoipa::IntoParams;
 
+use super::access::Object;
 use super::body::Body;
 use super::{ApiError, App, Caller, TaskPath, validate, wire};
 
@@ -40,14 +42,23 @@ pub async fn create(
     };
     let spec = validate::task_spec(body?.0)?;
     let submission = Submission { user, channel: "api".into(), spec, idempotency_key: key };
-    match app.orchestrator().submit(submission).await? {
+    submit(&app, submission, Map::new()).await
+}
+
+/// Submits, whatever way it came, and answers.
+pub(super) async fn submit(
+    app: &App,
+    submission: Submission,
+    channel_metadata: Map<String, Value>,
+) -> Result<Response, ApiError> {
+    match app.orchestrator().submit_through(submission, channel_metadata).await? {
         Created::New(task) => {
-            let data = Data { data: wire::detail(&task, None) };
-            Ok((StatusCode::CREATED, Json(data)).into_response())
+            let (object, data) = (Object(task.id.to_string()), Data { data: wire::detail(&task, None) });
+            Ok((StatusCode::CREATED, Extension(object), Json(data)).into_response())
         }
         Created::Replay(task) => {
-            let data = Data { data: full(&app, &task).await? };
-            Ok(([("idempotent-replay", "true")], Json(data)).into_response())
+            let (object, data) = (Object(task.id.to_string()), Data { data: full(app, &task).await? });
+            Ok(([("idempotent-replay", "true")], Extension(object), Json(data)).into_response())
         }
         Created::KeyConflict(other) => Err(ApiError::new(
             ErrorCode::DuplicateTask,
@@ -67,6 +78,8 @@ pub struct ListQuery {
     status: Option<String>,
     /// One repository.
     repo: Option<String>,
+    /// *Ours.* Whose: `mine`, as when absent, `team` (also of those who share theirs with the caller), or, for owners, `all`.
+    whose: Option<String>,
     /// Rows, 20 when absent, at most 100.
     limit: Option<String>,
     /// From the page before.
@@ -88,7 +101,7 @@ pub(super) fn rows(given: Option<&str>, default: u32, max: u32) -> u32 {
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn list(
     State(app): State<App>,
-    Caller { user, .. }: Caller,
+    caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<Page<TaskSummary>>, ApiError> {
     let query = query?.0;
@@ -101,7 +114,9 @@ pub async fn list(
         .transpose()
         .map_err(|e: domain::repo::BadRepo| ApiError::invalid(e.to_string()))?;
     let limit = rows(query.limit.as_deref(), limit::TASKS_PAGE_DEFAULT, limit::TASKS_PAGE_MAX);
-    let list = format!("tasks:{user}:{names}:{}", query.repo.as_deref().unwrap_or_default());
+    let whose = query.whose.as_deref().filter(|w| !w.is_empty()).unwrap_or("mine");
+    let among = among(&app, &caller, whose)?;
+    let list = format!("tasks:{}:{names}:{}:{whose}", caller.user, query.repo.as_deref().unwrap_or_default());
     let before: Option<TaskId> = match query.next_token.as_deref().filter(|t| !t.is_empty()) {
         Some(token) => {
             let place = app.cursors().open(&list, token).and_then(|p| p.parse().ok());
@@ -111,7 +126,7 @@ pub async fn list(
         }
         None => None,
     };
-    let filter = TaskFilter { user: Some(user), among: Vec::new(), status, repo, before, limit: limit + 1 };
+    let filter = TaskFilter { user: None, among, status, repo, before, limit: limit + 1 };
     let mut tasks = app.orchestrator().store().task_list(filter).await?;
     let has_more = tasks.len() > limit as usize;
     tasks.truncate(limit as usize);
@@ -119,6 +134,26 @@ pub async fn list(
     let next_token = last.map(|t| app.cursors().sign(&list, &t.id.to_string()));
     let data = tasks.iter().map(wire::summary).collect();
     Ok(Json(Page { data, pagination: Pagination { next_token, has_more } }))
+}
+
+/// The users whose tasks are asked for; empty means everybody's.
+fn among(app: &App, caller: &Caller, whose: &str) -> Result<Vec<UserId>, ApiError> {
+    match (whose, caller.role) {
+        ("mine", _) => Ok(vec![caller.user.clone()]),
+        ("team", _) => {
+            let mut among = app.teams().members(&caller.teams);
+            among.insert(caller.user.clone());
+            Ok(among.into_iter().collect())
+        }
+        ("all", Role::Owner) => Ok(Vec::new()),
+        ("all", Role::Member | Role::Viewer) => {
+            Err(ApiError::new(ErrorCode::Forbidden, "whose=all: only owners see everybody's tasks"))
+        }
+        (other, _) => {
+            let other = domain::event::preview(other, 40);
+            Err(ApiError::invalid(format!("whose must be mine, team or all, got {other:?}")))
+        }
+    }
 }
 
 fn state(name: &str) -> Result<Status, ApiError> {

@@ -119,6 +119,36 @@ async fn a_team_shares_tasks_by_its_rule() {
 }
 
 #[tokio::test]
+async fn a_list_is_of_ones_own_of_the_team_or_for_owners_of_all() {
+    let world = World::of_teams(TEAMS);
+    for who in ["ann", "bob", "cleo", "dan"] {
+        world.submitted_by(who, repo(), who).await;
+    }
+    let list =
+        async |who: &str, whose: &str| world.get_as(who, &format!("/v1/tasks?whose={whose}&limit=2")).await;
+    for (who, whose, want) in [
+        ("test/member/bob", "", vec!["bob"]),
+        ("test/member/bob", "mine", vec!["bob"]),
+        ("test/member/bob", "team", vec!["bob", "ann"]),
+        ("test/viewer/ann", "team", vec!["cleo", "bob", "ann"]),
+        ("test/member/dan", "team", vec!["dan"]),
+        ("test/member/dan/blue", "team", vec!["dan", "cleo", "ann"]),
+        ("test/owner/zoe", "all", vec!["dan", "cleo", "bob", "ann"]),
+        ("test/owner/zoe", "mine", vec![]),
+    ] {
+        let mut page = list(who, whose).await;
+        let mut seen = page.column("task_description");
+        while let Some(token) = page.next_token() {
+            page = world.get_as(who, &format!("/v1/tasks?whose={whose}&limit=2&next_token={token}")).await;
+            seen.extend(page.column("task_description"));
+        }
+        assert_eq!(seen, want, "{who} {whose}");
+    }
+    list("test/member/ann", "all").await.error(403, "FORBIDDEN");
+    assert!(list("test/member/ann", "his").await.error(400, "VALIDATION_ERROR").contains("whose"));
+}
+
+#[tokio::test]
 async fn a_task_belongs_to_whoever_submits_it() {
     let world = World::of_teams(TEAMS);
     let body = json!({ "repo": "octo/cat", "task_description": "fix it" });

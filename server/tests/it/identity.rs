@@ -15,13 +15,13 @@ fn read<T: serde::de::DeserializeOwned>(answer: &Answer) -> T {
 
 #[tokio::test]
 async fn where_to_sign_in_is_told_to_anybody_without_what_groups_and_claims_decide() {
-    let settings: identity::Settings = serde_json::from_value(json!({
+    let corp: identity::Settings = serde_json::from_value(json!({
         "issuer": "https://id.example/realms/a", "client_id": "cli", "token": "access",
         "parameters": { "resource": "urn:api" }, "owners": ["secret-admins"], "required": { "hd": "a.example" },
     }))
     .unwrap();
-    let identity = vec![wire("corp", &settings)];
-    let world = World::with(Store::in_memory(), Settings { identity, ..Settings::default() });
+    let identity = vec![wire("corp", &corp)];
+    let world = World::with(Store::in_memory(), Settings { identity, ..settings() });
     let answer = world.get_as("", "/v1/identity").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let told: IdentityInfo = read(&answer);

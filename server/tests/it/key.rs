@@ -210,7 +210,7 @@ async fn an_owner_gives_keys_to_others() {
         .get_as(ANN, &format!("/v1/tasks/{}", task["task_id"].as_str().unwrap()))
         .await
         .error(404, "TASK_NOT_FOUND");
-    world.clock.advance(std::time::Duration::from_millis(10));
+    world.clock.advance(Duration::from_millis(5));
     // A role below one's own narrows the key, whatever its scopes say.
     let viewer = json!({ "name": "reads", "role": "viewer", "scopes": ["tasks:read"] });
     let viewer = made(&world, KEY, viewer).await;

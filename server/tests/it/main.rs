@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod access;
+mod admin;
 mod ag_ui;
 mod ask;
+mod audit;
 mod cancel;
 mod contract;
 mod create;
@@ -18,7 +20,9 @@ mod key;
 mod list;
 mod nudge;
 mod pull_request;
+mod rate;
 mod stream;
 mod support;
 mod system;
 mod usage;
+mod webhook;

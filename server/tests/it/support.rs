@@ -27,6 +27,8 @@ use server::api::{self, App, Settings};
 use server::cursor::Cursors;
 use server::identity::api_key::ApiKeys;
 use server::identity::{Credential, Denied, Keys, LOCAL_OWNER, Verifier};
+use server::rate::Rates;
+use server::webhook::WebhookKey;
 use store::{Created, EventAppend, Store};
 use tempfile::TempDir;
 use testkit::{FakeForge, TempRepo};
@@ -88,6 +90,7 @@ impl ModelCatalog for FakeModels {
 /// A control plane whose engine does not run: tasks move when a test says so.
 pub struct World {
     pub router: Router,
+    pub app: App,
     pub orchestrator: Orchestrator,
     pub forge: FakeForge,
     pub clock: Clock,
@@ -109,17 +112,17 @@ impl World {
 
     /// One with another policy.
     pub fn with_policy(change: impl FnOnce(&mut Policy)) -> World {
-        World::built(Store::in_memory(), Settings::default(), change)
+        World::built(Store::in_memory(), settings(), change)
     }
 
     pub fn on(store: Store) -> World {
-        World::with(store, Settings::default())
+        World::with(store, settings())
     }
 
     /// People of these teams (TOML, as below `[teams]`).
     pub fn of_teams(teams: &str) -> World {
         let teams: Teams = toml::from_str(teams).unwrap();
-        World::with(Store::in_memory(), Settings { teams, ..Settings::default() })
+        World::with(Store::in_memory(), Settings { teams, ..settings() })
     }
 
     pub fn with(store: Store, settings: Settings) -> World {
@@ -149,8 +152,9 @@ impl World {
         let keys = Keys::new(SecretString::from(KEY.to_owned())).and(Arc::new(Anybody));
         let keys = keys.and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
         let cursors = Cursors::new(SecretString::from("c".to_owned()));
-        let router = api::routes(App::new(orchestrator.clone(), keys, cursors, metrics, settings));
-        World { router, orchestrator, forge, clock, _mirrors: mirrors }
+        let app = App::new(orchestrator.clone(), keys, cursors, metrics, settings);
+        let router = api::routes(app.clone());
+        World { router, app, orchestrator, forge, clock, _mirrors: mirrors }
     }
 
     /// Any request at all.
@@ -276,6 +280,17 @@ impl World {
         self.orchestrator.box_reported(task, Attempt(1), report).await.unwrap();
         self.drive(task).await;
         assert_eq!(self.task(task).await.status().as_str(), "COMPLETED");
+    }
+}
+
+/// Without teams and limits.
+pub fn settings() -> Settings {
+    Settings {
+        teams: Teams::default(),
+        identity: Vec::new(),
+        rates: Rates::off(),
+        public_url: "https://agents.example.com".into(),
+        webhook_key: WebhookKey::new(SecretString::from("w".to_owned())),
     }
 }
 

@@ -55,7 +55,11 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
         [
             "delete /v1/api-keys/{key_id}",
             "delete /v1/tasks/{task_id}",
+            "delete /v1/webhooks/{webhook_id}",
+            "get /v1/admin/obligations",
+            "get /v1/admin/sessions",
             "get /v1/api-keys",
+            "get /v1/audit",
             "get /v1/health",
             "get /v1/identity",
             "get /v1/ready",
@@ -67,12 +71,17 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "get /v1/tasks/{task_id}/pull-request",
             "get /v1/tasks/{task_id}/stream",
             "get /v1/usage",
+            "get /v1/webhooks",
             "get /v1/whoami",
+            "post /v1/admin/purge",
             "post /v1/api-keys",
             "post /v1/tasks",
             "post /v1/tasks/{task_id}/asks",
             "post /v1/tasks/{task_id}/nudge",
             "post /v1/tasks/{task_id}/stream",
+            "post /v1/webhooks",
+            "post /v1/webhooks/tasks",
+            "post /v1/webhooks/{webhook_id}/rotate",
         ]
     );
     for (path, item) in paths {

@@ -5,7 +5,7 @@ use domain::{ApiKeyId, AuditId, RequestId, Role, WebhookId};
 
 use super::*;
 
-fn key(n: u32, of: &str) -> ApiKeyRecord {
+pub(super) fn key(n: u32, of: &str) -> ApiKeyRecord {
     let now = at(i64::from(n));
     ApiKeyRecord {
         id: ApiKeyId::from_parts(now, u128::from(n)),
@@ -16,7 +16,7 @@ fn key(n: u32, of: &str) -> ApiKeyRecord {
         scopes: Scopes::from_iter([May::TasksRead, May::WebhooksManage]),
         created_at: now,
         updated_at: now,
-        expires_at: (n % 2 == 0).then(|| at(1_000)),
+        expires_at: n.is_multiple_of(2).then(|| at(1_000)),
         revoked_at: None,
         last_used_at: None,
     }
@@ -207,13 +207,13 @@ pub(super) async fn the_audit_log_is_read_newest_first_by_who_what_and_of_what(s
         at: at(i64::from(n)),
         actor: user(actor),
         authenticated_by: "api_key".into(),
-        credential: (n % 2 == 0).then(|| format!("k{n}")),
+        credential: n.is_multiple_of(2).then(|| format!("k{n}")),
         action: action.into(),
         object: object.map(str::to_owned),
         status: 200 + n as u16,
         request: RequestId::from_parts(at(0), u128::from(n)),
     };
-    let all = vec![
+    let all = [
         line(1, "ann", "task.create", Some("T1")),
         line(2, "bob", "task.cancel", Some("T1")),
         line(3, "ann", "api_key.create", None),

@@ -13,10 +13,10 @@ use crate::record::*;
 
 #[derive(Debug, Default)]
 pub(super) struct Tables {
-    keys: BTreeMap<ApiKeyId, ApiKeyRecord>,
-    webhooks: BTreeMap<WebhookId, WebhookRecord>,
-    deliveries: BTreeSet<(WebhookId, i64, String)>,
-    audit: BTreeMap<AuditId, AuditRecord>,
+    pub(super) keys: BTreeMap<ApiKeyId, ApiKeyRecord>,
+    pub(super) webhooks: BTreeMap<WebhookId, WebhookRecord>,
+    pub(super) deliveries: BTreeSet<(WebhookId, i64, String)>,
+    pub(super) audit: BTreeMap<AuditId, AuditRecord>,
 }
 
 fn there_already(what: &str, id: impl std::fmt::Display) -> StoreError {

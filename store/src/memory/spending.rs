@@ -9,7 +9,7 @@ use crate::record::{Spending, UsageBy, UsageRecord, UsageRow};
 /// Day, user, repository, workflow and model of a call.
 pub(super) type Key = (Day, String, String, String, String);
 
-fn take(sum: &mut UsageRow, row: &UsageRow) {
+pub(super) fn take(sum: &mut UsageRow, row: &UsageRow) {
     sum.cost = sum.cost + row.cost;
     sum.tokens = sum.tokens + row.tokens;
     sum.calls += row.calls;

@@ -108,7 +108,7 @@ fn migrate(db: &mut Connection, ours: Ours) -> Result<(), Fault> {
     if let Ours::Yes = ours
         && applied(db)? == Some(known)
     {
-        return verify(db);
+        return verify(db, known);
     }
     // Two processes may come here at once: the second finds the work done.
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -130,7 +130,7 @@ fn migrate(db: &mut Connection, ours: Ours) -> Result<(), Fault> {
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.commit()?;
-    verify(db)
+    verify(db, known)
 }
 
 fn applied(db: &Connection) -> Result<Option<u32>, Fault> {
@@ -145,8 +145,9 @@ fn applied(db: &Connection) -> Result<Option<u32>, Fault> {
     }
 }
 
-fn verify(db: &Connection) -> Result<(), Fault> {
-    for (index, (name, sql)) in MIGRATIONS.iter().enumerate() {
+/// The first `count` migrations are ours.
+fn verify(db: &Connection, count: u32) -> Result<(), Fault> {
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate().take(count as usize) {
         let stored: Option<String> = db
             .query_row("SELECT checksum FROM schema_version WHERE version = ?1", [index as i64 + 1], |r| {
                 r.get(0)
@@ -160,6 +161,18 @@ fn verify(db: &Connection) -> Result<(), Fault> {
         }
     }
     Ok(())
+}
+
+/// Fails for a database of a newer program, or with migrations that are not ours; an older one is fine.
+pub(super) fn known(db: &Connection) -> Result<(), Fault> {
+    let (known, found) = (MIGRATIONS.len() as u32, applied(db)?.unwrap_or(0));
+    if let Ours::New = identify(db)? {
+        return Err(Fault::Damaged("it is empty".into()));
+    }
+    if found > known {
+        return Err(Fault::Newer { found, known });
+    }
+    verify(db, found)
 }
 
 /// FNV-1a: finds an edited migration; it is no defence against anybody.

@@ -99,7 +99,10 @@ pub(super) fn list(db: &Connection, filter: &TaskFilter) -> Result<Vec<Task>, Fa
         sql.push_str(" AND user = ?");
         values.push(Value::Text(user.as_str().into()));
     }
-    if !filter.among.is_empty() {
+    if let [user] = filter.among.as_slice() {
+        sql.push_str(" AND user = ?");
+        values.push(Value::Text(user.as_str().into()));
+    } else if !filter.among.is_empty() {
         // As with the states below.
         sql.push_str(" AND +user IN (?");
         sql.push_str(&", ?".repeat(filter.among.len() - 1));

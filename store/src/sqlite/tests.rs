@@ -398,3 +398,63 @@ fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         std::task::Poll::Pending => None,
     }
 }
+
+#[tokio::test]
+async fn a_purge_knows_every_table_that_belongs_to_a_task() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&file(&dir)).await);
+    let db = Connection::open(file(&dir)).unwrap();
+    let sql = "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+               WHERE m.type = 'table' AND c.name = 'task_id' ORDER BY 1";
+    let mut statement = db.prepare(sql).unwrap();
+    let tables: Vec<String> =
+        statement.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+    let mut known = super::purge::OF_A_TASK.to_vec();
+    known.sort_unstable();
+    assert_eq!(tables, known, "store/src/sqlite/purge.rs");
+}
+
+#[tokio::test]
+async fn a_copy_of_a_database_in_use_is_sound_and_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = open(&file(&dir)).await;
+    accept(&driver, 1).await.unwrap();
+    let copy = dir.path().join("copy.db");
+    super::snapshot::copy(&file(&dir), &copy).unwrap();
+    accept(&driver, 2).await.unwrap();
+    assert_eq!(super::snapshot::problems(&copy).unwrap(), Vec::<String>::new());
+    assert_eq!(super::snapshot::problems(&file(&dir)).unwrap(), Vec::<String>::new());
+    let ids: Vec<_> = all(&open(&copy).await).await.iter().map(|t| t.id).collect();
+    assert_eq!(ids, [new_task(1).task.id]);
+    // A file that is there already is not written over.
+    assert!(super::snapshot::copy(&file(&dir), &copy).is_err());
+}
+
+#[tokio::test]
+async fn what_breaks_an_invariant_is_found() {
+    let breaks = [
+        ("DELETE FROM event WHERE seq = 1", "the events of a task have a hole"),
+        (
+            "INSERT INTO slot SELECT 'system', id FROM task; UPDATE task SET status = 'FAILED', completed_at = 1",
+            "a task that has ended holds a slot",
+        ),
+        ("UPDATE task SET status = 'COMPLETED'", "a task has ended at no time"),
+        ("UPDATE task SET cost_micro = 7", "not the sum of its calls"),
+        (
+            "PRAGMA foreign_keys = OFF; INSERT INTO slot VALUES ('system', x'00000000000000000000000000000009')",
+            "a row refers to one that is not there",
+        ),
+    ];
+    for (sql, words) in breaks {
+        let dir = tempfile::tempdir().unwrap();
+        let driver = open(&file(&dir)).await;
+        accept(&driver, 1).await.unwrap();
+        drop(driver);
+        Connection::open(file(&dir)).unwrap().execute_batch(sql).unwrap();
+        let problems = super::snapshot::problems(&file(&dir)).unwrap();
+        assert!(problems.iter().any(|p| p.contains(words)), "{sql}: {problems:?}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(file(&dir), "no database at all, but long enough to be one".repeat(100)).unwrap();
+    assert!(matches!(super::snapshot::problems(&file(&dir)), Err(StoreError::Damaged { .. })));
+}

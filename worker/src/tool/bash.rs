@@ -89,8 +89,16 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
             true
         }
     };
-    for notice in notices.after(mark, done.end).await {
-        note(&format!("[{}]", notice::told(&notice)));
+    // What the kernel ended for its processor time no monitor is going to explain.
+    let reached = match done.processor_limit {
+        Some(_) => notices.since(mark),
+        None => notices.after(mark, done.end).await,
+    };
+    for notice in &reached {
+        note(&format!("[{}]", notice::told(notice)));
+    }
+    if let Some(seconds) = done.processor_limit.filter(|_| reached.is_empty()) {
+        note(&format!("[{}]", notice::processor_limit(seconds)));
     }
     if done.left_running {
         note("[a process it started is still running in the background; its further output is not shown]");

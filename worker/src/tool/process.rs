@@ -55,6 +55,8 @@ pub struct Finished {
     pub took: Duration,
     /// Whether processes it started still hold its output.
     pub left_running: bool,
+    /// The seconds of processor time for one process that ended it, if they did.
+    pub processor_limit: Option<u64>,
 }
 
 /// Why a command is over.
@@ -110,11 +112,12 @@ impl Shell<'_> {
                 Err(_) => break,
             }
         }
+        let processor_limit = child.processor_limit();
         match end {
             End::Exited(_) => background.keep(child.release(), open.then_some(reader)).await,
             End::TimedOut | End::Cancelled => drop(child),
         }
-        Ok(Finished { end, output, took: started.elapsed(), left_running: open })
+        Ok(Finished { end, output, took: started.elapsed(), left_running: open, processor_limit })
     }
 
     /// With `bash`, or with `sh` on a machine without it.

@@ -36,7 +36,7 @@ async fn world() -> World {
         .unwrap();
     let line = boxed::wait_for_tools(&socket).await.unwrap();
     assert!(!socket.exists(), "nobody else gets in");
-    let (tools, listener) = ToolBox::connect(line).await.unwrap();
+    let (tools, listener, _) = ToolBox::connect(line).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let environment = boxed::environment(tools.environment(), &[], port);
     let ended = CancellationToken::new();

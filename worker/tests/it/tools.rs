@@ -144,6 +144,27 @@ async fn bash_says_what_came_out_and_how_it_ended() {
     has(&bench.live.lock().unwrap(), "over");
 }
 
+/// What this process may use is what its commands may. More than the test itself takes.
+#[tokio::test]
+async fn bash_says_when_a_command_computed_for_too_long() {
+    use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
+    let bench = Bench::new(&[]);
+    let (soft, hard) = getrlimit(Resource::RLIMIT_CPU).unwrap();
+    let used = getrusage(UsageWho::RUSAGE_SELF).unwrap();
+    let bound = 1 + u64::try_from(used.user_time().tv_sec() + used.system_time().tv_sec()).unwrap();
+    setrlimit(Resource::RLIMIT_CPU, bound, hard).unwrap();
+    let said = bench.err("Bash", json!({ "command": "while :; do :; done" })).await;
+    let other = bench.err("Bash", json!({ "command": "kill -9 $$" })).await;
+    setrlimit(Resource::RLIMIT_CPU, soft, hard).unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "[exit code 152]\n[it reached its processor time limit of {bound} s for one process, and was ended]"
+        )
+    );
+    assert_eq!(other, "[exit code 137]");
+}
+
 #[tokio::test]
 async fn bash_hands_on_no_secret_and_asks_nobody() {
     let bench = Bench::new(&[]);

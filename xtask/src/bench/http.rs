@@ -86,12 +86,27 @@ impl Client {
         Ok(())
     }
 
+    /// Opens a stream behind the event `last` and hands its socket over. What of the body came with the head is
+    /// lost: behind the newest event that is nothing.
+    pub fn stream(mut self, path: &str, last: Option<&str>) -> Result<TcpStream> {
+        let last = last.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        let head = self.send_with("GET", path, None, &last)?;
+        if !head.first.contains(" 200") {
+            bail!("GET {path}: {}", head.first);
+        }
+        Ok(self.stream.into_inner())
+    }
+
     fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Head> {
+        self.send_with(method, path, body, "")
+    }
+
+    fn send_with(&mut self, method: &str, path: &str, body: Option<&Value>, more: &str) -> Result<Head> {
         let (host, key) = (&self.host, &self.key);
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n\r\n{body}",
+             content-length: {}\r\n{more}\r\n{body}",
             body.len()
         );
         let sent = self.stream.get_mut().write_all(request.as_bytes());

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -45,7 +46,8 @@ impl Server {
         Server::start_in(bed, home, settings)
     }
 
-    fn start_in(bed: &Bed, home: TempDir, settings: &[(String, String)]) -> Result<Server> {
+    /// The same, in a home that was made ready.
+    pub fn start_in(bed: &Bed, home: TempDir, settings: &[(String, String)]) -> Result<Server> {
         let mut command = Command::new(&bed.binary);
         command.args(["serve", "--listen", "127.0.0.1:0"]).current_dir(home.path());
         for variable in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"] {
@@ -170,6 +172,16 @@ impl Person {
         Ok(page["data"].as_array().cloned().unwrap_or_default())
     }
 
+    /// Any request; the whole answer.
+    pub fn call(&mut self, method: &str, path: &str) -> Result<Value> {
+        self.0.call(method, path, None)
+    }
+
+    /// Opens a stream and hands its socket over, after the head of the answer.
+    pub fn stream(self, path: &str, last: Option<&str>) -> Result<TcpStream> {
+        self.0.stream(path, last)
+    }
+
     fn again(&self) -> Result<Person> {
         Ok(Person(self.0.again()?))
     }
@@ -236,6 +248,7 @@ fn address(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::Scale;
 
     #[test]
     fn the_address_is_found_in_text_and_in_json() {
@@ -263,6 +276,6 @@ mod tests {
     fn played(script: &str) -> Result<Server> {
         let home = TempDir::new().unwrap();
         fs::write(home.path().join("serve"), script).unwrap();
-        Server::start_in(&Bed { binary: "/bin/sh".into() }, home, &[])
+        Server::start_in(&Bed { binary: "/bin/sh".into(), scale: Scale::Full }, home, &[])
     }
 }

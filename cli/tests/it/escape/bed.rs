@@ -30,6 +30,9 @@ const PROBE: &str = include_str!("probe.py");
 /// What has to work in a box: an attempt that is stopped because nothing works would prove nothing.
 const CONTROL: &str = include_str!("control.py");
 
+/// The user of a server that is not root's.
+const NOBODY: u32 = 65_534;
+
 /// Which attempts, and where.
 #[derive(Debug, Clone, Copy)]
 pub struct Bed {
@@ -85,18 +88,22 @@ impl Bed {
     /// The attempts that are tried in this tier.
     fn tried(&self) -> impl Iterator<Item = &'static Attempt> + use<> {
         let bare = self.tier == Tier::Process;
-        let tier = self.tier;
-        let bare = move |a: &Attempt| bare && matches!(a.bare, super::table::Bare::Untried(_));
-        self.attempts.iter().filter(move |a| !bare(a) && super::table::known_gap(tier, a.name).is_none())
+        self.attempts.iter().filter(move |a| !(bare && matches!(a.bare, super::table::Bare::Untried(_))))
     }
 
     async fn run(&self) -> Option<Outcomes> {
+        if self.tier == Tier::Ordinary
+            && let Err(why) = can_be_nobody()
+        {
+            eprintln!("skipped: {why}");
+            return None;
+        }
         let scripts = tempfile::tempdir().unwrap();
         // Not below /tmp, which a box has one of its own of: that would hide it alone.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let platform = Platform::new_in(folder, crate::BINARY, scripts.path(), "attempts").unwrap();
         let mut platform = whole::quick(platform)
-            .with("BGAGENT__COMPUTE__ISOLATION", self.tier.name())
+            .with("BGAGENT__COMPUTE__ISOLATION", self.tier.isolation())
             .with("BGAGENT_TEST_SECRET", "none");
         if self.tier == Tier::Container {
             let engine = testkit::peers::engine()?;
@@ -105,12 +112,17 @@ impl Bed {
         }
         let home = platform.state_dir().parent().unwrap().join("home");
         let names: Vec<_> = self.tried().map(|a| a.name).collect();
-        let mut host = Host::plant(&home, &names);
+        let mut host = Host::plant(&home, &names, self.user());
         platform.set("BGAGENT_TEST_SECRET", &host.canary);
         transcript(scripts.path(), "attempts", &self.turns(&host));
         self.configure(&mut platform, &host);
-        platform.start().await.unwrap();
         let other = TempRepo::new(&[("secret.txt", &host.canary)]).await.unwrap();
+        if let Some(id) = self.user() {
+            platform = platform.as_user(id).unwrap();
+        }
+        self.give(scripts.path());
+        self.give(other.path().parent().unwrap());
+        platform.start().await.unwrap();
         let (victim, port) = self.victim(&platform, scripts.path(), &other, &host.canary).await?;
 
         let origin = TempRepo::new(&[("README.md", "# sample\n")]).await.unwrap();
@@ -125,6 +137,7 @@ impl Bed {
         files.extend(self.tried().map(script));
         let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         origin.commit("what is tried", &files).await.unwrap();
+        self.give(origin.path().parent().unwrap());
 
         let cache = platform.state_dir().join("caches/other/1");
         fs::create_dir_all(&cache).unwrap();
@@ -132,7 +145,7 @@ impl Bed {
         let before = whole::belongings(origin.path()).await;
         let id = whole::submit(&platform, &self.request(origin.path(), "attempts")).await;
         let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{e:#}"));
-        assert_eq!(task.isolation.as_deref(), Some(self.tier.name()), "{task:#?}");
+        assert_eq!(task.isolation.as_deref(), Some(self.tier.isolation()), "{task:#?}");
         let events = whole::events(&platform, id).await;
         let mut outcomes = self.said(&events);
         self.see(&mut outcomes, &platform, &mut host, &[&origin, &other]).await;
@@ -146,6 +159,17 @@ impl Bed {
         // Not `end`, which fails for what is left: that was looked at.
         platform.kill().await.unwrap();
         Some(outcomes)
+    }
+
+    /// Who the server runs as, when it is not who runs this.
+    fn user(&self) -> Option<u32> {
+        (self.tier == Tier::Ordinary).then_some(NOBODY)
+    }
+
+    fn give(&self, path: &Path) {
+        if let Some(id) = self.user() {
+            testkit::platform::give(path, id).unwrap();
+        }
     }
 
     fn configure(&self, platform: &mut Platform, host: &Host) {
@@ -193,13 +217,14 @@ impl Bed {
         let mut hold = bash(&format!("VICTIMS_SECRET={canary} exec /usr/bin/python3 -c \"{serve}\""));
         hold["content"][0]["input"]["timeout_ms"] = 600_000.into();
         transcript(scripts, "victim", &[hold, say("Done")]);
+        self.give(scripts);
         let request = self.request(repo.path(), "victim");
         let id = match platform.client().unwrap().create_task(&request, None).await {
             Ok((task, _)) => task.task_id.parse().unwrap(),
             Err(error) => panic!("the victim was not taken: {error:#}"),
         };
         let sessions = platform.state_dir().join(match self.tier {
-            Tier::Process | Tier::Sandbox => "sessions",
+            Tier::Process | Tier::Sandbox | Tier::Ordinary => "sessions",
             Tier::Container => "containers",
         });
         let lies = async || {
@@ -277,13 +302,16 @@ impl Bed {
             let error = if e.metadata["is_error"] == true { "[an error]\n" } else { "" };
             (format!("{said}\n{error}"), e.metadata["duration_ms"].as_u64().unwrap_or_default())
         });
-        // The last attempt may end the task itself: then the task's end is what it came to.
+        // The last attempt may end the task itself: then the task's end is what it came to. Work that was saved is
+        // delivered all the same, with a warning.
         let last = self.tried().last().map_or("", |attempt| attempt.name);
-        let end = events.iter().rfind(|e| e.event_type == "task_failed");
+        let end = events.iter().rfind(|e| ["task_failed", "task_completed"].contains(&e.event_type.as_str()));
         let mut next = |what: &str| {
             answers.next().unwrap_or_else(|| match end {
                 Some(end) if what == last => {
-                    let why = end.metadata["error_message"].as_str().unwrap_or_default();
+                    let why =
+                        ["error_message", "warning"].iter().find_map(|field| end.metadata[field].as_str());
+                    let why = why.unwrap_or_default();
                     (format!("the task ended: {why}"), 0)
                 }
                 _ => panic!("the task ended before {what}: {:#?}", events.last_chunk::<12>()),
@@ -346,6 +374,25 @@ impl Bed {
         let stray: Vec<_> = host.heard().into_iter().filter(|s| unknown(&s)).collect();
         assert!(self.tier == Tier::Process || stray.is_empty(), "listeners heard somebody: {stray:?}");
     }
+}
+
+/// Whether a server can be run as somebody else here.
+fn can_be_nobody() -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        return Err("whoever runs this is no root: the tests of `sandbox` show the same".into());
+    }
+    let binary = std::env::var_os("BGAGENT_TEST_BINARY").map_or_else(|| crate::BINARY.into(), PathBuf::from);
+    for path in [Path::new(env!("CARGO_TARGET_TMPDIR")), &binary] {
+        let closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|m| m.permissions().mode() & 0o001 == 0);
+        if let Some(folder) = path.ancestors().find(closed) {
+            let folder = folder.display();
+            return Err(format!(
+                "user {NOBODY} may not enter {folder}: set CARGO_TARGET_DIR to where others may"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn victim_port() -> u16 {

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -59,7 +60,8 @@ pub struct Host {
 
 impl Host {
     /// Plants everything below `home`, the home of the person whose server it is.
-    pub fn plant(home: &Path, attempts: &[&'static str]) -> Host {
+    /// `user` is that person's number, when it is not who runs this: the processes are that user's, too.
+    pub fn plant(home: &Path, attempts: &[&'static str], user: Option<u32>) -> Host {
         let mut canary = [0_u8; 10];
         fs::File::open("/dev/urandom").unwrap().read_exact(&mut canary).unwrap();
         let canary = format!("canary-{}", canary.map(|b| format!("{b:02x}")).concat());
@@ -73,7 +75,7 @@ impl Host {
         fs::create_dir_all(&spoils).unwrap();
         let files: BTreeMap<_, _> = attempts.iter().map(|name| (*name, spoils.join(name))).collect();
         files.values().for_each(|file| fs::write(file, format!("{canary}\n")).unwrap());
-        let processes = files.iter().map(|(name, file)| (*name, bystander(file, &canary))).collect();
+        let processes = files.iter().map(|(name, file)| (*name, bystander(file, &canary, user))).collect();
 
         let (heard, at_site) = (Arc::default(), Arc::default());
         let tcp = listen((Ipv4Addr::LOCALHOST, 0).into(), &canary, &heard).unwrap().port();
@@ -134,8 +136,12 @@ impl Drop for Host {
 pub const SITE: &str = "welcome";
 
 /// A process that minds its own business, with the secret in its environment and its input.
-fn bystander(file: &Path, canary: &str) -> Child {
-    Command::new("sleep")
+fn bystander(file: &Path, canary: &str, user: Option<u32>) -> Child {
+    let mut command = Command::new("sleep");
+    if let Some(id) = user {
+        command.uid(id).gid(id);
+    }
+    command
         .arg("3600")
         .env_clear()
         .env("BYSTANDERS_SECRET", canary)
