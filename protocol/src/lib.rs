@@ -9,4 +9,5 @@ pub mod client;
 pub mod identity;
 pub mod rest;
 pub mod steer;
+pub mod trace;
 pub mod usage;
