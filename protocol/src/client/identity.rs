@@ -72,7 +72,7 @@ mod tests {
     async fn echo() -> Url {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        let app = Router::new().fallback(async |headers: HeaderMap| {
+        let app = Router::new().fallback(|headers: HeaderMap| async move {
             let sent = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).unwrap_or("nothing");
             format!("{{\"data\":{sent:?}}}")
         });
