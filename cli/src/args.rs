@@ -3,8 +3,9 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, key, list, nudge,
-    pause, pr, replay, resume, retry, run, serve, status, submit, trace, usage, watch, webhook, worker,
+    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, key, list, login,
+    logout, nudge, pause, pr, replay, resume, retry, run, serve, status, submit, trace, usage, watch,
+    webhook, whoami, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -72,6 +73,9 @@ pub enum Command {
     Trace(trace::Args),
     Replay(replay::Args),
     Usage(usage::Args),
+    Login(login::Args),
+    Logout(logout::Args),
+    Whoami(whoami::Args),
     Key(key::Args),
     Webhook(webhook::Args),
     Admin(admin::Args),

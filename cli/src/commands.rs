@@ -14,6 +14,8 @@ pub mod in_box;
 pub mod inside;
 pub mod key;
 pub mod list;
+pub mod login;
+pub mod logout;
 pub mod nudge;
 pub mod pause;
 pub mod pr;
@@ -28,6 +30,7 @@ pub mod trace;
 pub mod usage;
 pub mod watch;
 pub mod webhook;
+pub mod whoami;
 pub mod worker;
 
 mod number;

@@ -7,6 +7,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::Status;
@@ -22,7 +23,9 @@ use url::Url;
 
 use crate::clean;
 use crate::context::Context;
+use crate::credentials::Credentials;
 use crate::failure::Failure;
+use crate::session::Session;
 
 /// A started server must be ready within this.
 const READY: Duration = Duration::from_secs(10);
@@ -56,7 +59,7 @@ pub async fn connect(cx: &Context) -> Result<Client, Failure> {
     match named(cx, &config.api.url)? {
         Some(url) => {
             cx.verbose(&format!("using the server at {url}"));
-            Ok(Client::new(url, key(cx, &config.api.key))?)
+            signed_in(cx, url, key(cx, &config.api.key)).await
         }
         None => {
             let state = State(config.state_dir);
@@ -109,14 +112,34 @@ async fn busy(client: &Client) -> Result<bool, Failure> {
 
 /// The server that was named by flag, environment or configuration.
 pub fn named(cx: &Context, configured: &str) -> Result<Option<Url>, Failure> {
-    let text = cx.api_url.as_deref().or(Some(configured).filter(|url| !url.is_empty()));
-    let parsed = text.map(|text| {
+    let text = cx.api_url.clone().or(Some(configured.to_owned()).filter(|url| !url.is_empty()));
+    // Whoever has signed in somewhere means that server.
+    let text = match text {
+        Some(text) => Some(text),
+        None => Credentials::load(&cx.env)?.current,
+    };
+    let parsed = text.as_deref().map(|text| {
         Url::parse(text).map_err(|e| {
             Failure::usage(format!("{:?} is no server address: {e}", clean::line(text)))
                 .hint("Give it as http://host:port, with --api-url or BGAGENT_API_URL.")
         })
     });
     parsed.transpose()
+}
+
+/// A client of a server that was named: with the key that was set for it, else as whoever has signed in there.
+pub async fn signed_in(cx: &Context, url: Url, key: Option<SecretString>) -> Result<Client, Failure> {
+    let client = Client::new(url, key)?;
+    if client.has_key() {
+        return Ok(client);
+    }
+    Ok(match Session::of(cx, client.base())? {
+        Some(session) => {
+            cx.verbose(&format!("signed in as {}", session.user()));
+            client.with_bearer(Arc::new(session))
+        }
+        None => client,
+    })
 }
 
 /// The key for a server that was named.

@@ -118,6 +118,6 @@ impl Context {
 
 /// The present.
 #[expect(clippy::disallowed_methods, reason = "the command line is where a person's clock is read")]
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     Timestamp::now()
 }

@@ -90,8 +90,10 @@ impl From<ClientError> for Failure {
             ClientError::BadAnswer { .. } => {
                 "Is it a bgagent server, and of this version? `bgagent doctor` tells."
             }
+            ClientError::SignedOut { transient: false, .. } => "Run `bgagent login` to sign in again.",
+            ClientError::SignedOut { transient: true, .. } => "Try again in a moment.",
             ClientError::Api { status: 401, .. } => {
-                "Set BGAGENT_API_KEY to a key of that server; `bgagent config owner-key` prints it on the server's machine."
+                "Run `bgagent login` to sign in, or set BGAGENT_API_KEY to a key of that server; `bgagent config owner-key` prints the owner's on the server's machine."
             }
             ClientError::Api { code, .. } => api_hint(code),
         };

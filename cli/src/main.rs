@@ -7,10 +7,12 @@ mod clean;
 mod commands;
 mod connect;
 mod context;
+mod credentials;
 mod failure;
 mod folder;
 mod render;
 mod repo;
+mod session;
 mod tui;
 
 use std::process::ExitCode;
@@ -78,6 +80,9 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Trace(args) => commands::trace::trace(cx, args).await,
             Command::Replay(args) => commands::replay::replay(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,
+            Command::Login(args) => commands::login::login(cx, args).await,
+            Command::Logout(args) => commands::logout::logout(cx, args).await,
+            Command::Whoami(args) => commands::whoami::whoami(cx, args).await,
             Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,
             Command::Doctor(args) => commands::doctor::doctor(cx, args).await,

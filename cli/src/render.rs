@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod egress;
 pub mod event;
 pub mod events;
+pub mod identity;
 pub mod list;
 pub mod outcome;
 pub mod paint;

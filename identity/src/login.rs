@@ -140,10 +140,10 @@ impl Client {
     }
 
     async fn post(&self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, LoginError> {
-        let mut body = Serializer::new(String::new());
-        body.append_pair("client_id", &self.provider.client_id).extend_pairs(form);
         let call = self.http.post(url.clone()).header("Accept", "application/json");
-        let call = call.header("Content-Type", "application/x-www-form-urlencoded").body(body.finish());
+        let call = call
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(encoded(&self.provider.client_id, form));
         let answer = call.send().await.map_err(|e| http::unreachable(url, &e))?;
         let status = answer.status();
         let body = http::body(url, answer).await?;
@@ -193,6 +193,11 @@ impl Client {
             code: told(&refused.error),
         }
     }
+}
+
+fn encoded(client_id: &str, form: &[(&str, &str)]) -> String {
+    let mut body = Serializer::new(String::new());
+    body.append_pair("client_id", client_id).extend_pairs(form).finish()
 }
 
 /// What a token says of its end. It is only asked when to renew it; whether it is good is the server's to tell.

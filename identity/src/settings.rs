@@ -91,6 +91,16 @@ pub enum Required {
     AnyOf(Vec<String>),
 }
 
+impl Shown {
+    /// The wire name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Shown::Id => "id",
+            Shown::Access => "access",
+        }
+    }
+}
+
 fn scopes() -> Vec<String> {
     SCOPES.map(str::to_owned).to_vec()
 }

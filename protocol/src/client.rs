@@ -5,10 +5,12 @@
 
 mod access;
 mod error;
+mod identity;
 mod steer;
 pub mod stream;
 mod trace;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::TaskId;
@@ -20,6 +22,7 @@ use url::Url;
 
 pub use self::access::{AuditQuery, HeldQuery};
 pub use self::error::ClientError;
+pub use self::identity::Bearer;
 pub use self::trace::Pieces;
 use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{
@@ -41,6 +44,7 @@ const PURGE: Duration = Duration::from_secs(600);
 pub struct Client {
     base: Url,
     key: Option<SecretString>,
+    bearer: Option<Arc<dyn Bearer>>,
     http: reqwest::Client,
 }
 
@@ -136,7 +140,12 @@ impl Client {
         }
         base.set_query(None);
         base.set_fragment(None);
-        Ok(Self { base, key, http })
+        Ok(Self { base, key, bearer: None, http })
+    }
+
+    /// Whether it has a key to show.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
     }
 
     /// Where it speaks to.
@@ -230,7 +239,7 @@ impl Client {
     /// Whether the server is up. Sends no key: what answers is not yet known to be ours.
     pub async fn health(&self, within: Duration) -> Result<Health, ClientError> {
         let call = self.http.get(self.url("v1/health")?).timeout(within);
-        let answer = self.send(call).await?;
+        let answer = self.send_open(call).await?;
         Ok(self.body::<Data<_>>(answer, "the health").await?.data)
     }
 
@@ -252,8 +261,14 @@ impl Client {
         })
     }
 
-    /// Sends; anything but a 2xx is an error.
+    /// Sends, with the token of whoever is signed in; anything but a 2xx is an error.
     async fn send(&self, call: RequestBuilder) -> Result<Response, ClientError> {
+        let call = self.signed(call).await?;
+        self.send_open(call).await
+    }
+
+    /// Sends without a token; anything but a 2xx is an error.
+    async fn send_open(&self, call: RequestBuilder) -> Result<Response, ClientError> {
         let answer = call.send().await.map_err(|e| self.transport(e))?;
         if answer.status().is_success() {
             return Ok(answer);

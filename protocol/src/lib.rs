@@ -6,6 +6,7 @@ pub mod access;
 pub mod admin;
 pub mod box_api;
 pub mod client;
+pub mod identity;
 pub mod rest;
 pub mod steer;
 pub mod trace;

@@ -10,6 +10,7 @@ mod cors;
 pub mod error;
 pub mod event;
 pub mod held;
+pub mod identity;
 pub mod key;
 pub mod leave;
 pub mod nudge;
@@ -76,6 +77,8 @@ struct Parts_ {
 pub struct Settings {
     /// Who shares tasks with whom.
     pub teams: Teams,
+    /// Where people sign in.
+    pub identity: Vec<protocol::identity::IdentityProvider>,
     /// How much one caller may ask.
     pub rates: Rates,
     /// Where others reach this server, without a slash at the end.
@@ -152,6 +155,11 @@ impl App {
     /// Who shares tasks with whom.
     pub fn teams(&self) -> &Teams {
         &self.0.settings.teams
+    }
+
+    /// Where people sign in.
+    pub fn identity_providers(&self) -> &[protocol::identity::IdentityProvider] {
+        &self.0.settings.identity
     }
 
     /// What the configuration says of the API.
@@ -250,6 +258,8 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(admin::purge))
         .routes(routes!(key::create, key::list))
         .routes(routes!(key::revoke))
+        .routes(routes!(identity::info))
+        .routes(routes!(identity::whoami))
         .routes(routes!(webhook::create, webhook::list))
         .routes(routes!(webhook::revoke))
         .routes(routes!(webhook::rotate))

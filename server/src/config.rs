@@ -67,6 +67,8 @@ pub struct Config {
     pub egress: gateway::egress::Settings,
     /// `[push]`
     pub push: gateway::push::Settings,
+    /// `[identity]`: where people sign in.
+    pub identity: IdentityProviders,
     /// `[teams.NAME]`: who shares tasks with whom.
     pub teams: domain::access::Teams,
     /// `[rate]`: how much one caller may ask.
@@ -76,6 +78,14 @@ pub struct Config {
     /// The secrets among these settings, and where each comes from.
     #[serde(skip)]
     pub secrets: Secrets,
+}
+
+/// `[identity]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityProviders {
+    /// `[identity.oidc.NAME]`: OpenID Connect providers.
+    pub oidc: BTreeMap<String, ::identity::Settings>,
 }
 
 /// `[repos."NAME"]`, over the sections of the same names.
@@ -392,6 +402,8 @@ impl Config {
             )));
         }
         self.budgets.build()?;
+        crate::identity::oidc::Oidc::new(&self.identity.oidc)
+            .map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
         self.screening.build()?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
@@ -476,6 +488,12 @@ impl Config {
             lines.push(format!(
                 "model.providers.{name}: kind = {:?}, base_url = {url}, api_key = {key}",
                 p.kind
+            ));
+        }
+        for (name, p) in &self.identity.oidc {
+            lines.push(format!(
+                "identity.oidc.{name}: issuer = {:?}, client_id = {:?}",
+                p.issuer, p.client_id
             ));
         }
         lines.push(format!("model.prices: {} rows", self.model.prices.len()));

@@ -2,6 +2,7 @@
 //! somebody is are [`Verifier`]s.
 
 pub mod api_key;
+pub mod oidc;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -74,6 +75,8 @@ impl Credential {
 pub enum Denied {
     /// It is not, or no longer, valid: 401, with this sentence.
     Refused(String),
+    /// It is valid, and opens nothing here: 403, with this sentence.
+    Forbidden(String),
     /// It cannot be told now (an identity provider that does not answer): 503, with this sentence.
     Unavailable(String),
 }

@@ -26,6 +26,11 @@ pub fn config_file(env: &Env) -> PathBuf {
     }
 }
 
+/// Where the command line keeps what it signed in with; beside it, `.lock`.
+pub fn credentials_file(env: &Env) -> PathBuf {
+    xdg(env, "XDG_CONFIG_HOME", ".config").join("credentials.json")
+}
+
 /// The state folder when the configuration names none.
 pub fn state_dir(env: &Env) -> PathBuf {
     xdg(env, "XDG_STATE_HOME", ".local/state")

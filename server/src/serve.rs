@@ -37,6 +37,7 @@ use crate::boxes;
 use crate::config::{self, Config, ConfigError, Env};
 use crate::cursor::Cursors;
 use crate::identity::api_key::ApiKeys;
+use crate::identity::oidc::Oidc;
 use crate::identity::{Keys, secret_file};
 use crate::listen;
 use crate::outfit::{Kit, Outfit};
@@ -97,9 +98,13 @@ pub enum ServeError {
     )]
     Listen { address: String, source: std::io::Error },
     #[error(
-        "{address} is reachable from other machines, and this version knows only its owner's key over plain HTTP; listen on 127.0.0.1 and put a TLS proxy before it"
+        "{address} is reachable from other machines, and this server knows nobody but its owner's key; configure an identity provider ([identity.oidc.NAME], see `docs/guide/identity.md`), or listen on 127.0.0.1"
     )]
-    NotLoopback { address: String },
+    NobodyKnown { address: String },
+    #[error(
+        "{address} is reachable from other machines, and boxes are on this one; use 127.0.0.1, or a UNIX socket as unix:/path"
+    )]
+    GatewayNotLoopback { address: String },
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("model configuration: {0}")]
@@ -123,9 +128,13 @@ pub async fn serve(
     let state = paths::State(config.state_dir.clone());
     private_dir(&state.0)?;
     let lock = lock(&state)?;
-    let listener = match bind(options.listen.as_deref().unwrap_or(&config.server.listen)).await {
+    let oidc = Oidc::new(&config.identity.oidc).map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
+    let reach = if oidc.is_some() { Reach::Anywhere } else { Reach::ThisMachine };
+    let listener = match bind(options.listen.as_deref().unwrap_or(&config.server.listen), reach).await {
         // Whoever needed a server finds it by its file: another port is as good.
-        Err(ServeError::Listen { .. }) if options.starter == Starter::Command => bind("127.0.0.1:0").await?,
+        Err(ServeError::Listen { .. }) if options.starter == Starter::Command => {
+            bind("127.0.0.1:0", reach).await?
+        }
         bound => bound?,
     };
     let address =
@@ -185,8 +194,10 @@ pub async fn serve(
     });
     orchestrator.run(&tasks);
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
+    let wire = config.identity.oidc.iter().map(|(name, provider)| api::identity::wire(name, provider));
     let settings = Settings {
         teams: config.teams.clone(),
+        identity: wire.collect(),
         rates: config.rate.clone(),
         public_url: match config.server.public_url.as_str() {
             "" => format!("http://{address}"),
@@ -195,6 +206,19 @@ pub async fn serve(
         webhook_key: WebhookKey::new(webhook_key),
     };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
+    let keys = match &oidc {
+        Some(oidc) => keys.and(Arc::new(oidc.clone())),
+        None => keys,
+    };
+    if let Some(oidc) = oidc {
+        let stop = tasks.stopping();
+        tasks.spawn("identity", OnPanic::Log, async move {
+            tokio::select! {
+                () = oidc.look(Clock::System.now()) => (),
+                () = stop.cancelled() => (),
+            }
+        });
+    }
     let app = App::new(orchestrator.clone(), keys, Cursors::new(token_key), metrics, settings);
     let (auditing, stop) = (app.clone(), tasks.stopping());
     tasks.spawn("audit", OnPanic::Stop, async move {
@@ -297,11 +321,24 @@ fn lock(state: &paths::State) -> Result<Flock<File>, ServeError> {
     }
 }
 
-async fn bind(address: &str) -> Result<TcpListener, ServeError> {
+/// From where the people's API may be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Nobody is known but the owner.
+    ThisMachine,
+    /// People are told apart.
+    Anywhere,
+}
+
+async fn bind(address: &str, reach: Reach) -> Result<TcpListener, ServeError> {
     let failed = |source| ServeError::Listen { address: address.to_owned(), source };
     let all: Vec<SocketAddr> = tokio::net::lookup_host(address).await.map_err(failed)?.collect();
-    if all.iter().any(|a| !a.ip().is_loopback()) {
-        return Err(ServeError::NotLoopback { address: address.to_owned() });
+    match (all.iter().all(|a| a.ip().is_loopback()), reach) {
+        (true, _) => (),
+        (false, Reach::ThisMachine) => return Err(ServeError::NobodyKnown { address: address.to_owned() }),
+        (false, Reach::Anywhere) => {
+            warn!(address, "tokens and keys come in unencrypted: put a TLS proxy before this address");
+        }
     }
     TcpListener::bind(all.as_slice()).await.map_err(failed)
 }
@@ -333,9 +370,9 @@ fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<A
             Some(path) => Ok(Address::Unix(PathBuf::from(path))),
             None => match text.parse::<SocketAddr>() {
                 Ok(address) if address.ip().is_loopback() => Ok(Address::Tcp(text.to_owned())),
-                Ok(_) | Err(_) => {
-                    Err(ServeError::NotLoopback { address: format!("server.gateway_listen = {text:?}") })
-                }
+                Ok(_) | Err(_) => Err(ServeError::GatewayNotLoopback {
+                    address: format!("server.gateway_listen = {text:?}"),
+                }),
             },
         },
     }

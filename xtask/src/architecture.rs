@@ -52,6 +52,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gateway",
             "git",
             "objects",
+            "identity",
             "orchestrator",
             "protocol",
             "redact",
@@ -61,7 +62,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("worker", &["domain", "git", "protocol", "redact", "sandbox"]),
-    ("cli", &["compute", "domain", "gateway", "git", "protocol", "sandbox", "server", "trace", "worker"]),
+    (
+        "cli",
+        &[
+            "compute", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server", "trace",
+            "worker",
+        ],
+    ),
     (
         "testkit",
         &[

@@ -55,6 +55,8 @@ enum Name {
     Litellm,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
     Myworld,
+    /// Two identity providers, to sign in at
+    Oidc,
     /// A container engine, and an image with the usual tools
     Podman,
     /// A mock server for API descriptions, and GitHub's own description
@@ -78,6 +80,8 @@ pub enum Peer {
     Litellm,
     /// See [`Name::Myworld`].
     Myworld,
+    /// See [`Name::Oidc`].
+    Oidc,
     /// See [`Name::Podman`].
     Podman,
     /// See [`Name::Prism`].
@@ -115,6 +119,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
+            Name::Oidc => Peer::Oidc,
             Name::Podman => Peer::Podman,
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
@@ -161,11 +166,12 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 9] = [
+    pub const ALL: [Peer; 10] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
         Peer::Myworld,
+        Peer::Oidc,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -173,10 +179,11 @@ impl Peer {
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 7] = [
+    pub const OF_TESTS: [Peer; 8] = [
         Peer::AgUi,
         Peer::Litellm,
         Peer::Myworld,
+        Peer::Oidc,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -190,6 +197,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
+            Peer::Oidc => "oidc",
             Peer::Podman => "podman",
             Peer::Prism => "prism",
             Peer::Projects => "projects",
@@ -205,6 +213,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
+            Peer::Oidc => npm::OIDC.join(" "),
             Peer::Podman => podman::recipe(),
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
@@ -219,6 +228,7 @@ impl Peer {
             Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
+            Peer::Oidc => npm::make(&npm::OIDC, folder),
             Peer::Podman => podman::make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),

@@ -1,5 +1,6 @@
 //! `bgagent doctor`: whether tasks can work here, and what to do when not.
 
+mod identity;
 mod isolation;
 
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use domain::IsolationTier;
-use protocol::client::{Client, TaskFilter};
+use protocol::client::TaskFilter;
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use server::Config;
@@ -54,6 +55,7 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
             checks.push(forge(&config));
             checks.extend(isolation(cx, &config));
             checks.extend(registries(&config, &cx.env).await);
+            checks.extend(identity::providers(&config).await);
             checks.push(server(cx, &config).await);
         }
     }
@@ -224,9 +226,7 @@ async fn server(cx: &Context, config: &Config) -> Check {
     };
     let state = State(config.state_dir.clone());
     let (place, client) = match url {
-        Some(url) => {
-            (url.to_string(), Client::new(url, connect::key(cx, &config.api.key)).map_err(Failure::from))
-        }
+        Some(url) => (url.to_string(), connect::signed_in(cx, url, connect::key(cx, &config.api.key)).await),
         None => match connect::find(&state).await {
             Some(running) => {
                 (format!("{} (process {})", running.url, running.pid), connect::client(&state, &running))

@@ -10,6 +10,7 @@ mod bad_input;
 mod container;
 mod crash;
 mod escape;
+mod identity;
 mod in_box;
 mod masking;
 mod person;

@@ -107,7 +107,7 @@ impl Client {
             call = call.header(*name, value);
         }
         let call = call.body(body).timeout(ANSWER);
-        Ok(self.body::<Data<_>>(self.send(call).await?, "the delivery").await?.data)
+        Ok(self.body::<Data<_>>(self.send_open(call).await?, "the delivery").await?.data)
     }
 
     /// One page of the audit log, newest first.

@@ -50,6 +50,14 @@ pub enum ClientError {
         /// What the server asks to wait.
         retry_after: Option<Duration>,
     },
+    /// There is no token to show the server, and none can be had.
+    #[error("{why}")]
+    SignedOut {
+        /// Why not.
+        why: String,
+        /// Whether it may be had a little later.
+        transient: bool,
+    },
     /// A success whose body is not what it should be.
     #[error("the server's answer for {what} cannot be read: {why}")]
     BadAnswer {
@@ -66,6 +74,7 @@ impl ClientError {
         match self {
             ClientError::Unreachable { .. } | ClientError::Cut { .. } => true,
             ClientError::Api { status, .. } => matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504),
+            ClientError::SignedOut { transient, .. } => *transient,
             ClientError::BadUrl { .. } | ClientError::BadAnswer { .. } => false,
         }
     }
@@ -77,6 +86,7 @@ impl ClientError {
             ClientError::BadUrl { .. }
             | ClientError::Unreachable { .. }
             | ClientError::Cut { .. }
+            | ClientError::SignedOut { .. }
             | ClientError::BadAnswer { .. } => None,
         }
     }
@@ -88,6 +98,7 @@ impl ClientError {
             ClientError::BadUrl { .. }
             | ClientError::Unreachable { .. }
             | ClientError::Cut { .. }
+            | ClientError::SignedOut { .. }
             | ClientError::BadAnswer { .. } => None,
         }
     }

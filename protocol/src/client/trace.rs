@@ -35,7 +35,7 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(bad("it must begin with http:// or https://".into()));
         }
-        let answer = tokio::time::timeout(SILENCE, self.send(self.http.get(url))).await;
+        let answer = tokio::time::timeout(SILENCE, self.send_open(self.http.get(url))).await;
         let answer = answer.map_err(|_| silent())??;
         let base = self.base.to_string();
         let pieces = answer

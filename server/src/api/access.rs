@@ -29,11 +29,16 @@ pub enum Needs {
     Nothing,
     /// A signature, which the handler checks.
     Signature,
+    /// A caller, whoever it is.
+    Anybody,
     /// A caller who may use this.
     Scope(Scope),
 }
 
-use Needs::{Nothing, Scope as To, Signature};
+use Needs::{Anybody, Nothing, Scope as To, Signature};
+
+/// When to ask again who cannot be told apart now, in seconds.
+const UNAVAILABLE_RETRY_S: u64 = 10;
 
 /// Every route. Those of `/v1/tasks/{task_id}` with a purpose to steer are refused on a task that is only shared to be
 /// looked at, whatever their handler does.
@@ -42,6 +47,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/ready", Nothing),
     ("GET", "/v1/openapi.json", Nothing),
     ("GET", "/metrics", Nothing),
+    ("GET", "/v1/identity", Nothing),
+    ("GET", "/v1/whoami", Anybody),
     ("POST", "/v1/tasks", To(Scope::TasksCreate)),
     ("GET", "/v1/tasks", To(Scope::TasksRead)),
     ("GET", "/v1/tasks/{task_id}", To(Scope::TasksRead)),
@@ -251,7 +258,8 @@ async fn admit(
     let Some(path) = request.extensions().get::<MatchedPath>() else { return Ok(request) };
     let scope = match needs(request.method().as_str(), path.as_str()) {
         Some(Nothing | Signature) => return Ok(request),
-        Some(To(scope)) => scope,
+        Some(Anybody) => None,
+        Some(To(scope)) => Some(scope),
         None => {
             let route = (request.method().as_str().to_owned(), path.as_str().to_owned());
             return match undecided.0.contains(&route) {
@@ -263,12 +271,14 @@ async fn admit(
     };
     let identity = app.keys().identify(request.headers(), app.orchestrator().now()).await;
     let identity = identity.map_err(ApiError::from).and_then(|who| who.ok_or_else(ApiError::unauthorized));
-    let caller = Caller::new(identity.map_err(|why| (None, why))?, app.teams(), scope);
-    let class = Class::of(scope, request.method().as_str());
+    // Who somebody is, is read.
+    let used = scope.unwrap_or(Scope::TasksRead);
+    let caller = Caller::new(identity.map_err(|why| (None, why))?, app.teams(), used);
+    let class = Class::of(used, request.method().as_str());
     if let Err(slow) = within_rate(app, &caller.user, &caller.by, class) {
         return Err((Some(caller), slow));
     }
-    if !caller.scopes.has(scope) {
+    if let Some(scope) = scope.filter(|scope| !caller.scopes.has(*scope)) {
         let why = forbidden(&caller, scope);
         return Err((Some(caller), why));
     }
@@ -295,7 +305,10 @@ impl From<Denied> for ApiError {
     fn from(denied: Denied) -> ApiError {
         match denied {
             Denied::Refused(why) => ApiError::new(ErrorCode::Unauthorized, why),
-            Denied::Unavailable(why) => ApiError::new(ErrorCode::ServiceUnavailable, why),
+            Denied::Forbidden(why) => ApiError::new(ErrorCode::Forbidden, why),
+            Denied::Unavailable(why) => {
+                ApiError::new(ErrorCode::ServiceUnavailable, why).retry_after(UNAVAILABLE_RETRY_S)
+            }
         }
     }
 }
@@ -304,7 +317,7 @@ impl From<Denied> for ApiError {
 pub(super) fn describe(description: &mut OpenApi) {
     for (path, item) in &mut description.paths.paths {
         for (method, operation) in operations_mut(item) {
-            if let Some(To(_)) = needs(method.as_str(), path) {
+            if let Some(To(_) | Anybody) = needs(method.as_str(), path) {
                 refusal(operation, "403", "The caller may not");
                 refusal(
                     operation,

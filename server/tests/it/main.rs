@@ -15,6 +15,7 @@ mod detail;
 mod envelope;
 mod events;
 mod feed;
+mod identity;
 mod key;
 mod leave;
 mod list;

@@ -306,6 +306,7 @@ impl World {
 pub fn settings() -> Settings {
     Settings {
         teams: Teams::default(),
+        identity: Vec::new(),
         rates: Rates::off(),
         public_url: "https://agents.example.com".into(),
         webhook_key: WebhookKey::new(SecretString::from("w".to_owned())),

@@ -13,6 +13,8 @@ pub const PRISM: [&str; 2] = ["@stoplight/prism-cli@5.14.2", "@octokit/openapi@2
 
 /// The official client of the AG-UI protocol, which checks every event and their order.
 pub const AG_UI: [&str; 1] = ["@ag-ui/client@1.0.0"];
+/// Two identity providers: a certified one, and a small one whose keys are changed by its caller.
+pub const OIDC: [&str; 2] = ["oidc-provider@9.13.3", "oauth2-mock-server@8.2.3"];
 
 /// Installs `packages` into `folder/node_modules`.
 pub fn make(packages: &[&str], folder: &Path) -> Result<Made> {

@@ -34,7 +34,10 @@ pub(super) fn no_stream(error: &ClientError) -> bool {
                 || (*status == 404 && code == "NOT_FOUND")
         }
         ClientError::BadAnswer { .. } => true,
-        ClientError::BadUrl { .. } | ClientError::Unreachable { .. } | ClientError::Cut { .. } => false,
+        ClientError::BadUrl { .. }
+        | ClientError::Unreachable { .. }
+        | ClientError::Cut { .. }
+        | ClientError::SignedOut { .. } => false,
     }
 }
 
