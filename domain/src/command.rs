@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::id::Attempt;
+use crate::leave::{Kept, Order};
 use crate::report::Report;
 use crate::session::SessionHandle;
 use crate::state::QueueReason;
@@ -52,6 +53,28 @@ pub enum Command {
     CloseGate {
         /// The question's id.
         request_id: String,
+    },
+    /// Ask the agent to save its work and leave.
+    Leave {
+        /// What is to become of the task then.
+        order: Order,
+        /// The box is waited for until then.
+        until: Timestamp,
+    },
+    /// The box has saved its work and leaves.
+    Left {
+        /// The attempt that says so.
+        attempt: Attempt,
+    },
+    /// Carry out the order by which the agent left.
+    Depart {
+        /// What is kept of its work.
+        kept: Option<Kept>,
+    },
+    /// Waiting is over: into the queue.
+    Resume {
+        /// The person who ends it; nobody when its time has come.
+        by: Option<String>,
     },
     /// Save, stop the box, free the slot, wait.
     Park {
@@ -104,6 +127,10 @@ impl Command {
             Command::AgentStarted { .. } => "agent_started",
             Command::OpenGate { .. } => "open_gate",
             Command::CloseGate { .. } => "close_gate",
+            Command::Leave { .. } => "leave",
+            Command::Left { .. } => "left",
+            Command::Depart { .. } => "depart",
+            Command::Resume { .. } => "resume",
             Command::Park { .. } => "park",
             Command::Report { .. } => "report",
             Command::Complete { .. } => "complete",

@@ -14,6 +14,7 @@
 //! | [`command`] | everything that can happen to a task |
 //! | [`transition`] | `Task::on`: the only function that changes a task |
 //! | [`event`] | the record that people and clients read |
+//! | [`mod@leave`] | an agent that is asked to leave before its end |
 //! | [`steer`] | what people say to an agent that works |
 //! | [`session`] | one box for one attempt, as compute backends describe it |
 //! | [`access`] | who calls, what they may do, whose tasks they reach |
@@ -33,6 +34,7 @@ pub mod command;
 pub mod event;
 pub mod failure;
 pub mod id;
+pub mod leave;
 pub mod limit;
 pub mod money;
 pub mod outcome;

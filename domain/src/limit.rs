@@ -142,6 +142,14 @@ pub const PR_TITLE_MAX_CHARS: usize = 120;
 /// Characters of a pull request's body (GitHub refuses more than 65,536).
 pub const PR_BODY_MAX_CHARS: usize = 60_000;
 
+/// A cancelled agent has this long to save its work.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// An agent whose task is to wait has this long to save its work.
+pub const PARK_GRACE: Duration = Duration::from_secs(60);
+/// A provider that asks for a wait of at least this long has reached its usage limit: no box waits that out.
+pub const USAGE_LIMIT_WAIT: Duration = Duration::from_secs(300);
+/// Characters of what an agent is told of the work before its own.
+pub const EARLIER_MAX_CHARS: usize = 20_000;
 /// Characters of a nudge; *ABCA*.
 pub const NUDGE_MAX_CHARS: usize = 2_000;
 /// Nudges to one task in a minute; *ABCA*.

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Attempt, TaskId, UserId};
+use crate::leave::Leaving;
 use crate::limit;
 use crate::money::{MicroUsd, TokenCount};
 use crate::repo::RepoRef;
@@ -156,6 +157,12 @@ pub struct Task {
     pub version: u64,
     /// When the orchestrator must next look; `None` when nothing is due any more.
     pub wake_at: Option<Timestamp>,
+    /// The order by which its agent is leaving, while it is.
+    pub leaving: Option<Leaving>,
+    /// Seconds it was parked; they do not count against its lifetime.
+    pub parked_s: u64,
+    /// The task that this one tries again.
+    pub retry_of: Option<TaskId>,
     /// What came of it.
     pub results: Results,
     /// What it cost so far.
@@ -181,6 +188,9 @@ impl Task {
             attempt: Attempt::NONE,
             version: 1,
             wake_at: Some(now),
+            leaving: None,
+            parked_s: 0,
+            retry_of: None,
             results: Results::default(),
             spent: Spent::default(),
         }

@@ -12,6 +12,7 @@ use crate::command::Command;
 use crate::event::{EventKind, NewEvent, preview};
 use crate::failure::Failure;
 use crate::id::{Attempt, TaskId};
+use crate::leave::{Kept, Leaving, Order};
 use crate::limit;
 use crate::session::SessionHandle;
 use crate::state::{Hydration, QueueReason, State, Status};
@@ -110,6 +111,10 @@ impl Task {
             Command::AgentStarted { .. } => self.agent_started(now),
             Command::OpenGate { request_id, until, .. } => self.open_gate(request_id, until, now),
             Command::CloseGate { request_id } => self.close_gate(&request_id, now),
+            Command::Leave { order, until } => self.leave(order, until, now),
+            Command::Left { .. } => self.left(now),
+            Command::Depart { kept } => self.depart(kept, now),
+            Command::Resume { by } => self.resume(by.as_deref(), now),
             Command::Park { why, not_before } => self.park(why, not_before, now),
             Command::Report { report, .. } => match &self.state {
                 State::Finalizing { .. } => Change::Nothing,
@@ -152,6 +157,7 @@ impl Task {
         match command {
             Command::AgentStarted { attempt }
             | Command::OpenGate { attempt, .. }
+            | Command::Left { attempt }
             | Command::Report { attempt, .. } => {
                 (*attempt != self.attempt).then_some(Refused::Superseded(*attempt))
             }
@@ -162,6 +168,9 @@ impl Task {
             | Command::PreflightPassed { .. }
             | Command::SessionStarted { .. }
             | Command::CloseGate { .. }
+            | Command::Leave { .. }
+            | Command::Depart { .. }
+            | Command::Resume { .. }
             | Command::Park { .. }
             | Command::Complete { .. }
             | Command::Fail { .. }
@@ -184,8 +193,13 @@ impl Task {
         if from != into && !from.next().contains(&into) {
             return self.wrong_state();
         }
+        // An order holds as long as there is an agent that can follow it.
+        let works = matches!(into, Status::Running | Status::AwaitingApproval);
+        let leaving = self.leaving.clone().filter(|_| works);
+        let wake_at = wake_after(&state, now);
         let task = Task {
-            wake_at: wake_after(&state, now),
+            wake_at: leaving.as_ref().map_or(wake_at, |l| Some(l.due_at().max(now))),
+            leaving,
             state,
             updated_at: now,
             version: self.version + 1,
@@ -411,13 +425,129 @@ impl Task {
         }
     }
 
-    fn park(&self, why: QueueReason, not_before: Option<Timestamp>, now: Timestamp) -> Change {
-        if let State::Queued { .. } = self.state {
-            return Change::Nothing;
+    /// The order is given where an agent works; it stays until the box has left or its time is over.
+    fn leave(&self, order: Order, until: Timestamp, now: Timestamp) -> Change {
+        let (State::Running { .. } | State::AwaitingApproval { .. }) = self.state else {
+            return self.wrong_state();
+        };
+        // The time that is running already is not made longer.
+        let (until, left_at) = match &self.leaving {
+            Some(before) if !order.replaces(&before.order) => return Change::Nothing,
+            Some(before) => (before.until.min(until), before.left_at),
+            None => (until, None),
+        };
+        let by = match &order {
+            Order::Cancel { by } | Order::Pause { by } => Some(by),
+            Order::UsageLimit { .. } => None,
+        };
+        let event = NewEvent::new(
+            EventKind::LeaveRequested,
+            json!({ "order": order.as_str(), "by": by, "until": until }),
+        );
+        let leaving = Some(Leaving { order, until, left_at });
+        Task { leaving, ..self.clone() }.to(self.state.clone(), vec![event], Slots::Keep, now)
+    }
+
+    fn left(&self, now: Timestamp) -> Change {
+        match &self.leaving {
+            Some(leaving) if leaving.left_at.is_none() => {
+                let leaving = Some(Leaving { left_at: Some(now), ..leaving.clone() });
+                Task { leaving, ..self.clone() }.to(self.state.clone(), Vec::new(), Slots::Keep, now)
+            }
+            Some(_) => Change::Nothing,
+            None => self.wrong_state(),
         }
+    }
+
+    /// What was ordered, once the work is saved or nobody waits for it any more.
+    fn depart(&self, kept: Option<Kept>, now: Timestamp) -> Change {
+        let Some(leaving) = &self.leaving else { return self.wrong_state() };
+        if leaving.due_at() > now {
+            return self.too_early();
+        }
+        let (from, kept_by) = (self.status(), kept.as_ref());
+        let work = json!({
+            "branch": kept_by.map(|_| &self.branch), "head_sha": kept_by.map(|k| &k.head_sha),
+            "commits": kept_by.map(|k| k.commits), "kept_on": kept_by.map(|k| k.place),
+        });
+        let tell = |kind, mut data: serde_json::Value| {
+            if let (Some(all), Some(work)) = (data.as_object_mut(), work.as_object()) {
+                all.extend(work.clone());
+            }
+            vec![NewEvent::new(kind, data)]
+        };
+        let change = match &leaving.order {
+            Order::Cancel { by } => {
+                let events = tell(EventKind::TaskCancelled, json!({ "cancelled_by": by, "from": from }));
+                self.end(State::Cancelled { since: now, by: by.clone() }, events, now)
+            }
+            Order::Pause { by } => {
+                let data = json!({ "why": QueueReason::Paused.as_str(), "by": by });
+                self.park_with(QueueReason::Paused, None, tell(EventKind::TaskParked, data), now)
+            }
+            Order::UsageLimit { until } => {
+                let data = json!({ "why": QueueReason::ProviderLimit.as_str(), "not_before": until });
+                let events = tell(EventKind::TaskParked, data);
+                self.park_with(QueueReason::ProviderLimit, Some(*until), events, now)
+            }
+        };
+        match change {
+            Change::Applied(mut applied) => {
+                if let Some(kept) = kept {
+                    applied.task.results.head_sha = Some(kept.head_sha);
+                }
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
+    /// From waiting for a person or a time into the queue, as one that came just now.
+    fn resume(&self, by: Option<&str>, now: Timestamp) -> Change {
+        match &self.state {
+            State::Queued { why: QueueReason::ConcurrencyLimit, .. } => Change::Nothing,
+            State::Queued { since, why, .. } => {
+                let waited = seconds(*since, now);
+                let event = NewEvent::new(
+                    EventKind::TaskResumed,
+                    json!({ "by": by, "after": why.as_str(), "parked_for_s": waited }),
+                );
+                let state =
+                    State::Queued { since: now, why: QueueReason::ConcurrencyLimit, not_before: None };
+                match self.to(state, vec![event], Slots::Keep, now) {
+                    Change::Applied(mut applied) => {
+                        applied.task.queued_at = Some(now);
+                        applied.task.parked_s = self.parked_s.saturating_add(waited.unsigned_abs());
+                        applied.task.wake_at = Some(now);
+                        Change::Applied(applied)
+                    }
+                    other => other,
+                }
+            }
+            _ => self.wrong_state(),
+        }
+    }
+
+    fn park(&self, why: QueueReason, not_before: Option<Timestamp>, now: Timestamp) -> Change {
+        let data = json!({ "why": why.as_str(), "not_before": not_before });
+        let events = vec![NewEvent::new(EventKind::TaskParked, data)];
+        match &self.state {
+            State::Queued { why: now, .. } if *now == why => Change::Nothing,
+            // What a person wants to wait does so, whatever it waited for before; nothing else changes the reason.
+            State::Queued { .. } if why != QueueReason::Paused => Change::Nothing,
+            _ => self.park_with(why, not_before, events, now),
+        }
+    }
+
+    fn park_with(
+        &self,
+        why: QueueReason,
+        not_before: Option<Timestamp>,
+        events: Vec<NewEvent>,
+        now: Timestamp,
+    ) -> Change {
         let stop = self.box_to_stop();
-        let event = NewEvent::new(EventKind::TaskParked, json!({ "why": why, "not_before": not_before }));
-        match self.to(State::Queued { since: now, why, not_before }, vec![event], Slots::Free, now) {
+        match self.to(State::Queued { since: now, why, not_before }, events, Slots::Free, now) {
             Change::Applied(mut applied) => {
                 applied.task.queued_at = self.queued_at.or(Some(now));
                 applied.stop = stop;

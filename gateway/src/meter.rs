@@ -22,6 +22,7 @@ use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
 use crate::budget::Running;
 use crate::model::{Answered, Asking, Basis, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting};
+use crate::prompt;
 use crate::record::Recorder;
 
 /// The route of the model proxy.
@@ -48,6 +49,9 @@ async fn messages(
     let body = masks.values().mask_json_bytes(&body).map_or(body, Bytes::from);
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
         Ok(call) => {
+            if let Err(answer) = prompt::screen(&gateway, &task, &call).await {
+                return answer.into_response();
+            }
             let recorder = task.spec.trace.then(|| gateway.recorder().clone());
             let orchestrator = gateway.orchestrator().clone();
             let meter = StoreMeter { orchestrator, running: gateway.running(), recorder };
@@ -80,6 +84,11 @@ impl StoreMeter {
         }
         if found.status().is_terminal() || found.status() == Status::Finalizing {
             return Err(Refusal::Ended { reason: format!("the task is {}", found.status()) });
+        }
+        // Its agent is to save its work and leave; a call that is tried again meets that.
+        if let Some(leaving) = &found.leaving {
+            let reason = format!("the agent is asked to leave ({})", leaving.order.as_str());
+            return Err(Refusal::Unavailable { reason });
         }
         Ok(found)
     }
@@ -180,6 +189,17 @@ impl Meter for StoreMeter {
         };
         self.orchestrator.store().usage_record(record).await?;
         Ok(())
+    }
+
+    async fn limited(&self, task: TaskId, attempt: Attempt, wait: Duration) -> bool {
+        let until = domain::transition::after(self.orchestrator.now(), wait);
+        match self.orchestrator.usage_limited(task, attempt, until).await {
+            Ok(parked) => parked,
+            Err(failure) => {
+                tracing::warn!(task.id = %task, error = %failure, "a task could not be parked; its call waits");
+                false
+            }
+        }
     }
 
     async fn waiting(&self, waiting: Waiting) {

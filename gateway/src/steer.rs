@@ -17,11 +17,18 @@ use crate::box_api::{Sent, heard};
 pub(crate) fn routes() -> Router<Gateway> {
     Router::new()
         .route("/box/v1/nudges/take", post(take_nudges))
+        .route("/box/v1/left", post(left))
         .route("/box/v1/asks/{ask_id}/answer", post(answer))
 }
 
 /// What the box of this task is to heed now.
 pub(crate) async fn directives(orchestrator: &Orchestrator, task: TaskId) -> Result<Directives, Refusal> {
+    let found = orchestrator.store().task_get(task).await?;
+    if let Some(leaving) = found.and_then(|t| t.leaving) {
+        let leave = Some(leaving.order.as_str().to_owned());
+        let found = Directives { leave, ..Directives::default() };
+        return Ok(Directives { tag: tag(&found), ..found });
+    }
     let waiting = orchestrator.waiting(task).await?;
     let asks = waiting.asks.into_iter().map(|a| OpenAsk { id: a.id, question: a.question });
     let found = Directives {
@@ -56,6 +63,11 @@ async fn take_nudges(
     let taken = gateway.orchestrator().box_takes_nudges(me.task, me.attempt, request.ids).await?;
     let nudge = |n: domain::steer::Nudge| TakenNudge { id: n.id, submitted_at: n.submitted_at, text: n.text };
     Ok(Json(TakenNudges { nudges: heard(taken)?.into_iter().map(nudge).collect() }))
+}
+
+async fn left(State(gateway): State<Gateway>, Caller(me): Caller) -> Result<StatusCode, Refusal> {
+    heard(gateway.orchestrator().box_left(me.task, me.attempt).await?)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn answer(

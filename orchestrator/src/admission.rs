@@ -72,6 +72,14 @@ impl Orchestrator {
         Ok(created)
     }
 
+    /// Whether a submission's idempotency key was used before, with whatever request.
+    pub async fn knows_key(&self, submission: &Submission) -> Result<bool, StoreError> {
+        match &submission.idempotency_key {
+            Some(key) => self.store().idempotency_known(&submission.user, key).await,
+            None => Ok(false),
+        }
+    }
+
     /// Where a queued task stands and how long it may take; `None` when it is not queued.
     pub async fn queue_info(&self, task: TaskId) -> Result<Option<QueueInfo>, StoreError> {
         let Some(position) = self.store().queue_position(task).await? else { return Ok(None) };
@@ -89,7 +97,7 @@ fn hash(spec: &TaskSpec) -> String {
     hex::encode(Sha256::digest(&body))
 }
 
-fn new_task_id(now: jiff::Timestamp) -> TaskId {
+pub(crate) fn new_task_id(now: jiff::Timestamp) -> TaskId {
     let mut random = [0u8; 16];
     // The operating system's generator does not fail on the platforms we run on; a collision would be refused.
     let _ = getrandom::fill(&mut random);

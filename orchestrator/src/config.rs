@@ -6,6 +6,7 @@ use compute::BoxSpec;
 use compute::cache::Caches;
 use domain::{Budgets, IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
+use screening::Screens;
 use store::{Scope, ScopeLimit};
 
 use crate::masks::Masks;
@@ -34,6 +35,8 @@ pub struct Policy {
     pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
+    /// What is said to agents passes these.
+    pub screens: Screens,
     /// How long things are kept.
     pub retention: Retention,
     /// What may be spent.
@@ -64,6 +67,10 @@ pub struct Policy {
     pub stop_grace: Duration,
     /// Whether the folders of ended sessions stay.
     pub keep_sessions: KeepSessions,
+    /// A cancelled agent has this long to save its work.
+    pub cancel_grace: Duration,
+    /// An agent whose task is to wait has this long to save its work.
+    pub park_grace: Duration,
     /// Build or lint, each.
     pub verify_timeout: Duration,
     /// Author and committer of the work, `Name <mail>`.
@@ -95,6 +102,7 @@ impl Default for Policy {
             masks: Masks::default(),
             caches: None,
             budgets: Budgets::default(),
+            screens: Screens::default(),
             retention: Retention::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,
@@ -109,6 +117,8 @@ impl Default for Policy {
             lease: limit::LEASE,
             stop_grace: Duration::from_secs(5),
             keep_sessions: KeepSessions::No,
+            cancel_grace: limit::CANCEL_GRACE,
+            park_grace: limit::PARK_GRACE,
             verify_timeout: limit::VERIFY_TIMEOUT,
             git_identity: "bgagent <bgagent@localhost>".into(),
             harness: "native".into(),

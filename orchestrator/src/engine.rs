@@ -167,6 +167,7 @@ impl Orchestrator {
                     self.poll(&task).await?;
                     Onward::Again(Box::new(task.clone()))
                 }
+                Step::Leave => self.depart(&task, epoch).await?,
                 Step::Finish => self.finish(&task, epoch).await?,
             };
             match onward {

@@ -30,6 +30,8 @@ pub enum Step {
     Dispatch,
     /// Ask the backend about the box.
     Poll,
+    /// Keep the work of an agent that left, and carry out the order it left by.
+    Leave,
     /// Push, open the pull request, decide.
     Finish,
 }
@@ -51,6 +53,13 @@ pub fn next_step(
     now: Timestamp,
     policy: &Policy,
 ) -> Step {
+    if let Some(leaving) = &task.leaving {
+        // Its box is about to end, which is no accident.
+        return match leaving.due_at() <= now {
+            true => Step::Leave,
+            false => Step::Wait(leaving.due_at()),
+        };
+    }
     match &task.state {
         State::Completed { .. } | State::Failed { .. } | State::Cancelled { .. } | State::TimedOut { .. } => {
             Step::Rest
@@ -81,7 +90,7 @@ pub fn next_step(
                 }
                 // Only a person's `resume` ends this.
                 QueueReason::Paused => Step::Wait(after(now, policy.queue_backstop)),
-                QueueReason::ProviderLimit => Step::PickUp,
+                QueueReason::ProviderLimit => Step::Apply(Box::new(Command::Resume { by: None })),
             }
         }
         State::Submitted { .. } => Step::Admit,
@@ -112,7 +121,7 @@ fn supervise(
     policy: &Policy,
 ) -> Step {
     if let Some(started) = task.started_at
-        && after(started, policy.lifetime) <= now
+        && after(started, policy.lifetime + Duration::from_secs(task.parked_s)) <= now
     {
         let detail = format!("the task ran longer than {} s", policy.lifetime.as_secs());
         return Step::Apply(Box::new(Command::TimeOut {

@@ -51,7 +51,8 @@ impl Orchestrator {
             ..NewEvent::new(EventKind::SessionAttached, json!({ "attempt": attempt }))
         };
         self.box_event(id, attempt, event).await?;
-        Ok(Heard::Yes(Work { task, base_branch, earlier: None }))
+        let earlier = self.earlier(&task).await?;
+        Ok(Heard::Yes(Work { task, base_branch, earlier }))
     }
 
     /// An event of the gateway about an attempt (a provider that makes us wait, say).
@@ -106,7 +107,7 @@ impl Orchestrator {
     }
 }
 
-fn heard(done: Done) -> Heard<()> {
+pub(crate) fn heard(done: Done) -> Heard<()> {
     match done {
         Done::Applied(_) | Done::Nothing(_) => Heard::Yes(()),
         Done::Refused(Refused::TooEarly(_), _) => Heard::TooEarly,

@@ -6,6 +6,7 @@
 //! | `POST /box/v1/started` | none -> 204: the agent begins to work |
 //! | `POST /box/v1/events` | [`EventBatch`] -> [`EventsAccepted`] |
 //! | `GET /box/v1/directives?wait=S&seen=TAG` | -> [`Directives`]; long poll, answers early when they are others than TAG's |
+//! | `POST /box/v1/left` | none -> 204: the work is saved, the box ends; repeating it is harmless |
 //! | `POST /box/v1/nudges/take` | [`TakeNudges`] -> [`TakenNudges`]; repeating it is harmless |
 //! | `POST /box/v1/asks/{id}/answer` | [`AskAnswer`] -> 204; the first one stays |
 //! | `POST /box/v1/heartbeat` | [`Heartbeat`] -> [`Directives`] |
@@ -138,6 +139,9 @@ pub struct RefusedEvent {
 pub struct Directives {
     /// Stop now; nothing else is to be consumed.
     pub cancel: bool,
+    /// Save the work, say `left`, and end: `cancel`, `pause` or `usage_limit`, for the log. Nothing else is to be consumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave: Option<String>,
     /// Nudges that wait, the oldest first; their words are handed over by `nudges/take`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nudges: Vec<NudgeId>,

@@ -383,7 +383,8 @@ pub struct TaskDetail {
     pub code_changed: Option<bool>,
     pub answer_text: Option<String>,
     pub trace: bool,
-    /// Where the trajectory is kept; null while there is none.
+    /// Where the trajectory is kept, for records; null while there is none. `GET /v1/tasks/{id}/trace` gives an address
+    /// that can be fetched.
     #[serde(default)]
     pub trace_s3_uri: Option<String>,
     /// Where an artifact was delivered; null while there is none.
@@ -405,6 +406,14 @@ pub struct TaskDetail {
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
     pub estimated_wait_s: Option<u64>,
+    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused` or `usage_limit`.
+    pub queue_reason: Option<String>,
+    /// *Ours.* It stays QUEUED until then.
+    pub not_before: Option<String>,
+    /// *Ours.* What its agent is asked to leave for, while it saves its work: `cancel`, `pause` or `usage_limit`.
+    pub leaving: Option<String>,
+    /// *Ours.* The task that this one tries again.
+    pub retry_of: Option<String>,
 }
 
 impl TaskDetail {

@@ -24,6 +24,19 @@ pub struct NudgeAccepted {
     pub submitted_at: String,
 }
 
+/// *Ours.* `POST /v1/tasks/{id}/pause` and `/resume`: where the task stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskMoved {
+    /// The task.
+    pub task_id: String,
+    /// One of the eleven states. A paused task whose agent still saves its work is RUNNING, and QUEUED as soon as it has.
+    pub status: String,
+    /// What its agent is asked to leave for, while it saves its work.
+    pub leaving: Option<String>,
+    /// Why it is QUEUED.
+    pub queue_reason: Option<String>,
+}
+
 /// *Ours.* `POST /v1/tasks/{id}/asks`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

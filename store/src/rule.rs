@@ -106,7 +106,7 @@ pub(crate) fn too_many(recent: &[Timestamp], per_minute: u32, now: Timestamp) ->
 /// Whether an attempt may take nudges: cancel comes first.
 pub(crate) fn may_take(task: &Task, attempt: Attempt) -> bool {
     let works = matches!(task.status(), Status::Hydrating | Status::Running | Status::AwaitingApproval);
-    works && task.attempt == attempt
+    works && task.attempt == attempt && task.leaving.is_none()
 }
 
 /// Of a task's nudges: those this attempt has already, and those it may take now.

@@ -179,7 +179,7 @@ async fn attend(job: Job) -> io::Result<u8> {
     };
     Ok(match ended {
         Ok(Ended::Delivered) => 0,
-        Ok(Ended::Unwanted(Reason::Cancelled | Reason::Superseded)) => 0,
+        Ok(Ended::Unwanted(Reason::Leaving | Reason::Cancelled | Reason::Superseded)) => 0,
         Ok(Ended::Unwanted(Reason::Terminated)) => 143,
         Ok(Ended::Unwanted(Reason::Unauthorized)) => {
             tracing::error!("the gateway refuses this worker's token");

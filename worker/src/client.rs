@@ -202,6 +202,11 @@ impl Gateway {
         Ok(taken.nudges)
     }
 
+    /// Says that the work is saved and the box ends.
+    pub async fn left(&self, patience: Patience) -> Result<(), CallError> {
+        self.tell("leaving", patience, |g| g.post("left")).await
+    }
+
     /// Answers a question.
     pub async fn answer(&self, ask: AskId, answer: &AskAnswer, patience: Patience) -> Result<(), CallError> {
         let path = format!("asks/{ask}/answer");

@@ -60,7 +60,12 @@ pub async fn listen(gateway: Gateway, stop: Stop, mailbox: Mailbox) {
 /// Whether to go on asking.
 fn heed(answer: Result<Directives, CallError>, stop: &Stop) -> bool {
     match answer {
-        Ok(Directives { cancel: false, .. }) => true,
+        Ok(Directives { cancel: false, leave: None, .. }) => true,
+        Ok(Directives { cancel: false, leave: Some(order), .. }) => {
+            tracing::info!(order, "asked to save the work and leave");
+            stop.ask(Reason::Leaving);
+            false
+        }
         Ok(Directives { cancel: true, .. }) => {
             stop.ask(Reason::Cancelled);
             false
@@ -101,6 +106,10 @@ mod tests {
             went_on(Ok(Directives { cancel: true, ..Directives::default() })),
             (false, Some(Reason::Cancelled))
         );
+        let leave = Directives { leave: Some("pause".into()), ..Directives::default() };
+        assert_eq!(went_on(Ok(leave.clone())), (false, Some(Reason::Leaving)));
+        let both = Directives { cancel: true, ..leave };
+        assert_eq!(went_on(Ok(both)), (false, Some(Reason::Cancelled)), "nothing more can be saved");
         assert_eq!(went_on(Err(CallError::Away { doing, why: "x".into() })), (true, None));
         assert_eq!(went_on(Err(CallError::Superseded { doing })), (false, Some(Reason::Superseded)));
         let refused = CallError::Refused { doing, status: 404, code: None, said: "x".into() };

@@ -1,7 +1,8 @@
 //! The run, stage by stage: see [`Stage`] for what each failure means.
 //!
 //! Whatever happens after the clone, what is committed is pushed before the end is reported: an agent that failed, hit a
-//! limit or panicked leaves its work on the branch. Only a stop (cancelled, superseded, a signal) delivers nothing.
+//! limit or panicked leaves its work on the branch. An agent that is asked to leave has
+//! its work saved on the branch. Only a stop (ended, superseded, a signal) delivers nothing.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -35,6 +36,13 @@ mod agent;
 const FLUSH: Duration = Duration::from_secs(600);
 /// How long a cancelled worker tries to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Saving the work of an agent that is stopped may take this long.
+const SAVE: Duration = Duration::from_secs(45);
+/// How long the last events go before the word that the work is saved.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+/// How long that word is tried.
+const LEAVING: Duration = Duration::from_secs(10);
 
 /// How the run ended.
 #[derive(Debug)]
@@ -170,16 +178,27 @@ impl Pipeline {
         let details = json!({ "branch": checkout.branch, "base_sha": checkout.base, "resumed": resumed });
         self.spool.milestone("repo_setup_complete", details);
 
+        match self.work_in(&checkout, &remote).await {
+            Err(Reason::Leaving) => {
+                self.save(&checkout, &remote).await;
+                Err(Reason::Leaving)
+            }
+            done => done,
+        }
+    }
+
+    /// From the checkout to the report.
+    async fn work_in(&self, checkout: &Checkout, remote: &Remote) -> Result<Report, Reason> {
         let commands = verify::find(
             &checkout.tree,
             self.spec.build_command.as_deref(),
             self.spec.lint_command.as_deref(),
         );
-        let measuring = self.measure_base(&checkout, &commands);
+        let measuring = self.measure_base(checkout, &commands);
         if let Some(failure) = self.say_started().await? {
             return Ok(Report::lost(failure));
         }
-        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &self.mailbox, &checkout);
+        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &self.mailbox, checkout);
         let notices = self.launcher.notices();
         let agent = async {
             tokio::select! {
@@ -196,7 +215,35 @@ impl Pipeline {
         };
         let ended = json!({ "status": agent.status, "turns": agent.turns_completed });
         self.spool.milestone("agent_execution_complete", ended);
-        self.deliver(&checkout, &remote, &commands, agent, measuring).await
+        self.deliver(checkout, remote, &commands, agent, measuring).await
+    }
+
+    /// Saves the work of an agent that was stopped: what there is, as it is, on the task's branch. Whoever waits for it waits
+    /// a few seconds; what takes longer is lost.
+    async fn save(&self, checkout: &Checkout, remote: &Remote) {
+        self.launcher.kill_all();
+        let identity = Identity::parse(&self.spec.git_identity);
+        let saving = async {
+            let subject = Some("chore(agent): save the work so far");
+            deliver::commit(checkout, &identity, self.spec.task, subject).await?;
+            let (head, commits) = deliver::count(checkout).await?;
+            if commits > 0 {
+                deliver::push(checkout, remote).await?;
+            }
+            Ok::<_, Failure>(json!({ "head_sha": head, "commits": commits }))
+        };
+        match tokio::time::timeout(SAVE, saving).await {
+            Ok(Ok(saved)) => self.spool.milestone("work_saved", saved),
+            Ok(Err(failure)) => {
+                tracing::warn!(%failure, "the work could not be saved");
+                self.spool.milestone("work_not_saved", json!({ "details": failure.to_string() }));
+            }
+            Err(_) => {
+                tracing::warn!("the work could not be saved in time");
+                let details = format!("it took longer than {} s", SAVE.as_secs());
+                self.spool.milestone("work_not_saved", json!({ "details": details }));
+            }
+        }
     }
 
     /// Moves the task to RUNNING. The agent must not begin before: a task that was cancelled meanwhile ends here.
@@ -426,6 +473,13 @@ impl Pipeline {
 
     async fn leave(&self, reason: Reason) -> Ended {
         match reason {
+            Reason::Leaving => {
+                self.spool.milestone("leave_acknowledged", json!({}));
+                self.spool.flush(LAST_EVENTS).await;
+                if let Err(error) = self.gateway.left(Patience::within(LEAVING)).await {
+                    tracing::warn!(%error, "nobody was told that the work is saved");
+                }
+            }
             Reason::Cancelled => {
                 self.spool.milestone("task_cancelled_acknowledged", json!({}));
                 self.spool.flush(LAST_WORDS).await;

@@ -7,7 +7,9 @@ use tokio_util::sync::CancellationToken;
 /// The reason. The first one given stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// A person cancelled the task.
+    /// The task is cancelled or parked: the work is saved first.
+    Leaving,
+    /// The task has ended.
     Cancelled,
     /// The attempt is over, or another box has it: nothing may be sent any more.
     Superseded,

@@ -78,7 +78,17 @@ impl Show<'_> {
             EventKind::ApprovalClosed => {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
-            EventKind::TaskParked => self.said("·", &format!("Parked{}", self.word(": ", "why"))),
+            EventKind::TaskParked => {
+                let until = self.word(" until ", "not_before");
+                let work = self.word("; work so far is saved at ", "head_sha");
+                self.said("·", &format!("Parked{}{until}{work}", self.word(": ", "why")))
+            }
+            EventKind::TaskResumed => self
+                .said("·", &format!("Resumed{}{}", self.word(" by ", "by"), self.word(" after: ", "after"))),
+            EventKind::LeaveRequested => {
+                let asked = format!("The agent saves its work and leaves{}", self.word(": ", "order"));
+                self.mark(&paint.yellow("■"), &format!("{asked}{}", self.word(" by ", "by")))
+            }
             EventKind::AskOpened => self.mark("?", &format!("Asked: {}", self.text("question_preview"))),
             EventKind::AskAnswered => {
                 let from = if self.text("source") == "record" { " (from the record)" } else { "" };
@@ -103,7 +113,13 @@ impl Show<'_> {
             EventKind::TaskFailed => self.failed("Failed"),
             EventKind::TaskTimedOut => self.failed("Timed out"),
             EventKind::TaskCancelled => {
-                self.mark(&paint.yellow("■"), &format!("Cancelled{}", self.word(" by ", "cancelled_by")))
+                let work = format!(
+                    "{}{}",
+                    self.word("; work so far is on ", "branch"),
+                    self.word(" at ", "head_sha")
+                );
+                let by = self.word(" by ", "cancelled_by");
+                self.mark(&paint.yellow("■"), &format!("Cancelled{by}{work}"))
             }
             EventKind::HydrationComplete => {
                 let tokens =
@@ -138,6 +154,17 @@ impl Show<'_> {
                 let status = if status.is_empty() { status } else { format!("{status})") };
                 self.warned(&format!("The model provider asks to wait{status}{}", wait.unwrap_or_default()))
             }
+            EventKind::ScreeningWarned => {
+                self.warned(&format!("Screening of the {}: {}", self.text("source"), self.text("reason")))
+            }
+            EventKind::GuardrailBlocked => self.mark(
+                "⛔",
+                &paint.red(&format!(
+                    "Guardrail blocked the {}: {}",
+                    self.text("source"),
+                    self.text("reason")
+                )),
+            ),
             EventKind::BudgetWarning => {
                 let of = self.data["budget_usd"].as_f64().map(|b| format!(" ({})", dollars(b)));
                 let spent = self.data["cost_usd"].as_f64().map(dollars).unwrap_or_default();
@@ -395,6 +422,11 @@ mod tests {
             (
                 "agent_blocked",
                 json!({ "kind": "egress_denied", "detail": "connect refused", "resource": "pypi.org", "remediation_hint": "allow the host" }),
+            ),
+            ("screening_warned", json!({ "source": "nudge", "reason": "it asks to ignore instructions" })),
+            (
+                "guardrail_blocked",
+                json!({ "source": "prompt", "reason": "the guardrail found: prompt attack" }),
             ),
             (
                 "budget_warning",

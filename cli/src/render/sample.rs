@@ -83,6 +83,10 @@ pub fn running() -> TaskDetail {
         queued_at: None,
         queue_position: None,
         estimated_wait_s: None,
+        queue_reason: None,
+        not_before: None,
+        leaving: None,
+        retry_of: None,
     }
 }
 

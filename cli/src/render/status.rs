@@ -34,7 +34,11 @@ pub fn status(
     if task.status == "QUEUED" {
         page.row("Queue", &queue(task));
     }
+    if let Some(order) = &task.leaving {
+        page.row("Leaving", &format!("the agent saves its work ({order})"));
+    }
     if task.status == "QUEUED"
+        && task.queue_reason.as_deref() != Some("concurrency_limit")
         && let Some(parked) = newest.iter().find(|e| e.event_type == "task_parked")
     {
         page.row("Parked", &self::parked(parked));
@@ -138,6 +142,11 @@ fn head(task: &TaskDetail, view: &View) -> String {
 }
 
 fn queue(task: &TaskDetail) -> String {
+    match (task.queue_reason.as_deref(), &task.not_before) {
+        (Some("paused"), _) => return format!("paused (go on with: bgagent resume {})", task.task_id),
+        (Some("usage_limit"), Some(at)) => return format!("waits until {at} for the provider's usage limit"),
+        _ => (),
+    }
     let Some(position) = task.queue_position else { return MISSING.into() };
     match task.estimated_wait_s {
         Some(s) => format!("position {position} (est. wait ~{}m)", s.div_ceil(60).max(1)),
@@ -233,6 +242,18 @@ mod tests {
             sample::event(31, "agent_tool_call", json!({ "tool_name": "Bash", "turn": 8 })),
         ];
         insta::assert_snapshot!(status(&sample::running(), &events, Some(&events[0]), &sample::view()));
+    }
+
+    #[test]
+    fn parked() {
+        let paused = TaskDetail { queue_reason: Some("paused".into()), ..sample::queued() };
+        assert!(queue(&paused).contains("bgagent resume 01ARZ3NDEKTSV4RRFFQ69G5FAV"));
+        let limited = TaskDetail {
+            queue_reason: Some("usage_limit".into()),
+            not_before: Some("2026-01-02T09:00:00Z".into()),
+            ..sample::queued()
+        };
+        assert_eq!(queue(&limited), "waits until 2026-01-02T09:00:00Z for the provider's usage limit");
     }
 
     #[test]

@@ -15,8 +15,13 @@ const COMMANDS: &[&str] = &[
     "nudge",
     "ask",
     "cancel",
+    "pause",
+    "resume",
+    "retry",
     "pr",
     "usage",
+    "key",
+    "webhook",
     "admin",
     "demo",
     "doctor",
@@ -38,7 +43,7 @@ fn every_command_has_help_with_an_example() {
     }
     let (code, out, _) = person.types(&["--help"]);
     assert_eq!(code, 0);
-    assert!(COMMANDS.iter().all(|c| out.contains(c)) && out.contains("Exit codes: 0 done"), "{out}");
+    assert!(COMMANDS.iter().all(|c| out.contains(*c)) && out.contains("Exit codes: 0 done"), "{out}");
 }
 
 #[test]
@@ -65,6 +70,12 @@ fn wrong_words_are_told_with_what_is_right() {
     person.is_told(&["events", ID, "--all", "--desc"], 2, "cannot be used with");
     person.is_told(&["nudge", ID, "  "], 2, "the message is empty");
     person.is_told(&["ask", ID, "--no-wait", "--max-wait", "5", "x?"], 2, "cannot be used with");
+    person.is_told(&["key", "create", "--name", "x", "--expires-in", "90"], 2, "with a unit");
+    person.is_told(&["key", "revoke", "x"], 2, "ULID");
+    person.is_told(&["webhook", "create", "--name", "x", "--signature", "none"], 2, "strict, plain");
+    person.is_told(&["webhook", "test", ID], 2, "there is no secret to sign with");
+    person.is_told(&["webhook", "test", ID, "--secret-file", "/nonexistent"], 2, "reading the secret");
+    person.is_told(&["webhook", "test", ID, "--create"], 2, "--task");
     person.is_told(&["frobnicate"], 2, "frobnicate");
     person.is_told(&["run"], 2, "nothing to do");
     person.is_told(&["run", "--idempotency-key", "a b", "x"], 2, "--idempotency-key must be");

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::failure::FailureCode;
 use crate::id::UserId;
+use crate::leave::Place;
 use crate::report::{AgentStatus, GateResult, Report};
 use crate::session::SessionHandle;
 use crate::task::TaskSpec;
@@ -61,11 +62,13 @@ fn states() -> Vec<(&'static str, Task)> {
     [
         ("pending_uploads", State::PendingUploads { since, until: at(1_800) }),
         ("queued", State::Queued { since, why: QueueReason::ConcurrencyLimit, not_before: None }),
+        ("queued: paused", State::Queued { since, why: QueueReason::Paused, not_before: None }),
         ("submitted", State::Submitted { since }),
         ("hydrating: preflight", hydrating(Hydration::Preflight)),
         ("hydrating: dispatch", hydrating(dispatch)),
         ("hydrating: boot", hydrating(Hydration::Boot { session: session.clone() })),
         ("running", State::Running { since, session: session.clone() }),
+        ("running: leaving", State::Running { since, session: session.clone() }),
         ("awaiting_approval", gate),
         ("finalizing", State::Finalizing { since, session, report: Box::new(report()) }),
         ("completed", State::Completed { since }),
@@ -80,7 +83,11 @@ fn states() -> Vec<(&'static str, Task)> {
             Status::Running | Status::AwaitingApproval | Status::Finalizing | Status::Completed
         );
         let started_at = worked.then_some(since);
-        (name, Task { state, attempt, version: 7, started_at, ..new_task() })
+        let leaving = name.ends_with("leaving").then(|| {
+            let order = Order::Pause { by: "p".into() };
+            Leaving { order, until: at(900), left_at: Some(since) }
+        });
+        (name, Task { state, attempt, version: 7, started_at, leaving, ..new_task() })
     })
     .collect()
 }
@@ -114,6 +121,12 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
         named("", Command::CloseGate { request_id: "q1".into() }),
         named(" (other)", Command::CloseGate { request_id: "q2".into() }),
         named("", park),
+        named(" (pause)", Command::Park { why: QueueReason::Paused, not_before: None }),
+        named("", Command::Leave { order: Order::Cancel { by: "u".into() }, until: at(900) }),
+        named("", Command::Left { attempt: a }),
+        named(" (old)", Command::Left { attempt: old }),
+        named("", Command::Depart { kept: None }),
+        named("", Command::Resume { by: Some("u".into()) }),
         named("", Command::Report { attempt: a, report: Box::new(report()) }),
         named(" (old)", Command::Report { attempt: old, report: Box::new(report()) }),
         named("", Command::Complete { results: results.clone() }),
@@ -253,7 +266,10 @@ fn a_superseded_attempt_is_told_so_in_every_state_it_could_still_speak_in() {
 #[test]
 fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
     for (what, before, _, applied) in changes() {
-        let leaves = applied.task.status().is_terminal() || applied.task.status() == Status::Queued;
+        // What goes from one reason to wait to another holds nothing.
+        let waited = before.status() == Status::Queued;
+        let leaves =
+            applied.task.status().is_terminal() || (applied.task.status() == Status::Queued && !waited);
         let may_have_box = matches!(
             before.state,
             State::Hydrating { phase: Hydration::Dispatch { .. } | Hydration::Boot { .. }, .. }
@@ -356,4 +372,71 @@ proptest! {
             prop_assert_eq!(task.wake_at.is_none(), task.status().is_terminal());
         }
     }
+}
+
+fn working() -> Task {
+    let (_, task) = states().into_iter().find(|(name, _)| *name == "running").unwrap();
+    task
+}
+
+fn done(change: Change) -> Applied {
+    match change {
+        Change::Applied(applied) => *applied,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_order_waits_for_the_work_to_be_saved_and_not_for_ever() {
+    let pause = Command::Leave { order: Order::Pause { by: "p".into() }, until: at(60) };
+    let leaving = done(working().on(pause.clone(), at(10)));
+    assert_eq!((leaving.task.status(), leaving.task.wake_at), (Status::Running, Some(at(60))));
+    assert_eq!((leaving.slots, &leaving.stop), (Slots::Keep, &None), "the box saves its work");
+    let task = leaving.task;
+    assert_eq!(task.on(pause, at(11)), Change::Nothing);
+    assert_eq!(
+        task.on(Command::Depart { kept: None }, at(59)),
+        Change::Refused(Refused::TooEarly(Status::Running))
+    );
+    let late = done(task.on(Command::Depart { kept: None }, at(60)));
+    assert_eq!(late.task.status(), Status::Queued);
+    let left = done(task.on(Command::Left { attempt: task.attempt }, at(20)));
+    assert!(left.events.is_empty());
+    assert_eq!(left.task.wake_at, Some(at(20)));
+    let kept = Kept { head_sha: "abc".into(), commits: 2, place: Place::Server };
+    let parked = done(left.task.on(Command::Depart { kept: Some(kept) }, at(21)));
+    assert_eq!((parked.slots, parked.stop.is_some()), (Slots::Free, true));
+    assert_eq!(parked.events[0].metadata["why"], "paused");
+    assert_eq!(parked.events[0].metadata["head_sha"], "abc");
+    assert_eq!((parked.task.leaving, parked.task.results.head_sha.as_deref()), (None, Some("abc")));
+}
+
+#[test]
+fn a_cancel_replaces_a_pause_and_a_pause_a_limit_but_never_the_reverse() {
+    let order = |order| Command::Leave { order, until: at(60) };
+    let cancel = || order(Order::Cancel { by: "u".into() });
+    let pause = || order(Order::Pause { by: "p".into() });
+    let limit = || order(Order::UsageLimit { until: at(9_000) });
+    let limited = done(working().on(limit(), at(1))).task;
+    let paused = done(limited.on(pause(), at(2))).task;
+    assert_eq!(paused.on(limit(), at(3)), Change::Nothing);
+    let cancelled = done(paused.on(cancel(), at(4))).task;
+    assert_eq!(cancelled.on(pause(), at(5)), Change::Nothing);
+    let ended = done(cancelled.on(Command::Depart { kept: None }, at(60)));
+    assert_eq!(ended.task.status(), Status::Cancelled);
+    assert_eq!(ended.events[0].metadata, json!({ "cancelled_by": "u", "from": "RUNNING" }));
+}
+
+#[test]
+fn what_was_parked_comes_back_as_one_that_came_just_now() {
+    let park = Command::Park { why: QueueReason::Paused, not_before: None };
+    let parked = done(working().on(park, at(100))).task;
+    let resumed = done(parked.on(Command::Resume { by: Some("p".into()) }, at(90_100))).task;
+    assert_eq!(
+        (resumed.queued_at, resumed.parked_s, resumed.wake_at),
+        (Some(at(90_100)), 90_000, Some(at(90_100)))
+    );
+    assert_eq!(resumed.on(Command::Resume { by: None }, at(90_101)), Change::Nothing);
+    let again = done(done(resumed.on(Command::PickUp, at(90_102))).task.on(Command::Admit, at(90_103))).task;
+    assert_eq!(again.attempt, working().attempt.next());
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use domain::TokenCount;
+use domain::{TokenCount, limit};
 use futures_util::StreamExt as _;
 use http::{HeaderValue, StatusCode, header};
 use tokio::sync::{mpsc, oneshot};
@@ -125,6 +125,13 @@ impl Driver {
             let (status, pause) = match trouble {
                 Trouble::Refused(answer) => return Err(answer),
                 Trouble::Limited { status, after, words } => {
+                    if status == StatusCode::TOO_MANY_REQUESTS
+                        && let Some(wait) = after.filter(|wait| *wait >= limit::USAGE_LIMIT_WAIT)
+                        && self.meter.limited(self.call.task, self.call.attempt, wait).await
+                    {
+                        let message = format!("{words}; the task waits for {} s", wait.as_secs());
+                        return Err(Answer::new(status, "rate_limit_error", message));
+                    }
                     let pause = after
                         .map_or(backoff, |after| after + jitter(Duration::from_millis(timeouts.backoff_ms)));
                     limited += pause;

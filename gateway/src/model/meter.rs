@@ -24,6 +24,13 @@ pub trait Meter: Send + Sync {
         usage: Usage,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
+    /// Told when the provider's usage limit is reached for `wait`, longer than a box should wait. Whether the task is parked
+    /// until then: the call ends.
+    async fn limited(&self, task: TaskId, attempt: Attempt, wait: Duration) -> bool {
+        let _ = (task, attempt, wait);
+        false
+    }
+
     /// Told when a call starts to wait for its provider, so that people can see it.
     async fn waiting(&self, waiting: Waiting);
 

@@ -316,13 +316,34 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Some(ms) = text("retry-after-ms").and_then(|v| v.parse::<f64>().ok()) {
         return Duration::try_from_secs_f64(ms / 1e3).ok();
     }
-    let value = text("retry-after")?;
+    let date = |v: &str| jiff::fmt::rfc2822::parse(v).ok().map(|z| z.timestamp());
+    let Some(value) = text("retry-after") else { return reset_in(headers, date(text("date")?)?) };
     if let Ok(seconds) = value.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
-    let date = |v: &str| jiff::fmt::rfc2822::parse(v).ok().map(|z| z.timestamp());
     let (until, now) = (date(value)?, date(text("date")?)?);
     Some(Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO))
+}
+
+/// How long until the limits that are used up are reset, as Anthropic says it: `anthropic-ratelimit-<name>-reset` holds a
+/// time in RFC 3339 or seconds since 1970, `-remaining` what is left and `-status` `rejected` where it refuses.
+fn reset_in(headers: &HeaderMap, now: jiff::Timestamp) -> Option<Duration> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::trim);
+    let mut last = None;
+    for name in headers.keys() {
+        let Some(limit) = name.as_str().strip_suffix("-reset") else { continue };
+        if !limit.starts_with("anthropic-ratelimit-") {
+            continue;
+        }
+        let used_up = text(&format!("{limit}-remaining")) == Some("0")
+            || text(&format!("{limit}-status")) == Some("rejected");
+        let at = text(name.as_str()).filter(|_| used_up).and_then(|value| match value.parse::<i64>() {
+            Ok(seconds) => jiff::Timestamp::from_second(seconds).ok(),
+            Err(_) => value.parse::<jiff::Timestamp>().ok(),
+        });
+        last = last.max(at);
+    }
+    Duration::try_from(last?.duration_since(now)).ok()
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -340,5 +361,37 @@ fn root(error: &reqwest::Error) -> String {
         (true, _) => "timed out".to_owned(),
         (false, None) => "the request failed".to_owned(),
         (false, Some(_)) => cause.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn waits_are_read_from_whatever_says_them() {
+        let wait = |pairs: &[(&'static str, &'static str)]| retry_after(&headers(pairs)).map(|d| d.as_secs());
+        let date = ("date", "Thu, 01 Jan 2026 00:00:00 GMT");
+        assert_eq!(wait(&[("retry-after", "7")]), Some(7));
+        assert_eq!(wait(&[("retry-after", "Thu, 01 Jan 2026 00:01:00 GMT"), date]), Some(60));
+        let reset = ("anthropic-ratelimit-requests-reset", "2026-01-01T01:00:00Z");
+        let used_up = ("anthropic-ratelimit-requests-remaining", "0");
+        assert_eq!(wait(&[reset, used_up, date]), Some(3_600));
+        assert_eq!(wait(&[reset, date]), None, "a limit that is not used up is not waited for");
+        assert_eq!(wait(&[reset, used_up]), None, "without the answer's date no clock is trusted");
+        let unified = [
+            ("anthropic-ratelimit-unified-reset", "1767232800"),
+            ("anthropic-ratelimit-unified-status", "rejected"),
+        ];
+        assert_eq!(wait(&[unified[0], unified[1], reset, used_up, date]), Some(7_200), "the last of them");
+        assert_eq!(wait(&[("retry-after", "9"), reset, used_up, date]), Some(9));
     }
 }

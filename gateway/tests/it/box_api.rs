@@ -21,6 +21,7 @@ fn routes(task: domain::TaskId) -> Vec<(&'static str, String, Option<Value>)> {
         ("POST", "/box/v1/started".into(), None),
         ("POST", "/box/v1/events".into(), Some(json!({ "events": [event("k", json!({}))] }))),
         ("GET", "/box/v1/directives?wait=0".into(), None),
+        ("POST", "/box/v1/left".into(), None),
         ("POST", "/box/v1/nudges/take".into(), Some(json!({ "ids": [] }))),
         (
             "POST",

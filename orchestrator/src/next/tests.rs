@@ -8,6 +8,8 @@ use domain::state::QueueReason;
 use domain::{Attempt, SessionHandle, TaskId, UserId};
 use store::PollCounters;
 
+use domain::leave::{Leaving, Order};
+
 use super::*;
 
 /// `state key=seconds ... [polled]`. `opened` says that there is a session record; the rest of it is `attached`,
@@ -160,6 +162,12 @@ fn case(line: &str) -> String {
         attempt: Attempt(1),
         started_at: time("started"),
         queued_at: time("first"),
+        parked_s: times.get("parked").map_or(0, |s| s.unsigned_abs()),
+        leaving: time("leave").map(|until| Leaving {
+            order: Order::Pause { by: "p".into() },
+            until,
+            left_at: time("left"),
+        }),
         ..Task::new(TaskId::from_bits(1), UserId::new("u"), "api", spec, at(0))
     };
     let session = time("opened").map(|opened_at| SessionRecord {
@@ -202,6 +210,7 @@ fn told(step: &Step) -> String {
         Step::Dispatch => "dispatch".into(),
         Step::Poll => "poll".into(),
         Step::Finish => "finish".into(),
+        Step::Leave => "carry out the order it left by".into(),
     }
 }
 

@@ -6,8 +6,8 @@ use domain::{AskId, TaskId};
 use reqwest::Method;
 
 use super::{ANSWER, Client, ClientError};
-use crate::rest::Data;
-use crate::steer::{AskDetail, AskRequest, NudgeAccepted, NudgeRequest};
+use crate::rest::{Data, TaskDetail};
+use crate::steer::{AskDetail, AskRequest, NudgeAccepted, NudgeRequest, TaskMoved};
 
 impl Client {
     /// Says something to the agent of a task.
@@ -16,6 +16,27 @@ impl Client {
         let call = self.request(Method::POST, &format!("v1/tasks/{task}/nudge"))?.json(&request);
         let answer = self.send(call.timeout(ANSWER)).await?;
         Ok(self.body::<Data<_>>(answer, "the nudge").await?.data)
+    }
+
+    /// Lets a task wait.
+    pub async fn pause(&self, task: TaskId) -> Result<TaskMoved, ClientError> {
+        let call = self.request(Method::POST, &format!("v1/tasks/{task}/pause"))?;
+        let answer = self.send(call.timeout(ANSWER)).await?;
+        Ok(self.body::<Data<_>>(answer, "the paused task").await?.data)
+    }
+
+    /// Ends the waiting of a task.
+    pub async fn resume(&self, task: TaskId) -> Result<TaskMoved, ClientError> {
+        let call = self.request(Method::POST, &format!("v1/tasks/{task}/resume"))?;
+        let answer = self.send(call.timeout(ANSWER)).await?;
+        Ok(self.body::<Data<_>>(answer, "the resumed task").await?.data)
+    }
+
+    /// Tries a task again that has ended; the new task.
+    pub async fn retry(&self, task: TaskId) -> Result<TaskDetail, ClientError> {
+        let call = self.request(Method::POST, &format!("v1/tasks/{task}/retry"))?;
+        let answer = self.send(call.timeout(ANSWER)).await?;
+        Ok(self.body::<Data<_>>(answer, "the new task").await?.data)
     }
 
     /// Asks a question about a task.

@@ -10,6 +10,7 @@ use domain::steer::Ask;
 use domain::{AskId, limit};
 use protocol::rest::*;
 use protocol::steer::{AskDetail, AskList, AskRequest};
+use screening::Source;
 use serde::Deserialize;
 use store::Asked;
 use tokio::time::Instant;
@@ -17,6 +18,7 @@ use utoipa::IntoParams;
 
 use super::body::Body;
 use super::nudge::seconds;
+use super::screen::screened;
 use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
 
 /// How often an open question is looked at again although nothing was said of its task: its agent may be gone.
@@ -56,6 +58,10 @@ pub async fn open(
     let Body(request) = body?;
     let question = validate::words("question", &request.question, limit::ASK_MAX_CHARS)?;
     let task = task::owned(&app, &caller, &id).await?;
+    let warning = screened(&app, Source::Ask, "question", question).await?;
+    if let Some(reason) = warning {
+        app.orchestrator().tell_screened(task.id, Source::Ask, &reason).await;
+    }
     match app.orchestrator().ask(&task, &caller.user, question).await? {
         Asked::Opened(ask) => Ok((StatusCode::ACCEPTED, Json(Data { data: detail(&ask) }))),
         Asked::AlreadyOpen(open) => Err(ApiError::new(

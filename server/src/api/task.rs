@@ -6,10 +6,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::transition::Refused;
-use domain::{Command, RepoRef, Role, Status, Task, TaskId, UserId, limit};
+use domain::{RepoRef, Role, Status, Task, TaskId, UserId, limit};
 use orchestrator::Done;
 use orchestrator::admission::Submission;
 use protocol::rest::*;
+use screening::Source;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use store::{Created, TaskFilter};
@@ -17,7 +18,8 @@ use utoipa::IntoParams;
 
 use super::access::Object;
 use super::body::Body;
-use super::{ApiError, App, Caller, TaskPath, validate, wire};
+use super::screen::screened;
+use super::{ApiError, App, Caller, TaskPath, trace, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -51,8 +53,16 @@ pub(super) async fn submit(
     submission: Submission,
     channel_metadata: Map<String, Value>,
 ) -> Result<Response, ApiError> {
+    // A repeated request was screened when it came first.
+    let warning = match app.orchestrator().knows_key(&submission).await? {
+        true => None,
+        false => screened(app, Source::Submission, "task_description", &submission.spec.description).await?,
+    };
     match app.orchestrator().submit_through(submission, channel_metadata).await? {
         Created::New(task) => {
+            if let Some(reason) = warning {
+                app.orchestrator().tell_screened(task.id, Source::Submission, &reason).await;
+            }
             let (object, data) = (Object(task.id.to_string()), Data { data: wire::detail(&task, None) });
             Ok((StatusCode::CREATED, Extension(object), Json(data)).into_response())
         }
@@ -186,7 +196,8 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         Status::Queued => app.orchestrator().queue_info(task.id).await?,
         _ => None,
     };
-    Ok(wire::detail(task, queue))
+    let trace_s3_uri = trace::uri(app, task).await?;
+    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
 }
 
 /// One task.
@@ -203,7 +214,8 @@ pub async fn detail(
     Ok(Json(Data { data: full(&app, &task).await? }))
 }
 
-/// Cancels a task. Cancelling it again gives the same answer; a task that ended otherwise is a conflict.
+/// Cancels a task. Cancelling it again gives the same answer; a task that ended otherwise is a conflict. An agent at work
+/// saves its work first: the answer comes when it has, after some seconds at the latest.
 #[utoipa::path(delete, path = "/v1/tasks/{task_id}", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 200, body = Data<CancelledTask>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
@@ -214,8 +226,7 @@ pub async fn cancel(
     TaskPath(id): TaskPath,
 ) -> Result<Json<Data<CancelledTask>>, ApiError> {
     let task = owned(&app, &caller, &id).await?;
-    let command = Command::Cancel { by: caller.user.to_string() };
-    match app.orchestrator().command(task.id, command).await? {
+    match app.orchestrator().cancel(task.id, caller.user.as_str()).await? {
         Done::Applied(task) | Done::Nothing(task) => {
             let data = CancelledTask {
                 task_id: task.id.to_string(),

@@ -23,6 +23,10 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
     let r = &task.results;
     let seconds =
         |from: Timestamp, to: Timestamp| (to.as_millisecond() - from.as_millisecond()) as f64 / 1000.0;
+    let waits = match &task.state {
+        State::Queued { why, not_before, .. } => Some((why, *not_before)),
+        _ => None,
+    };
     TaskDetail {
         task_id: task.id.to_string(),
         status: task.status().to_string(),
@@ -76,6 +80,10 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         queued_at: task.queued_at.map(time),
         queue_position: queue.map(|q| q.position),
         estimated_wait_s: queue.map(|q| q.estimated_wait_s),
+        queue_reason: waits.map(|(why, _)| why.as_str().to_owned()),
+        not_before: waits.and_then(|(_, at)| at).map(time),
+        leaving: task.leaving.as_ref().map(|l| l.order.as_str().to_owned()),
+        retry_of: task.retry_of.map(|id| id.to_string()),
     }
 }
 

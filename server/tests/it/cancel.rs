@@ -55,3 +55,70 @@ async fn defect_2_a_running_box_is_to_be_stopped() {
     );
     assert!(!world.orchestrator.box_is_current(id, domain::Attempt(1), "i1").await.unwrap());
 }
+
+#[tokio::test]
+async fn a_box_saves_its_work_and_the_event_says_where_it_is() {
+    let world = World::with_policy(|policy| policy.cancel_grace = std::time::Duration::from_secs(60));
+    let source = source().await;
+    let id = world.running(&source, "x").await;
+    let branch = world.task(id).await.branch;
+    let path = format!("/v1/tasks/{id}");
+    let save = async {
+        while world.task(id).await.leaving.is_none() {
+            tokio::task::yield_now().await;
+        }
+        let asked = world.get(&path).await.data(200);
+        assert_eq!((&asked["status"], &asked["leaving"]), (&json!("RUNNING"), &json!("cancel")));
+        let head = world.pushed(&source, id).await;
+        world.orchestrator.box_left(id, domain::Attempt(1)).await.unwrap();
+        world.drive(id).await;
+        head
+    };
+    let (first, second, head) = within(async {
+        tokio::join!(world.call(Method::DELETE, &path, None), world.call(Method::DELETE, &path, None), save)
+    })
+    .await;
+    assert_eq!(first.data(200), second.data(200), "whoever asks again meanwhile gets the same answer");
+    let events = world.get(&format!("{path}/events")).await.data(200);
+    let last = events.as_array().unwrap().last().unwrap().clone();
+    assert_eq!(last["event_type"], "task_cancelled");
+    assert_eq!((&last["metadata"]["branch"], &last["metadata"]["head_sha"]), (&json!(branch), &json!(head)));
+    assert_eq!((&last["metadata"]["kept_on"], &last["metadata"]["commits"]), (&json!("forge"), &json!(1)));
+    assert_eq!(source.head(&branch).await.unwrap(), head, "it is where people find it");
+    assert_eq!(world.get(&path).await.data(200)["head_sha"], head);
+    let duties = world.orchestrator.store().obligation_list().await.unwrap();
+    assert_eq!(duties.len(), 1, "and the box is to be stopped");
+}
+
+#[tokio::test]
+async fn every_state_can_be_cancelled() {
+    let world = World::new();
+    let source = source().await;
+    let cancelled = async |id: domain::TaskId| {
+        let from = world.task(id).await.status();
+        let answer = world.call(Method::DELETE, &format!("/v1/tasks/{id}"), None).await.data(200);
+        assert_eq!(answer["status"], "CANCELLED", "{from}");
+        assert_eq!(world.task(id).await.status(), domain::Status::Cancelled, "{from}");
+        from.to_string()
+    };
+    let mut seen = vec![cancelled(world.submitted("x").await).await];
+    let paused = world.submitted("x").await;
+    world.call(Method::POST, &format!("/v1/tasks/{paused}/pause"), None).await.data(202);
+    seen.push(cancelled(paused).await);
+    world.forge.add_repo(repo(), source.path());
+    let booting = world.submitted("x").await;
+    world.drive(booting).await;
+    seen.push(cancelled(booting).await);
+    seen.push(cancelled(world.running(&source, "x").await).await);
+    let waits = world.running(&source, "x").await;
+    let attempt = world.task(waits).await.attempt;
+    let until = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let gate = domain::Command::OpenGate { attempt, request_id: "q".into(), until };
+    let _ = world.orchestrator.command(waits, gate).await.unwrap();
+    seen.push(cancelled(waits).await);
+    let reported = world.running(&source, "x").await;
+    let lost = domain::report::Report::lost(domain::Failure::new(domain::FailureCode::InternalError, "x"));
+    world.orchestrator.box_reported(reported, attempt, lost).await.unwrap();
+    seen.push(cancelled(reported).await);
+    assert_eq!(seen, ["SUBMITTED", "QUEUED", "HYDRATING", "RUNNING", "AWAITING_APPROVAL", "FINALIZING"]);
+}

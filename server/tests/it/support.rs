@@ -130,7 +130,13 @@ impl World {
     }
 
     fn built(store: Store, settings: Settings, change: impl FnOnce(&mut Policy)) -> World {
-        let mut policy = Policy { per_user: 2, retry_pause: Duration::from_millis(1), ..Policy::default() };
+        let mut policy = Policy {
+            per_user: 2,
+            retry_pause: Duration::from_millis(1),
+            // Boxes of these tests do not answer unless a test does it for them.
+            cancel_grace: Duration::from_millis(20),
+            ..Policy::default()
+        };
         change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
         let forge = FakeForge::new();
@@ -195,12 +201,19 @@ impl World {
     }
 
     pub async fn submitted_by(&self, user: &str, repo: RepoRef, description: &str) -> TaskId {
-        let submission = Submission {
-            user: UserId::new(user),
-            channel: "api".into(),
-            spec: spec(repo, description),
-            idempotency_key: None,
-        };
+        self.submitted_as(user, spec(repo, description)).await
+    }
+
+    /// A task of the owner with something else asked.
+    pub async fn submitted_with(&self, description: &str, change: impl FnOnce(&mut TaskSpec)) -> TaskId {
+        let mut spec = spec(repo(), description);
+        change(&mut spec);
+        self.submitted_as(LOCAL_OWNER, spec).await
+    }
+
+    async fn submitted_as(&self, user: &str, spec: TaskSpec) -> TaskId {
+        let submission =
+            Submission { user: UserId::new(user), channel: "api".into(), spec, idempotency_key: None };
         let Created::New(task) = self.orchestrator.submit(submission).await.unwrap() else {
             panic!("nothing was submitted before");
         };
@@ -256,14 +269,20 @@ impl World {
         task
     }
 
-    /// The box has pushed the branch `donor` of the source, and reports; the pull request is opened.
-    pub async fn completed(&self, source: &TempRepo, task: TaskId) {
+    /// The box has pushed the branch `donor` of the source as the task's.
+    pub async fn pushed(&self, source: &TempRepo, task: TaskId) -> String {
         let branch = self.task(task).await.branch;
         let donor = source.head("donor").await.unwrap();
         let quarantine = self.orchestrator.parts().mirrors.quarantine(task);
         let file = quarantine.join("refs/heads").join(branch);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, format!("{donor}\n")).unwrap();
+        donor
+    }
+
+    /// The box has pushed and reports; the pull request is opened.
+    pub async fn completed(&self, source: &TempRepo, task: TaskId) {
+        let donor = self.pushed(source, task).await;
         let report = Report {
             agent: AgentStatus::Success,
             build: GateResult::Passed,

@@ -105,6 +105,16 @@ pub(super) async fn a_cancelled_task_consumes_nothing(store: Store) {
     assert_eq!(take(&store, &cancelled, &[id], 12).await, None);
     assert_eq!(store.nudge_list(task.id).await.unwrap()[0].taken, None);
     assert!(acknowledged(&store, task.id).await.is_empty());
+    // One whose agent is asked to leave, neither.
+    let task = running(&store, 20, "ann").await;
+    let id = nudged(&store, &task, 21, "x").await;
+    let order = domain::leave::Order::Cancel { by: "ann".into() };
+    let leaving = apply(&store, &task, Command::Leave { order, until: at(30) }, at(22)).await;
+    assert_eq!(
+        (get(&store, task.id).await.leaving, leaving.leaving.is_some()),
+        (leaving.leaving.clone(), true)
+    );
+    assert_eq!(take(&store, &leaving, &[id], 23).await, None);
 }
 
 pub(super) async fn a_nudge_outlives_its_attempt(store: Store) {

@@ -1,6 +1,7 @@
 //! Tasks: accepting, changing, listing.
 
 use domain::event::NewEvent;
+use domain::leave::Leaving;
 use domain::money::{MicroUsd, TokenCount};
 use domain::state::QueueReason;
 use domain::task::{Results, Spent};
@@ -29,6 +30,12 @@ struct Body {
     admission_attempts: u32,
     state: State,
     results: Results,
+    #[serde(default)]
+    leaving: Option<Leaving>,
+    #[serde(default)]
+    parked_s: u64,
+    #[serde(default)]
+    retry_of: Option<TaskId>,
 }
 
 const COLUMNS: &str =
@@ -78,6 +85,15 @@ pub(super) fn create(tx: &Connection, new: &NewTask) -> Result<Created, Fault> {
     let first = append(tx, task.id, &new.events, task.created_at)?;
     outbox::add(tx, task.id, first, &new.outbox, task.created_at)?;
     Ok(Created::New(Box::new(load(tx, task.id)?)))
+}
+
+/// See [`crate::Store::idempotency_known`].
+pub(super) fn key_known(db: &Connection, user: &UserId, key: &str) -> Result<bool, Fault> {
+    let known = db
+        .prepare_cached("SELECT 1 FROM idempotency WHERE user = ?1 AND key = ?2")?
+        .query_row([user.as_str(), key], |_| Ok(()))
+        .optional()?;
+    Ok(known.is_some())
 }
 
 /// See [`crate::Store::task_get`].
@@ -337,7 +353,7 @@ fn control(tx: &Connection, id: TaskId) -> Result<Control, Fault> {
 /// Writes every column a change may touch; what was spent, the lease and the log are not among them.
 fn save(tx: &Connection, task: &Task, wake_at: Option<Timestamp>) -> Result<(), Fault> {
     let (queue_reason, not_before) = match &task.state {
-        State::Queued { why, not_before, .. } => (Some(reason(why)), *not_before),
+        State::Queued { why, not_before, .. } => (Some(why.as_str()), *not_before),
         State::PendingUploads { .. }
         | State::Submitted { .. }
         | State::Hydrating { .. }
@@ -358,6 +374,9 @@ fn save(tx: &Connection, task: &Task, wake_at: Option<Timestamp>) -> Result<(), 
         admission_attempts: task.admission_attempts,
         state: task.state.clone(),
         results: task.results.clone(),
+        leaving: task.leaving.clone(),
+        parked_s: task.parked_s,
+        retry_of: task.retry_of,
     };
     tx.prepare_cached(
         "UPDATE task SET status = ?2, version = ?3, attempt = ?4, started_at = ?5, completed_at = ?6, wake_at = ?7,
@@ -376,14 +395,6 @@ fn save(tx: &Connection, task: &Task, wake_at: Option<Timestamp>) -> Result<(), 
         serde_json::to_string(&body)?
     ])?;
     Ok(())
-}
-
-fn reason(why: &QueueReason) -> &'static str {
-    match why {
-        QueueReason::ConcurrencyLimit => "concurrency_limit",
-        QueueReason::Paused => "paused",
-        QueueReason::ProviderLimit => "provider_limit",
-    }
 }
 
 /// Appends events of the control plane; returns the number of the first.
@@ -420,6 +431,9 @@ fn from_row(r: &Row<'_>) -> Result<Task, Fault> {
         version: count(2)?,
         wake_at: at(7)?,
         results: body.results,
+        leaving: body.leaving,
+        parked_s: body.parked_s,
+        retry_of: body.retry_of,
         spent: Spent {
             cost: MicroUsd(r.get(8)?),
             tokens: TokenCount {

@@ -123,7 +123,9 @@ impl Signals for Ear {
         match self.0.reason() {
             None => Signal::Continue,
             Some(Reason::Superseded) => Signal::Superseded,
-            Some(Reason::Cancelled | Reason::Unauthorized | Reason::Terminated) => Signal::Cancelled,
+            Some(Reason::Leaving | Reason::Cancelled | Reason::Unauthorized | Reason::Terminated) => {
+                Signal::Cancelled
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use domain::report::Report;
 use domain::{Attempt, TaskId};
 use protocol::box_api::{
     AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch, EventsAccepted,
-    Heartbeat, WorkSpec,
+    Heartbeat, TakeNudges, TakenNudge, TakenNudges, WorkSpec,
 };
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -44,6 +44,7 @@ pub struct Seen {
     pub stages: Vec<String>,
     pub started: u32,
     pub model_calls: u32,
+    pub model_bodies: Vec<String>,
     pub replies: VecDeque<Reply>,
     /// Paths with this beginning answer 503.
     pub away: Option<&'static str>,
@@ -51,6 +52,10 @@ pub struct Seen {
     /// Pushes answer with this status.
     pub push_status: Option<u16>,
     pub cancel: bool,
+    pub leave: Option<String>,
+    pub left: u32,
+    pub nudges: Vec<TakenNudge>,
+    pub taken: u32,
     pub refused_while_away: u32,
 }
 
@@ -167,6 +172,8 @@ impl Gateway {
             .route("/box/v1/started", post(started))
             .route("/box/v1/events", post(events))
             .route("/box/v1/directives", get(directives))
+            .route("/box/v1/left", post(left))
+            .route("/box/v1/nudges/take", post(take_nudges))
             .route("/box/v1/heartbeat", post(heartbeat))
             .route("/box/v1/result", post(result))
             .route("/model/v1/messages", post(model))
@@ -298,7 +305,21 @@ async fn events(State(shared): State<Shared>, Json(batch): Json<EventBatch>) -> 
 async fn directives(State(shared): State<Shared>) -> Json<Directives> {
     // A short long poll.
     tokio::time::sleep(Duration::from_millis(50)).await;
-    Json(Directives { cancel: shared.seen.lock().unwrap().cancel, ..Directives::default() })
+    let seen = shared.seen.lock().unwrap();
+    let nudges = seen.nudges.iter().map(|n| n.id).collect();
+    Json(Directives { cancel: seen.cancel, leave: seen.leave.clone(), nudges, ..Directives::default() })
+}
+
+async fn left(State(shared): State<Shared>) -> StatusCode {
+    shared.seen.lock().unwrap().left += 1;
+    StatusCode::NO_CONTENT
+}
+
+/// Says that all are taken, always the same ones: as to a box that asks again.
+async fn take_nudges(State(shared): State<Shared>, Json(asked): Json<TakeNudges>) -> Json<TakenNudges> {
+    let mut seen = shared.seen.lock().unwrap();
+    seen.taken += 1;
+    Json(TakenNudges { nudges: seen.nudges.iter().filter(|n| asked.ids.contains(&n.id)).cloned().collect() })
 }
 
 async fn heartbeat(State(shared): State<Shared>, Json(beat): Json<Heartbeat>) -> Json<Directives> {
@@ -311,9 +332,10 @@ async fn result(State(shared): State<Shared>, Json(report): Json<Report>) -> Sta
     StatusCode::NO_CONTENT
 }
 
-async fn model(State(shared): State<Shared>) -> Response {
+async fn model(State(shared): State<Shared>, body: String) -> Response {
     let reply = {
         let mut seen = shared.seen.lock().unwrap();
+        seen.model_bodies.push(body);
         seen.model_calls += 1;
         seen.replies.pop_front().unwrap_or(Reply::Bash("true".into()))
     };

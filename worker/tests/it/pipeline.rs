@@ -296,3 +296,61 @@ async fn a_base_branch_that_is_not_there_is_told_by_name() {
     let failure = g.report().failure.unwrap();
     assert_eq!((failure.code, failure.resource.as_deref()), (FailureCode::BaseBranchNotFound, Some("nope")));
 }
+
+#[tokio::test]
+async fn a_worker_that_is_asked_to_leave_stops_its_tools_at_once_and_saves_the_work() {
+    let g = Gateway::start(&[("a", "1\n")], vec![bash("echo $$ > ../pid; echo x > n; sleep 600")]);
+    let mut child = g.worker().await;
+    let pid_file = g.session().join("pid");
+    g.until("the tool", |_| std::fs::read_to_string(&pid_file).is_ok_and(|t| t.ends_with('\n'))).await;
+    let pid = std::fs::read_to_string(&pid_file).unwrap().trim().to_owned();
+    g.seen().leave = Some("cancel".into());
+    let ended = |_: &crate::gateway::Seen| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    };
+    let noticed = std::time::Instant::now();
+    g.until("the tool's end", ended).await;
+    // 2 s are promised, on a machine that is not loaded; the poll alone could take 25.
+    assert!(noticed.elapsed() < Duration::from_secs(15), "{:?}", noticed.elapsed());
+    assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
+    assert_eq!(g.pushed(), ["a", "n"]);
+    assert_eq!((g.seen().left, g.seen().results.len()), (1, 0));
+    let milestones = g.milestones();
+    let saved = milestones.iter().position(|m| m == "work_saved");
+    assert!(
+        saved.is_some() && saved < milestones.iter().position(|m| m == "leave_acknowledged"),
+        "{milestones:?}"
+    );
+}
+
+#[tokio::test]
+async fn defect_1_a_build_is_left_at_once_too() {
+    let mut g = Gateway::start(&[("a", "1\n")], vec![bash("echo x > n"), Reply::Done("Done.")]);
+    g.spec.build_command = Some("test ! -e n || { echo $$ > ../pid; sleep 600; }".into());
+    let mut child = g.worker().await;
+    let pid_file = g.session().join("pid");
+    g.until("the build", |_| std::fs::read_to_string(&pid_file).is_ok_and(|t| t.ends_with('\n'))).await;
+    g.seen().leave = Some("pause".into());
+    assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
+    assert_eq!((g.pushed(), g.seen().left, g.seen().results.len()), (vec!["a".into(), "n".into()], 1, 0));
+}
+
+#[tokio::test]
+async fn a_nudge_is_injected_once_however_often_the_gateway_tells_of_it() {
+    let g = Gateway::start(
+        &[("a", "1\n")],
+        vec![bash("touch ../heard; sleep 1"), bash("true"), Reply::Done("Done.")],
+    );
+    let mut child = g.worker().await;
+    let heard = g.session().join("heard");
+    g.until("the tool", |_| heard.exists()).await;
+    g.seen().nudges.push(protocol::box_api::TakenNudge {
+        id: domain::NudgeId::from_bits(5),
+        submitted_at: jiff::Timestamp::UNIX_EPOCH,
+        text: "use tabs".into(),
+    });
+    assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
+    let last = g.seen().model_bodies.last().unwrap().clone();
+    assert_eq!(last.matches("use tabs").count(), 1, "{last}");
+    assert_eq!(g.seen().taken, 1);
+}
