@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use domain::leave::{Leaving, Order};
 use domain::report::{AgentStatus, GateResult, Report};
 use domain::state::QueueReason;
 use domain::{Attempt, SessionHandle, TaskId, UserId};
 use store::PollCounters;
-
-use domain::leave::{Leaving, Order};
 
 use super::*;
 
@@ -68,6 +67,12 @@ running opened=0 attached=1 beat=10 ended=1 now=10 polled
 running opened=0 attached=1 beat=10 ended=4 now=10 polled
 running opened=0 attached=1 beat=10 ended=5 now=10 polled
 running opened=0 attached=1 beat=10 ended=5 errors=3 now=10 polled
+running leave=60 now=59
+running leave=60 now=60
+running leave=60 left=20 now=20
+running leave=60 opened=0 attached=1 beat=10 ended=5 errors=3 now=30
+running started=10 parked=1000 opened=0 attached=1 beat=28900 now=28910
+running started=10 parked=1000 opened=0 attached=1 beat=29800 now=29810
 running started=10 opened=0 attached=1 beat=28800 now=28809
 running started=10 opened=0 attached=1 beat=28800 now=28810
 running started=10 now=28810
@@ -209,6 +214,7 @@ fn told(step: &Step) -> String {
         Step::Preflight => "preflight".into(),
         Step::Dispatch => "dispatch".into(),
         Step::Poll => "poll".into(),
+        Step::Leave => "carry out the order it left by".into(),
         Step::Finish => "finish".into(),
         Step::Leave => "carry out the order it left by".into(),
     }

@@ -58,7 +58,7 @@ async fn defect_2_a_running_box_is_to_be_stopped() {
 
 #[tokio::test]
 async fn a_box_saves_its_work_and_the_event_says_where_it_is() {
-    let world = World::with_policy(|policy| policy.cancel_grace = std::time::Duration::from_secs(60));
+    let world = World::with_policy(|p| p.cancel_grace = std::time::Duration::from_secs(60));
     let source = source().await;
     let id = world.running(&source, "x").await;
     let branch = world.task(id).await.branch;
