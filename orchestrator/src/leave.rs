@@ -17,11 +17,11 @@ use serde_json::json;
 use store::{Created, Epoch, NewTask, StoreError};
 use tracing::{info, warn};
 
+use crate::Orchestrator;
 use crate::admission::new_task_id;
 use crate::change::Done;
 use crate::engine::Onward;
 use crate::report::{Heard, heard};
-use crate::{Orchestrator, fault};
 
 /// Bringing kept work to the code host may take this long; a cancel waits for it.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
@@ -112,7 +112,6 @@ impl Orchestrator {
     /// The box has saved its work and ends.
     pub async fn box_left(&self, id: TaskId, attempt: Attempt) -> Result<Heard<()>, StoreError> {
         let done = self.command(id, Command::Left { attempt }).await?;
-        fault::point("left.committed");
         self.ring();
         Ok(heard(done))
     }

@@ -100,7 +100,8 @@ async fn what_has_no_agent_is_paused_at_once_and_what_has_ended_is_not() {
     post(&world, running, "resume").await.error(409, "TASK_NOT_PAUSED");
     let theirs = world.submitted_by("somebody", repo(), "x").await;
     for what in ["pause", "resume", "retry"] {
-        post(&world, theirs, what).await.error(404, "TASK_NOT_FOUND");
+        let path = format!("/v1/tasks/{theirs}/{what}");
+        world.call_as(ANN, Method::POST, &path, None).await.error(404, "TASK_NOT_FOUND");
         post(&world, "nonsense", what).await.error(404, "TASK_NOT_FOUND");
     }
 }
