@@ -108,7 +108,8 @@ async fn where_there_is_no_trace_one_is_told_why() {
     let others = world.submitted_by("somebody", repo(), "theirs").await;
     for what in ["trace", "replay"] {
         for id in [others.to_string(), TaskId::from_bits(1).to_string(), "nonsense".into()] {
-            let message = world.get(&format!("/v1/tasks/{id}/{what}")).await.error(404, "TASK_NOT_FOUND");
+            let message =
+                world.get_as(ANN, &format!("/v1/tasks/{id}/{what}")).await.error(404, "TASK_NOT_FOUND");
             assert!(message.starts_with("there is no task"), "{message}");
         }
     }
