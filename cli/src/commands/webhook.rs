@@ -181,8 +181,10 @@ fn secret(cx: &Context, file: Option<PathBuf>) -> Result<Secret, Failure> {
         }
         Some(path) => {
             let shown = path.display().to_string();
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Failure::usage(format!("reading the secret from {shown}: {e}")))?;
+            let text = std::fs::read_to_string(&path).map_err(|e| {
+                Failure::usage(format!("reading the secret from {shown}: {e}"))
+                    .hint("Name a file that holds the secret and nothing else; - is standard input.")
+            })?;
             (text, shown)
         }
         None => {
