@@ -65,8 +65,12 @@ pub const DETAIL_OURS: &[&str] = &[
     "head_sha",
     "input_tokens",
     "isolation",
+    "leaving",
     "model",
+    "not_before",
     "output_tokens",
+    "queue_reason",
+    "retry_of",
     "unpriced_calls",
     "warning",
 ];
