@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, list, nudge, pause,
-    pr, resume, retry, run, serve, status, submit, usage, watch, worker,
+    admin, ask, cache, cancel, completions, config, demo, doctor, egress, events, in_box, key, list, nudge,
+    pause, pr, replay, resume, retry, run, serve, status, submit, trace, usage, watch, webhook, worker,
 };
 
 /// Background coding agents on your own machine: a task goes in, a pull request comes out.
@@ -69,7 +69,11 @@ pub enum Command {
     Resume(resume::Args),
     Retry(retry::Args),
     Pr(pr::Args),
+    Trace(trace::Args),
+    Replay(replay::Args),
     Usage(usage::Args),
+    Key(key::Args),
+    Webhook(webhook::Args),
     Admin(admin::Args),
     Demo(demo::Args),
     Doctor(doctor::Args),

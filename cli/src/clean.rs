@@ -6,7 +6,11 @@ use serde::Serialize;
 
 /// One compact JSON object. The same characters are escaped inside strings, so that nothing is lost.
 pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
-    let text = serde_json::to_string(value)?;
+    Ok(json_text(&serde_json::to_string(value)?))
+}
+
+/// A text that is JSON already, in one line.
+pub fn json_text(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for c in text.chars() {
         if domain::text::is_dangerous(c) {
@@ -18,7 +22,7 @@ pub fn json(value: &impl Serialize) -> serde_json::Result<String> {
             clean.push(c);
         }
     }
-    Ok(clean)
+    clean
 }
 
 #[cfg(test)]

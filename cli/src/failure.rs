@@ -117,6 +117,18 @@ fn api_hint(code: &str) -> &'static str {
     match code {
         "TASK_NOT_FOUND" => "`bgagent list` shows your tasks.",
         "NOT_FOUND" => "`bgagent status ID` tells how far the task is.",
+        "API_KEY_NOT_FOUND" | "API_KEY_ALREADY_REVOKED" => {
+            "`bgagent key list --include-revoked` shows your keys."
+        }
+        "WEBHOOK_NOT_FOUND" | "WEBHOOK_ALREADY_REVOKED" => {
+            "`bgagent webhook list --include-revoked` shows your webhooks."
+        }
+        "FORBIDDEN" => {
+            "Use a key with that scope (`bgagent key create --help` names them), or ask an owner of the server."
+        }
+        "RATE_LIMIT_EXCEEDED" => {
+            "Wait as long as the server says; `[rate]` of its configuration has the limits."
+        }
         "DUPLICATE_TASK" => "An idempotency key stands for one request: use another key for another task.",
         "TASK_ALREADY_TERMINAL" => "The task has ended; `bgagent status ID` tells how.",
         "VALIDATION_ERROR" => "Correct the request; `bgagent help` has the options and their bounds.",

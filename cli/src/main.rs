@@ -8,6 +8,7 @@ mod commands;
 mod connect;
 mod context;
 mod failure;
+mod folder;
 mod render;
 mod repo;
 mod tui;
@@ -72,6 +73,10 @@ fn dispatch(cx: &Context, command: Command) -> Result<Exit, Failure> {
             Command::Resume(args) => commands::resume::resume(cx, args).await,
             Command::Retry(args) => commands::retry::retry(cx, args).await,
             Command::Pr(args) => commands::pr::pr(cx, args).await,
+            Command::Key(args) => commands::key::key(cx, args).await,
+            Command::Webhook(args) => commands::webhook::webhook(cx, args).await,
+            Command::Trace(args) => commands::trace::trace(cx, args).await,
+            Command::Replay(args) => commands::replay::replay(cx, args).await,
             Command::Usage(args) => commands::usage::usage(cx, args).await,
             Command::Admin(args) => commands::admin::admin(cx, args).await,
             Command::Demo(args) => commands::demo::demo(cx, args).await,

@@ -1,6 +1,7 @@
 //! From wire types to text: pure functions. Time, zone, width and colour are arguments; everything foreign goes through
 //! [`crate::clean`].
 
+pub mod access;
 pub mod admin;
 pub mod cache;
 pub mod doctor;
@@ -11,6 +12,7 @@ pub mod list;
 pub mod outcome;
 pub mod paint;
 pub mod pull_request;
+pub mod replay;
 pub mod status;
 pub mod table;
 pub mod time;

@@ -5,7 +5,7 @@ mod draw;
 mod run;
 mod screen;
 
-pub use run::watch;
+pub use run::{check, watch};
 
 #[cfg(test)]
 mod tests;

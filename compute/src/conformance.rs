@@ -174,7 +174,7 @@ async fn stops_at_once_are_harmless(world: &impl Harness) {
     assert_eq!(listed(&*world.backend()).await, set(&[]));
 }
 
-/// Whoever looks while others look, stop and forget hears how it ended, or that nothing is known of it any more.
+/// Whoever looks while others look hears how it ended.
 async fn looks_at_once_agree(world: &impl Harness) {
     let handle = start(&*world.backend(), &world.spec()).await;
     world.end(&handle, 5).await;
@@ -184,27 +184,6 @@ async fn looks_at_once_agree(world: &impl Harness) {
         looks.spawn(async move { ended(&*backend, &handle).await.0 });
     }
     assert_eq!(looks.join_all().await, [Some(5); 5]);
-    let mut looks = tokio::task::JoinSet::new();
-    for number in 0..6 {
-        let (backend, handle) = (world.backend(), handle.clone());
-        looks.spawn(async move {
-            match number % 3 {
-                0 => {
-                    // Two at once: one may be asked to come again.
-                    let purged = backend.purge(&handle).await;
-                    assert!(matches!(purged, Ok(()) | Err(ComputeError::Unavailable { .. })), "{purged:?}");
-                }
-                1 => {
-                    let stopped = backend.stop(&handle, GRACE).await.expect("stop");
-                    assert_eq!(stopped, StopOutcome::AlreadyGone);
-                }
-                _ => (),
-            }
-            ended(&*backend, &handle).await.0
-        });
-    }
-    let heard = looks.join_all().await;
-    assert!(heard.iter().all(|code| matches!(code, Some(5) | None)), "{heard:?}");
     world.backend().purge(&handle).await.expect("purge");
 }
 

@@ -25,6 +25,7 @@ pub mod git_proxy;
 pub mod listen;
 pub mod meter;
 pub mod model;
+mod prompt;
 pub mod push;
 mod record;
 mod steer;
@@ -52,6 +53,7 @@ struct Parts {
     models: Arc<ModelRouter>,
     recorder: Recorder,
     running: Arc<budget::Running>,
+    screened: prompt::Screened,
 }
 
 impl Gateway {
@@ -59,7 +61,16 @@ impl Gateway {
     pub fn new(orchestrator: Orchestrator, models: Arc<ModelRouter>) -> Gateway {
         let egress = Egress::new(EgressParts::default());
         let recorder = Recorder::new(orchestrator.clone());
-        Gateway { parts: Arc::new(Parts { orchestrator, models, recorder, running: Arc::default() }), egress }
+        Gateway {
+            parts: Arc::new(Parts {
+                orchestrator,
+                models,
+                recorder,
+                running: Arc::default(),
+                screened: prompt::Screened::default(),
+            }),
+            egress,
+        }
     }
 
     /// The same, with a way to the network; without one boxes reach nothing.
@@ -78,6 +89,10 @@ impl Gateway {
 
     pub(crate) fn models(&self) -> &Arc<ModelRouter> {
         &self.parts.models
+    }
+
+    pub(crate) fn screened(&self) -> &prompt::Screened {
+        &self.parts.screened
     }
 
     pub(crate) fn running(&self) -> Arc<budget::Running> {

@@ -22,6 +22,7 @@ use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
 use crate::budget::Running;
 use crate::model::{Answered, Asking, Basis, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting};
+use crate::prompt;
 use crate::record::Recorder;
 
 /// The route of the model proxy.
@@ -48,6 +49,9 @@ async fn messages(
     let body = masks.values().mask_json_bytes(&body).map_or(body, Bytes::from);
     match ModelCall::from_http(me.task, me.attempt, &model, &headers, &body) {
         Ok(call) => {
+            if let Err(answer) = prompt::screen(&gateway, &task, &call).await {
+                return answer.into_response();
+            }
             let recorder = task.spec.trace.then(|| gateway.recorder().clone());
             let orchestrator = gateway.orchestrator().clone();
             let meter = StoreMeter { orchestrator, running: gateway.running(), recorder };

@@ -72,6 +72,14 @@ impl Orchestrator {
         Ok(created)
     }
 
+    /// Whether a submission's idempotency key was used before, with whatever request.
+    pub async fn knows_key(&self, submission: &Submission) -> Result<bool, StoreError> {
+        match &submission.idempotency_key {
+            Some(key) => self.store().idempotency_known(&submission.user, key).await,
+            None => Ok(false),
+        }
+    }
+
     /// Where a queued task stands and how long it may take; `None` when it is not queued.
     pub async fn queue_info(&self, task: TaskId) -> Result<Option<QueueInfo>, StoreError> {
         let Some(position) = self.store().queue_position(task).await? else { return Ok(None) };

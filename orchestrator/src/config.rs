@@ -6,6 +6,7 @@ use compute::BoxSpec;
 use compute::cache::Caches;
 use domain::{Budgets, IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
+use screening::Screens;
 use store::{Scope, ScopeLimit};
 
 use crate::masks::Masks;
@@ -34,6 +35,8 @@ pub struct Policy {
     pub masks: Masks,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
+    /// What is said to agents passes these.
+    pub screens: Screens,
     /// How long things are kept.
     pub retention: Retention,
     /// What may be spent.
@@ -99,6 +102,7 @@ impl Default for Policy {
             masks: Masks::default(),
             caches: None,
             budgets: Budgets::default(),
+            screens: Screens::default(),
             retention: Retention::default(),
             supervise_interval: limit::SUPERVISE_INTERVAL,
             heartbeat_interval: limit::HEARTBEAT_INTERVAL,

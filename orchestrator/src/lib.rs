@@ -29,6 +29,7 @@ pub mod obligation;
 pub mod preflight;
 pub mod report;
 pub mod retention;
+pub mod screen;
 pub mod steer;
 pub mod supervise;
 pub mod sweep;

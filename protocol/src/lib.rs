@@ -8,4 +8,5 @@ pub mod box_api;
 pub mod client;
 pub mod rest;
 pub mod steer;
+pub mod trace;
 pub mod usage;

@@ -383,7 +383,8 @@ pub struct TaskDetail {
     pub code_changed: Option<bool>,
     pub answer_text: Option<String>,
     pub trace: bool,
-    /// Where the trajectory is kept; null while there is none.
+    /// Where the trajectory is kept, for records; null while there is none. `GET /v1/tasks/{id}/trace` gives an address
+    /// that can be fetched.
     #[serde(default)]
     pub trace_s3_uri: Option<String>,
     /// Where an artifact was delivered; null while there is none.

@@ -14,9 +14,12 @@ pub mod key;
 pub mod leave;
 pub mod nudge;
 pub mod pull_request;
+pub mod replay;
+mod screen;
 pub mod stream;
 pub mod system;
 pub mod task;
+pub mod trace;
 pub mod usage;
 pub mod validate;
 pub mod webhook;
@@ -45,6 +48,7 @@ use crate::audit::Trail;
 use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
+use crate::link::Links;
 use crate::rate::{Limiter, Rates};
 use crate::webhook::WebhookKey;
 pub use access::Caller;
@@ -58,6 +62,7 @@ struct Parts_ {
     orchestrator: Orchestrator,
     keys: Keys,
     cursors: Cursors,
+    links: Links,
     feeds: Feeds,
     metrics: PrometheusHandle,
     activity: Activity,
@@ -123,6 +128,7 @@ impl App {
         App(Arc::new(Parts_ {
             orchestrator,
             keys,
+            links: cursors.links(),
             cursors,
             feeds,
             metrics,
@@ -166,6 +172,11 @@ impl App {
     /// Page tokens.
     pub fn cursors(&self) -> &Cursors {
         &self.0.cursors
+    }
+
+    /// Signed addresses.
+    pub fn links(&self) -> &Links {
+        &self.0.links
     }
 
     /// The events of watched tasks.
@@ -230,6 +241,9 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(event::list))
         .routes(routes!(stream::stream, stream::run))
         .routes(routes!(pull_request::detail))
+        .routes(routes!(trace::address))
+        .routes(routes!(trace::object))
+        .routes(routes!(replay::bundle))
         .routes(routes!(usage::report))
         .routes(routes!(admin::obligations))
         .routes(routes!(admin::sessions))

@@ -22,6 +22,7 @@ use toml::{Table, Value};
 use crate::paths;
 
 pub mod budgets;
+pub mod screening;
 pub mod secret;
 
 use self::secret::{Need, Secrets};
@@ -60,6 +61,8 @@ pub struct Config {
     pub budgets: budgets::Budgets,
     /// `[retention]`
     pub retention: Retention,
+    /// `[screening]`
+    pub screening: screening::Screening,
     /// `[egress]`
     pub egress: gateway::egress::Settings,
     /// `[push]`
@@ -389,6 +392,7 @@ impl Config {
             )));
         }
         self.budgets.build()?;
+        self.screening.build()?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
             return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
@@ -434,6 +438,7 @@ impl Config {
             boxes: self
                 .per_repo(self.compute.common().plan(&self.egress), |repo| repo.compute.plan(&repo.egress)),
             push: self.per_repo(self.push.clone(), |repo| repo.push.clone()),
+            screens: self.screening.build().unwrap_or_default(),
             retention: self.retention.build(),
             // Checked when it was read.
             budgets: self.budgets.build().unwrap_or_default(),
@@ -518,6 +523,16 @@ const STANDARD: [&str; 8] = [
 /// The variables that every tool reads. They come before the file, so that a file can say otherwise.
 fn standard_variables(all: &mut Table, env: &Env) {
     let set = |name: &str| env.get(name).map(|v| v.trim()).filter(|v| !v.is_empty()).map(str::to_owned);
+    for (name, setting) in [
+        ("AWS_REGION", "region"),
+        ("AWS_ACCESS_KEY_ID", "access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+        ("AWS_SESSION_TOKEN", "session_token"),
+    ] {
+        if let Some(value) = set(name) {
+            section(section(all, "screening"), "bedrock").insert(setting.into(), value.into());
+        }
+    }
     let mut provider = |name: &str, kind: &str, key: Option<String>, url: Option<String>, model: &str| {
         if key.is_none() && url.is_none() {
             return;

@@ -6,6 +6,8 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use crate::link::Links;
+
 /// Signs and checks page tokens.
 #[derive(Debug, Clone)]
 pub struct Cursors {
@@ -16,6 +18,11 @@ impl Cursors {
     /// Tokens under this key.
     pub fn new(key: SecretString) -> Cursors {
         Cursors { key }
+    }
+
+    /// Addresses of objects, signed with the same key; neither signature is ever the other.
+    pub fn links(&self) -> Links {
+        Links::new(self.key.clone())
     }
 
     /// A token for `place` in the list `of` (a task's events, a user's tasks under a filter).

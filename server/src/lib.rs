@@ -28,6 +28,7 @@ pub mod cursor;
 pub mod egress;
 pub mod feed;
 pub mod identity;
+pub mod link;
 pub mod listen;
 pub mod log;
 pub mod outfit;

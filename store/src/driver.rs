@@ -64,6 +64,8 @@ pub enum StoreError {
 pub trait Driver: Send + Sync + fmt::Debug {
     /// Accepts a task, or answers with the one the same idempotency key made before.
     async fn task_create(&self, new: NewTask) -> Result<Created, StoreError>;
+    /// Whether a user has used an idempotency key.
+    async fn idempotency_known(&self, user: &UserId, key: &str) -> Result<bool, StoreError>;
     /// One task.
     async fn task_get(&self, id: TaskId) -> Result<Option<Task>, StoreError>;
     /// Tasks newest first; full pages under any filter.

@@ -65,6 +65,11 @@ impl Store {
         Ok(created)
     }
 
+    /// Whether a user has used an idempotency key, with whatever request.
+    pub async fn idempotency_known(&self, user: &UserId, key: &str) -> Result<bool, StoreError> {
+        self.driver.idempotency_known(user, key).await
+    }
+
     /// One task.
     pub async fn task_get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.driver.task_get(id).await

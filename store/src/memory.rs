@@ -69,6 +69,10 @@ impl Driver for MemoryDriver {
         Ok(Created::New(Box::new(t.row(id)?.task.clone())))
     }
 
+    async fn idempotency_known(&self, user: &UserId, key: &str) -> Result<bool, StoreError> {
+        Ok(self.lock().idempotency.contains_key(&(user.clone(), key.to_owned())))
+    }
+
     async fn task_get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         Ok(self.lock().tasks.get(&id).map(|row| row.task.clone()))
     }

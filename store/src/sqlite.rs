@@ -101,6 +101,11 @@ impl Driver for SqliteDriver {
         self.write(format!("storing new task {}", new.task.id), move |tx| task::create(tx, &new)).await
     }
 
+    async fn idempotency_known(&self, user: &UserId, key: &str) -> Result<bool, StoreError> {
+        let (user, key) = (user.clone(), key.to_owned());
+        self.read("looking for an idempotency key".into(), move |db| task::key_known(db, &user, &key)).await
+    }
+
     async fn task_get(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.read(format!("reading task {id}"), move |db| task::get(db, id)).await
     }

@@ -37,6 +37,8 @@ patterns! {
 #[derive(Debug, Clone)]
 pub struct Normal {
     names: Vec<(String, &'static str)>,
+    /// The model's name, where it stands by itself.
+    model: Option<Regex>,
 }
 
 impl Normal {
@@ -45,7 +47,13 @@ impl Normal {
         // The longest first: the branch holds the task's id.
         let names = [(&header.branch, "<branch>"), (&header.task_id, "<task>"), (&header.repo, "<repo>")];
         let names = names.into_iter().filter(|(name, _)| !name.is_empty());
-        Normal { names: names.map(|(name, mark)| (name.clone(), mark)).collect() }
+        let by_itself =
+            |name: &String| Regex::new(&format!(r"(^|[^\w/.-]){}($|[^\w/-])", regex::escape(name)));
+        let model = header.model.as_ref().filter(|name| !name.is_empty());
+        Normal {
+            names: names.map(|(name, mark)| (name.clone(), mark)).collect(),
+            model: model.and_then(|name| by_itself(name).ok()),
+        }
     }
 
     /// The text with marks in the place of what differs.
@@ -57,6 +65,9 @@ impl Normal {
         text = BOX.replace_all(&text, "<box>").into_owned();
         for (name, mark) in self.names.iter().skip(1) {
             text = text.replace(name, mark);
+        }
+        if let Some(model) = &self.model {
+            text = model.replace_all(&text, "${1}<model>${2}").into_owned();
         }
         for (found, mark) in [
             (&*ID, "<id>"),
@@ -106,6 +117,7 @@ mod tests {
                 ("01ARZ3NDEKTSV4RRFFQ69G5FAV".into(), "<task>"),
                 ("/home/me/project".into(), "<repo>"),
             ],
+            model: Some(Regex::new(r"(^|[^\w/.-])p/m($|[^\w/-])").unwrap()),
         }
     }
 
@@ -122,6 +134,7 @@ mod tests {
             ("2026-11-28T16:46:01.123Z done", "<time> done"),
             ("Sat Nov 28 16:46:01 UTC 2026", "<time>"),
             ("at 16:46:01", "at <time>"),
+            ("p/m has no row; (p/m) app/main p/m-2", "<model> has no row; (<model>) app/main p/m-2"),
             ("[main 1a2b3c4] words", "[main <hash>] words"),
             ("deadbeef effaced 1234567", "deadbeef effaced 1234567"),
             ("pid 4711, Process: 12", "pid <pid>, Process: <pid>"),

@@ -7,17 +7,19 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use nix::fcntl::{Flock, FlockArg};
 use protocol::admin::PurgeRequest;
+use protocol::client::AuditQuery;
 use serde_json::json;
 use server::backup::{self, BackupError, Old};
 use server::paths::State;
 
+use super::number;
 use crate::args::Output;
 use crate::connect;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::render;
 
-/// Back up and restore the server's state, see what is owed and which boxes live, and forget what is over
+/// Back up and restore the server's state, see who did what, what is owed and which boxes live, and forget what is over
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bgagent admin backup /backups/bgagent-2026-11-28
@@ -72,6 +74,27 @@ enum Verb {
   bgagent admin sessions
   bgagent admin sessions --output json | jq 'select(.wanted | not)'")]
     Sessions,
+    /// Show who did what, newest first
+    ///
+    /// With --output json: one line of the log a line.
+    #[command(after_help = "Examples:
+  bgagent admin audit --limit 100
+  bgagent admin audit --object 01ARZ3NDEKTSV4RRFFQ69G5FAV
+  bgagent admin audit --action api_key.create --output json | jq -r .actor")]
+    Audit {
+        /// Only what this user did
+        #[arg(long, value_name = "USER")]
+        actor: Option<String>,
+        /// Only this: task.cancel, api_key.create
+        #[arg(long, value_name = "ACTION")]
+        action: Option<String>,
+        /// Only what was done to this: the id of a task, key or webhook
+        #[arg(long, value_name = "ID")]
+        object: Option<String>,
+        /// Rows, 1 to 100
+        #[arg(long, value_name = "N", value_parser = number::task_rows)]
+        limit: Option<u32>,
+    },
     /// Remove tasks that have ended, with their events, traces and artifacts; or all that is known of a user
     #[command(after_help = "Examples:
   bgagent admin purge --ended-before 2026-01-01 --dry-run
@@ -116,6 +139,9 @@ pub async fn admin(cx: &Context, args: Args) -> Result<Exit, Failure> {
             }
             Ok(Exit::Done)
         }
+        Verb::Audit { actor, action, object, limit } => {
+            audit(cx, AuditQuery { actor, action, object, limit, next_token: None }).await
+        }
         Verb::Purge { ended_before, user, erase_user, dry_run } => {
             let request = PurgeRequest {
                 ended_before,
@@ -131,6 +157,18 @@ pub async fn admin(cx: &Context, args: Args) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
     }
+}
+
+async fn audit(cx: &Context, query: AuditQuery) -> Result<Exit, Failure> {
+    let page = connect::connect(cx).await?.audit(&query).await?;
+    match cx.output {
+        Output::Json => page.data.iter().try_for_each(|line| cx.json(line))?,
+        Output::Text => cx.text(&render::access::audit(&page.data))?,
+    }
+    if page.pagination.has_more {
+        cx.note("(More lines: narrow them with --actor, --action or --object, or raise --limit)");
+    }
+    Ok(Exit::Done)
 }
 
 async fn backup(cx: &Context, to: PathBuf) -> Result<Exit, Failure> {

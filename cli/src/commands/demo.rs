@@ -3,7 +3,7 @@
 //! A small repository with a failing test, a recorded transcript in the place of a model, a server with a state folder of
 //! its own. From there on it is the path of every task.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::clean;
 use crate::connect::{self, Overrides, Running};
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::folder::{Folder, Keep};
 use crate::render::outcome::{quoted, summary};
 use crate::render::pull_request::{Depth, pull_request};
 use crate::render::timeline::timeline;
@@ -64,7 +65,7 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
     // From here on an interruption is noted, and heeded where everything can be taken away.
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(|e| Failure::new(format!("listening for Ctrl-C: {e}")))?;
-    let folder = Folder::make(if args.keep { Keep::Yes } else { Keep::No })?;
+    let folder = Folder::make("demo", if args.keep { Keep::Yes } else { Keep::No })?;
     let state = State(folder.path.join("state"));
     let repo = folder.path.join("repo");
     make_repo(&repo).await?;
@@ -82,7 +83,7 @@ pub async fn demo(cx: &Context, args: Args) -> Result<Exit, Failure> {
         }
     };
     connect::stop(running.pid).await;
-    folder.close(cx);
+    tell_kept(cx, &folder);
     shown
 }
 
@@ -109,7 +110,7 @@ async fn show(
 }
 
 /// Ends what runs and waits until its box is gone: a box outlives its server.
-async fn take_away(state: &State, running: &Running) {
+pub(super) async fn take_away(state: &State, running: &Running) {
     let Ok(client) = connect::client(state, running) else { return };
     let Ok(page) = client.list(&TaskFilter::default()).await else { return };
     let deadline = Instant::now() + BOX_GONE;
@@ -162,59 +163,15 @@ That was a recorded transcript, and its price is made up. For a real model set o
 and give a task in a repository of yours:
   bgagent run \"Fix the failing test\"";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
-    Yes,
-    No,
-}
-
-/// The folder of a demo; taken away at its end, also when something fails.
-struct Folder {
-    path: PathBuf,
-    keep: Keep,
-}
-
-impl Folder {
-    fn make(keep: Keep) -> Result<Self, Failure> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let base = std::env::temp_dir();
-        let mut error = None;
-        for n in 0..100 {
-            let path = base.join(format!("bgagent-demo-{}-{n}", std::process::id()));
-            match std::fs::DirBuilder::new().mode(0o700).create(&path) {
-                Ok(()) => {
-                    // Where the folder for temporary files is a link, the server's and git's words name the real one.
-                    let path = path.canonicalize().unwrap_or(path);
-                    return Ok(Self { path, keep });
-                }
-                Err(e) => error = Some(e),
-            }
-        }
-        let why = error.map(|e| e.to_string()).unwrap_or_default();
-        Err(Failure::new(format!("making a folder in {}: {why}", base.display()))
-            .hint("Set TMPDIR to a folder that can be written."))
-    }
-
-    fn close(self, cx: &Context) {
-        if self.keep == Keep::Yes {
-            let config = quoted(&self.path.join("bgagent.toml").to_string_lossy());
-            cx.note(&format!(
-                "\nKept: {}\nLook again with: BGAGENT_CONFIG={} bgagent list",
-                clean::line(&self.path.to_string_lossy()),
-                clean::line(&config)
-            ));
-        }
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        match self.keep {
-            Keep::Yes => {}
-            Keep::No => {
-                let _ = std::fs::remove_dir_all(&self.path);
-            }
-        }
+/// Says where a kept folder is, and how to look at it again.
+fn tell_kept(cx: &Context, folder: &Folder) {
+    if folder.keep == Keep::Yes {
+        let config = quoted(&folder.path.join("bgagent.toml").to_string_lossy());
+        cx.note(&format!(
+            "\nKept: {}\nLook again with: BGAGENT_CONFIG={} bgagent list",
+            clean::line(&folder.path.to_string_lossy()),
+            clean::line(&config)
+        ));
     }
 }
 

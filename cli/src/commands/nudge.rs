@@ -50,9 +50,11 @@ pub fn words(what: &str, given: String, max: usize) -> Result<String, Failure> {
     let text = text.trim();
     let characters = text.chars().count();
     match characters {
-        0 => Err(Failure::usage(format!("{what} is empty"))),
+        0 => Err(Failure::usage(format!("{what} is empty"))
+            .hint("Give it as one argument in quotes, or as - to read it from stdin.")),
         _ if characters > max => {
-            Err(Failure::usage(format!("{what} has more than {max} characters, which is the most allowed")))
+            Err(Failure::usage(format!("{what} has more than {max} characters, which is the most allowed"))
+                .hint("Make it shorter; long instructions can stand in a file of the repository."))
         }
         _ => Ok(text.to_owned()),
     }

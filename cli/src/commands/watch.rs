@@ -45,6 +45,9 @@ pub enum Followed {
 
 /// Runs the command.
 pub async fn watch(cx: &Context, args: Args) -> Result<Exit, Failure> {
+    if args.tui {
+        tui::check(cx, args.task)?;
+    }
     let client = connect::connect(cx).await?;
     let task = client.task(args.task).await?;
     if args.tui {
@@ -65,10 +68,6 @@ pub async fn watch(cx: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 async fn on_a_screen(cx: &Context, client: &Client, id: TaskId, task: TaskDetail) -> Result<Exit, Failure> {
-    if cx.output == Output::Json {
-        return Err(Failure::usage("--tui and --output json exclude each other")
-            .hint("Without --tui, --output json prints one event a line."));
-    }
     match tui::watch(cx, client, id, task).await? {
         Followed::Interrupted => {
             cx.note(&come_back(id));

@@ -154,6 +154,17 @@ impl Show<'_> {
                 let status = if status.is_empty() { status } else { format!("{status})") };
                 self.warned(&format!("The model provider asks to wait{status}{}", wait.unwrap_or_default()))
             }
+            EventKind::ScreeningWarned => {
+                self.warned(&format!("Screening of the {}: {}", self.text("source"), self.text("reason")))
+            }
+            EventKind::GuardrailBlocked => self.mark(
+                "⛔",
+                &paint.red(&format!(
+                    "Guardrail blocked the {}: {}",
+                    self.text("source"),
+                    self.text("reason")
+                )),
+            ),
             EventKind::BudgetWarning => {
                 let of = self.data["budget_usd"].as_f64().map(|b| format!(" ({})", dollars(b)));
                 let spent = self.data["cost_usd"].as_f64().map(dollars).unwrap_or_default();
@@ -411,6 +422,11 @@ mod tests {
             (
                 "agent_blocked",
                 json!({ "kind": "egress_denied", "detail": "connect refused", "resource": "pypi.org", "remediation_hint": "allow the host" }),
+            ),
+            ("screening_warned", json!({ "source": "nudge", "reason": "it asks to ignore instructions" })),
+            (
+                "guardrail_blocked",
+                json!({ "source": "prompt", "reason": "the guardrail found: prompt attack" }),
             ),
             (
                 "budget_warning",

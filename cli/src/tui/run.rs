@@ -15,6 +15,7 @@ use ratatui::DefaultTerminal;
 
 use super::draw::draw;
 use super::screen::{Input, Notice, Screen, Wish};
+use crate::args::Output;
 use crate::commands::watch::Followed;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -30,13 +31,22 @@ const ANSWER_LOOKS: u32 = 30;
 /// Things that are taken in before the screen is drawn again.
 const BURST: usize = 500;
 
-/// Shows a task until the person leaves.
-pub async fn watch(cx: &Context, client: &Client, id: TaskId, task: TaskDetail) -> Result<Followed, Failure> {
-    let dumb = cx.env.get("TERM").is_some_and(|term| term == "dumb");
+/// Whether a screen can be had: told before a server is asked for anything.
+pub fn check(cx: &Context, id: TaskId) -> Result<(), Failure> {
+    if cx.output == Output::Json {
+        return Err(Failure::usage("--tui and --output json exclude each other")
+            .hint("Without --tui, --output json prints one event a line."));
+    }
+    let dumb = cx.env.get("TERM").is_none_or(|term| term == "dumb" || term.is_empty());
     if dumb || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
         return Err(Failure::usage("--tui needs a terminal that can place its cursor")
             .hint(format!("Without it, this works anywhere: bgagent watch {id}")));
     }
+    Ok(())
+}
+
+/// Shows a task until the person leaves.
+pub async fn watch(cx: &Context, client: &Client, id: TaskId, task: TaskDetail) -> Result<Followed, Failure> {
     let mut terminal = Terminal::enter()?;
     let ended = follow(cx, client, id, task, &mut terminal.0).await;
     drop(terminal);

@@ -39,6 +39,7 @@ fn snapshot(name: &str, text: &str, platform: &Platform) {
         (r"\b[0-9A-HJKMNP-TV-Z]{26}\b", "ULID"),
         (r"127\.0\.0\.1:\d{2,}", "ADDRESS"),
         (r"process \d+", "process PID"),
+        (r"knows up to \d+", "knows up to VERSION"),
         (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "TIME"),
     ];
     insta::with_settings!({ filters => filters, prepend_module_to_snapshot => false, omit_expression => true }, {

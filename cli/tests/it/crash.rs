@@ -91,7 +91,9 @@ async fn check(platform: &Platform, repo: &TempRepo, task: &TaskDetail, seen: &[
     for once in ["task_created", "session_started", "task_running", "pr_created", "task_completed"] {
         assert_eq!(count(once), 1, "{once} of {id}: {seen:#?}");
     }
-    assert_eq!(seen.last().unwrap().event_type, "task_completed");
+    // What is told of a trace is told after the end.
+    let last = seen.iter().rfind(|e| e.metadata["milestone"] != "trajectory_uploaded");
+    assert_eq!(last.unwrap().event_type, "task_completed");
     let ran = box_home(platform, id).join("ran").join(task.branch_name.replace('/', "_"));
     let ran = std::fs::read_to_string(&ran).unwrap_or_else(|e| panic!("{}: {e}", ran.display()));
     assert_eq!(ran.lines().count(), 1, "the work of {id} ran once");
@@ -116,7 +118,9 @@ async fn killed_at_every_named_point_every_task_ends_once() {
         let repo = repo().await;
         let mut platform = platform(&script).with("BGAGENT_FAULT_POINT", point);
         platform.start().await.unwrap();
-        let request = request(repo.path(), &format!("killed at {point}"));
+        let traced = point.starts_with("trace.").then_some(true);
+        let request =
+            CreateTaskRequest { trace: traced, ..request(repo.path(), &format!("killed at {point}")) };
         // The answer may be lost with the server; the key makes asking again safe.
         let first = platform.client().unwrap().create_task(&request, Some("the-key")).await;
         platform.died(END).await.unwrap_or_else(|e| panic!("{point}: {e}\n{}", platform.log()));
@@ -130,8 +134,16 @@ async fn killed_at_every_named_point_every_task_ends_once() {
         }
         let id: TaskId = task.task_id.parse().unwrap();
         let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{point}: {e:#}"));
+        if traced.is_some() {
+            let address = async || platform.client().unwrap().trace(id).await.ok();
+            testkit::poll::until("the trace", END, address)
+                .await
+                .unwrap_or_else(|e| panic!("{point}: {e:#}"));
+        }
         let mut seen = Vec::new();
         assert!(read_on(&platform, id, &mut seen).await);
+        let told = seen.iter().filter(|e| e.metadata["milestone"] == "trajectory_uploaded").count();
+        assert_eq!(told, usize::from(traced.is_some()), "{point}: {seen:#?}");
         check(&platform, &repo, &task, &seen).await;
         platform.end(END).await.unwrap_or_else(|e| panic!("{point}: {e:#}"));
     }

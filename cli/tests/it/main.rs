@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
+mod access;
 mod admin;
 mod api_tester;
 mod background;
@@ -16,8 +17,10 @@ mod projects;
 mod providers;
 mod registry;
 mod sandboxed;
+mod schema;
 mod secrets;
 mod steer;
+mod trace;
 mod upstream;
 mod usage;
 mod whole;

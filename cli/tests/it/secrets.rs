@@ -259,7 +259,15 @@ async fn a_secret_in_the_repository_goes_no_further_than_the_box() {
             .iter()
             .filter(|path| path.is_file())
             .map(|path| (path.display().to_string(), fs::read(path).unwrap()));
-        let kept: Vec<_> = kept.chain(files(&state.join("objects"), &[])).collect();
+        // The trace holds what the model was told, in the clear but for its compression.
+        let trace = state.join(format!("objects/traces/local-owner/{}.jsonl.gz", task.task_id));
+        let whole = async || fs::read(&trace).ok();
+        let packed = testkit::poll::until("the trace", END, whole).await.unwrap();
+        let mut lines = Vec::new();
+        flate2::read::MultiGzDecoder::new(packed.as_slice()).read_to_end(&mut lines).unwrap();
+        assert!(String::from_utf8_lossy(&lines).contains("registry = "), "the outputs are in it");
+        let kept = kept.chain(files(&state.join("objects"), &[]));
+        let kept: Vec<_> = kept.chain([(trace.display().to_string(), lines)]).collect();
         hold_none(&secrets, shown(&kept));
         platform.end(END).await.unwrap();
     }

@@ -20,6 +20,8 @@ const COMMANDS: &[&str] = &[
     "retry",
     "pr",
     "usage",
+    "key",
+    "webhook",
     "admin",
     "demo",
     "doctor",
@@ -36,7 +38,7 @@ fn every_command_has_help_with_an_example() {
     for &command in COMMANDS {
         let (code, out, err) = person.types(&[command, "--help"]);
         assert_eq!((code, err.as_str()), (0, ""), "{command}");
-        assert!(out.contains("Example") || *command == "worker", "{command}: {out}");
+        assert!(out.contains("Example") || command == "worker", "{command}: {out}");
         assert!(out.contains("bgagent"), "{command}: {out}");
     }
     let (code, out, _) = person.types(&["--help"]);
@@ -63,9 +65,17 @@ fn wrong_words_are_told_with_what_is_right() {
     person.is_told(&["list", "--status", "RUNING"], 2, "RUNING is no state; the states are");
     person.is_told(&["status", "not-an-id"], 2, "ULID");
     person.is_told(&["status", ID, "--max-wait", "5"], 2, "--wait");
+    person.is_told(&["watch", ID, "--tui"], 2, "--tui needs a terminal");
+    person.is_told(&["watch", ID, "--tui", "--output", "json"], 2, "exclude each other");
     person.is_told(&["events", ID, "--all", "--desc"], 2, "cannot be used with");
     person.is_told(&["nudge", ID, "  "], 2, "the message is empty");
     person.is_told(&["ask", ID, "--no-wait", "--max-wait", "5", "x?"], 2, "cannot be used with");
+    person.is_told(&["key", "create", "--name", "x", "--expires-in", "90"], 2, "with a unit");
+    person.is_told(&["key", "revoke", "x"], 2, "ULID");
+    person.is_told(&["webhook", "create", "--name", "x", "--signature", "none"], 2, "strict, plain");
+    person.is_told(&["webhook", "test", ID], 2, "there is no secret to sign with");
+    person.is_told(&["webhook", "test", ID, "--secret-file", "/nonexistent"], 2, "reading the secret");
+    person.is_told(&["webhook", "test", ID, "--create"], 2, "--task");
     person.is_told(&["frobnicate"], 2, "frobnicate");
     person.is_told(&["run"], 2, "nothing to do");
     person.is_told(&["run", "--idempotency-key", "a b", "x"], 2, "--idempotency-key must be");

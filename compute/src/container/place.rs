@@ -154,7 +154,8 @@ impl Place {
         }
         let text = serde_json::to_vec(end).map_err(io::Error::from);
         match text.and_then(|text| self.0.write_first("end.json", &text)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.0.path.exists() => Ok(()),
+            // Somebody is removing the folder just now.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             written => written.map_err(PathError::at("writing", &self.path("end.json"))),
         }
     }

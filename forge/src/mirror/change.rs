@@ -1,6 +1,7 @@
 //! What a branch's work changed, file by file, by the names git gives to contents: the same work is the same list.
 
 use domain::{RepoRef, TaskId};
+use git::Git;
 
 use super::{BranchWork, Mirrors, failed};
 use crate::ForgeError;
@@ -43,8 +44,14 @@ impl Mirrors {
     ) -> Result<WorkChanges, ForgeError> {
         let how = ["--raw", "--no-abbrev", "--no-renames", "-z"];
         let list = self.diff_of(task, repo, work, &how, LIST_MAX_BYTES).await?;
-        let tree = git::rev_parse(self.place_of(task, repo), &format!("{}^{{tree}}", work.head_sha)).await;
-        let tree = tree.map_err(|e| failed(repo, e))?.unwrap_or_default();
+        let tree = Git::new()
+            .dir(self.place_of(task, repo))
+            .args(["rev-parse", "--verify", "--quiet", &format!("{}^{{tree}}", work.head_sha)])
+            .doing("reading the tree of the work")
+            .run()
+            .await
+            .map_err(|e| failed(repo, e))?
+            .text();
         let mut files: Vec<ChangedFile> = parse(&list);
         let left_out = files.len().saturating_sub(max) as u64;
         files.truncate(max);

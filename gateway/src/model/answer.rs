@@ -79,6 +79,17 @@ impl Answer {
         Self::new(status, kind, failure.detail.clone()).code(failure.code)
     }
 
+    /// A prompt that a screen blocked.
+    pub(crate) fn guardrail(reason: &str) -> Self {
+        let message = format!("Guardrail blocked: {reason}");
+        Self::new(StatusCode::FORBIDDEN, "guardrail_blocked", message).code(FailureCode::GuardrailBlocked)
+    }
+
+    /// A prompt that could not be screened: it may be, later.
+    pub(crate) fn unscreened(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "api_error", reason)
+    }
+
     /// A call that the rest of the gateway does not let start.
     pub(super) fn refused(refusal: &Refusal) -> Self {
         match refusal {

@@ -11,5 +11,6 @@ mod masking;
 mod model;
 mod network;
 mod record;
+mod screen;
 mod steer;
 mod world;

@@ -216,6 +216,7 @@ fn told(step: &Step) -> String {
         Step::Poll => "poll".into(),
         Step::Leave => "carry out the order it left by".into(),
         Step::Finish => "finish".into(),
+        Step::Leave => "carry out the order it left by".into(),
     }
 }
 

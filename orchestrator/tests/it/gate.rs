@@ -198,6 +198,7 @@ gated! {
     task_purge(task: TaskId) -> bool;
     forget_expired(expired: Expired) -> Forgotten;
     user_erase(user: &UserId) -> bool;
+    idempotency_known(user: &UserId, key: &str) -> bool;
     check() -> ();
 }
 

@@ -68,6 +68,7 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("DELETE", "/v1/webhooks/{webhook_id}", To(Scope::WebhooksManage)),
     ("POST", "/v1/webhooks/{webhook_id}/rotate", To(Scope::WebhooksManage)),
     ("POST", "/v1/webhooks/tasks", Signature),
+    ("GET", "/v1/objects", Signature),
     ("GET", "/v1/audit", To(Scope::AuditRead)),
     ("POST", "/v1/api-keys", To(Scope::KeysManage)),
     ("GET", "/v1/api-keys", To(Scope::KeysManage)),

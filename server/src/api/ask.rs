@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use domain::steer::Ask;
 use domain::{AskId, limit};
 use protocol::rest::*;
 use protocol::steer::{AskDetail, AskList, AskRequest};
+use screening::Source;
 use serde::Deserialize;
 use store::Asked;
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
+use super::body::Body;
 use super::nudge::seconds;
+use super::screen::screened;
 use super::{ApiError, App, Caller, TaskPath, task, validate, wire};
 
 /// How often an open question is looked at again although nothing was said of its task: its agent may be gone.
@@ -43,18 +46,22 @@ fn detail(ask: &Ask) -> AskDetail {
     security(("api_key" = []), ("bearer" = [])),
     responses((status = 202, body = Data<AskDetail>),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
-        (status = 409, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 409, body = ErrorBody), (status = 408, body = ErrorBody), (status = 413, body = ErrorBody),
         (status = 429, body = ErrorBody, description = "Too many in a minute; `Retry-After` tells when one more fits"),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn open(
     State(app): State<App>,
     caller: Caller,
     TaskPath(id): TaskPath,
-    body: Result<Json<AskRequest>, JsonRejection>,
+    body: Result<Body<AskRequest>, ApiError>,
 ) -> Result<(StatusCode, Json<Data<AskDetail>>), ApiError> {
-    let Json(request) = body?;
+    let Body(request) = body?;
     let question = validate::words("question", &request.question, limit::ASK_MAX_CHARS)?;
     let task = task::owned(&app, &caller, &id).await?;
+    let warning = screened(&app, Source::Ask, "question", question).await?;
+    if let Some(reason) = warning {
+        app.orchestrator().tell_screened(task.id, Source::Ask, &reason).await;
+    }
     match app.orchestrator().ask(&task, &caller.user, question).await? {
         Asked::Opened(ask) => Ok((StatusCode::ACCEPTED, Json(Data { data: detail(&ask) }))),
         Asked::AlreadyOpen(open) => Err(ApiError::new(

@@ -10,6 +10,7 @@ use domain::{RepoRef, Role, Status, Task, TaskId, UserId, limit};
 use orchestrator::Done;
 use orchestrator::admission::Submission;
 use protocol::rest::*;
+use screening::Source;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use store::{Created, TaskFilter};
@@ -17,7 +18,8 @@ use utoipa::IntoParams;
 
 use super::access::Object;
 use super::body::Body;
-use super::{ApiError, App, Caller, TaskPath, validate, wire};
+use super::screen::screened;
+use super::{ApiError, App, Caller, TaskPath, trace, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -51,8 +53,16 @@ pub(super) async fn submit(
     submission: Submission,
     channel_metadata: Map<String, Value>,
 ) -> Result<Response, ApiError> {
+    // A repeated request was screened when it came first.
+    let warning = match app.orchestrator().knows_key(&submission).await? {
+        true => None,
+        false => screened(app, Source::Submission, "task_description", &submission.spec.description).await?,
+    };
     match app.orchestrator().submit_through(submission, channel_metadata).await? {
         Created::New(task) => {
+            if let Some(reason) = warning {
+                app.orchestrator().tell_screened(task.id, Source::Submission, &reason).await;
+            }
             let (object, data) = (Object(task.id.to_string()), Data { data: wire::detail(&task, None) });
             Ok((StatusCode::CREATED, Extension(object), Json(data)).into_response())
         }
@@ -186,7 +196,8 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         Status::Queued => app.orchestrator().queue_info(task.id).await?,
         _ => None,
     };
-    Ok(wire::detail(task, queue))
+    let trace_s3_uri = trace::uri(app, task).await?;
+    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
 }
 
 /// One task.

@@ -24,12 +24,15 @@ use toml::{Table, Value};
 use super::{ConfigError, Env};
 
 /// The settings that hold secrets; `*` is any name or row.
-const SETTINGS: [&str; 5] = [
+const SETTINGS: &[&str] = &[
     "api.key",
     "forge.*.token",
     "model.providers.*.api_key",
     "egress.credentials.*.value",
     "repos.*.egress.credentials.*.value",
+    "screening.http.key",
+    "screening.bedrock.secret_access_key",
+    "screening.bedrock.session_token",
 ];
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(10);

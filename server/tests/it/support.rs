@@ -201,12 +201,19 @@ impl World {
     }
 
     pub async fn submitted_by(&self, user: &str, repo: RepoRef, description: &str) -> TaskId {
-        let submission = Submission {
-            user: UserId::new(user),
-            channel: "api".into(),
-            spec: spec(repo, description),
-            idempotency_key: None,
-        };
+        self.submitted_as(user, spec(repo, description)).await
+    }
+
+    /// A task of the owner with something else asked.
+    pub async fn submitted_with(&self, description: &str, change: impl FnOnce(&mut TaskSpec)) -> TaskId {
+        let mut spec = spec(repo(), description);
+        change(&mut spec);
+        self.submitted_as(LOCAL_OWNER, spec).await
+    }
+
+    async fn submitted_as(&self, user: &str, spec: TaskSpec) -> TaskId {
+        let submission =
+            Submission { user: UserId::new(user), channel: "api".into(), spec, idempotency_key: None };
         let Created::New(task) = self.orchestrator.submit(submission).await.unwrap() else {
             panic!("nothing was submitted before");
         };

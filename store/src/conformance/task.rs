@@ -86,6 +86,7 @@ fn keyed(n: u32, of: &str, key: &str, hash: &str) -> NewTask {
 }
 
 pub(super) async fn a_key_makes_one_task(store: Store) {
+    assert!(!store.idempotency_known(&UserId::new("ann"), "k").await.unwrap());
     let Created::New(first) = store.task_create(keyed(1, "ann", "k", "h")).await.unwrap() else { panic!() };
     let changed = apply(&store, &first, cancel(), at(5)).await;
     // The answer is the task as it is now.

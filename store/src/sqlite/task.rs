@@ -87,6 +87,15 @@ pub(super) fn create(tx: &Connection, new: &NewTask) -> Result<Created, Fault> {
     Ok(Created::New(Box::new(load(tx, task.id)?)))
 }
 
+/// See [`crate::Store::idempotency_known`].
+pub(super) fn key_known(db: &Connection, user: &UserId, key: &str) -> Result<bool, Fault> {
+    let known = db
+        .prepare_cached("SELECT 1 FROM idempotency WHERE user = ?1 AND key = ?2")?
+        .query_row([user.as_str(), key], |_| Ok(()))
+        .optional()?;
+    Ok(known.is_some())
+}
+
 /// See [`crate::Store::task_get`].
 pub(super) fn get(db: &Connection, id: TaskId) -> Result<Option<Task>, Fault> {
     let sql = format!("SELECT {COLUMNS} FROM task WHERE id = ?1");

@@ -250,7 +250,7 @@ fn long_record(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     let state = home.path().join("bgagent");
     fs::create_dir_all(&state).context("making the state folder")?;
     let begun = Instant::now();
-    let Record { id, places } = written(&state.join("bgagent.db"), size.record)?;
+    let Record { id, places } = written(bed.scale, &state.join("bgagent.db"), size.record)?;
     let wrote = begun.elapsed().as_secs_f64();
     let server = Server::start_in(bed, home, &[])?;
     let mut person = server.person()?;
@@ -292,14 +292,13 @@ struct Record {
 }
 
 /// Writes the record through the store itself.
-fn written(database: &Path, count: usize) -> Result<Record> {
+fn written(scale: Scale, database: &Path, count: usize) -> Result<Record> {
     let mut cargo: Command = place::cargo();
-    let said = step::read(
-        cargo
-            .args(["run", "--quiet", "--release", "--package", "store", "--example", "long_record", "--"])
-            .arg(database)
-            .arg(count.to_string()),
-    )?;
+    cargo.args(["run", "--quiet", "--package", "store", "--example", "long_record"]);
+    if scale == Scale::Full {
+        cargo.arg("--release");
+    }
+    let said = step::read(cargo.arg("--").arg(database).arg(count.to_string()))?;
     let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
     let [id, first, middle, late] = <[String; 4]>::try_from(words)
         .map_err(|words| anyhow::anyhow!("the record was written, but this was said: {words:?}"))?;

@@ -201,13 +201,13 @@ escaped("dumped") if os.WCOREDUMP(code) else stopped("NONE: no core was dumped")
         tries: "computes without end", bare: Untried("the host's bound is its own"),
         stopped_by: "a bound on processor time of a process", says: "processor time limit of 3 s",
         run: r##"planted("nothing: the command that computes comes next")"##,
-        then: &[("Bash", r#"{"command":"while :; do :; done","timeout_ms":40000}"#)],
+        then: &[("Bash", r#"{"command":"while :; do :; done","timeout_ms":120000}"#)],
     }
     processor_time_unheard {
         tries: "computes without end, and ignores the signal that says so", bare: Untried("the host's bound is its own"),
         stopped_by: "a process that ignores the bound on processor time is killed a second later", says: "processor time limit of 3 s",
         run: r##"planted("nothing: the command that computes comes next")"##,
-        then: &[("Bash", r#"{"command":"trap '' XCPU; while :; do :; done","timeout_ms":40000}"#)],
+        then: &[("Bash", r#"{"command":"trap '' XCPU; while :; do :; done","timeout_ms":120000}"#)],
     }
     wait_without_end {
         tries: "waits without end", bare: Stopped,
@@ -244,6 +244,7 @@ escaped(f"{made} files")"##,
         stopped_by: "the watchdog measures what the box wrote and ends its commands; still over, and the task ends", says: "disk limit",
         run: r##"
 # The work is saved all the same: this is none.
+os.makedirs(".git/info", exist_ok=True)
 with open(".git/info/exclude", "a") as file:
     file.write("fill-*\n")
 total = 0

@@ -80,24 +80,33 @@ async fn a_body_that_is_cut_off_stores_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_a_408() {
     let world = World::new();
-    let drip = async_stream::stream! {
-        yield Ok::<_, std::io::Error>("{");
-        loop {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            yield Ok(" ");
-        }
-    };
-    let request = Request::post("/v1/tasks")
-        .header("x-api-key", KEY)
-        .header("content-type", "application/json")
-        .body(axum::body::Body::from_stream(drip))
-        .unwrap();
-    let begun = tokio::time::Instant::now();
-    let answer = world.send(request).await;
-    has_headers(&answer);
-    let message = answer.error(408, "REQUEST_TIMEOUT");
-    assert!(message.contains("nothing was stored"), "{message}");
-    assert_eq!(begun.elapsed(), domain::limit::API_BODY_READ, "each byte does not buy more time");
+    let task = world.submitted("x").await;
+    for path in [
+        "/v1/tasks".to_owned(),
+        format!("/v1/tasks/{task}/nudge"),
+        format!("/v1/tasks/{task}/asks"),
+        format!("/v1/tasks/{task}/stream"),
+        "/v1/api-keys".to_owned(),
+    ] {
+        let drip = async_stream::stream! {
+            yield Ok::<_, std::io::Error>("{");
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                yield Ok(" ");
+            }
+        };
+        let request = Request::post(&path)
+            .header("x-api-key", KEY)
+            .header("content-type", "application/json")
+            .body(axum::body::Body::from_stream(drip))
+            .unwrap();
+        let begun = tokio::time::Instant::now();
+        let answer = world.send(request).await;
+        has_headers(&answer);
+        let message = answer.error(408, "REQUEST_TIMEOUT");
+        assert!(message.contains("nothing was stored"), "{path}: {message}");
+        assert_eq!(begun.elapsed(), domain::limit::API_BODY_READ, "{path}: each byte does not buy more time");
+    }
 }
 
 #[tokio::test]
