@@ -281,7 +281,7 @@ fn purge(folder: &Folder, worker: Identity, doing: &str) -> Result<(), ComputeEr
     match turn {
         LastTurn::Ours(_) => (),
         LastTurn::Gone => return Ok(()),
-        LastTurn::Anothers => {
+        LastTurn::OfAnother => {
             return Err(error::unavailable(
                 doing,
                 "another process is starting or removing the same session",

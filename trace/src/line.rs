@@ -204,7 +204,7 @@ pub struct Work {
 pub struct FileChange {
     /// Its path.
     pub path: String,
-    /// git's letter: `A`dded, `M`odified, `D`eleted, `T`ype changed.
+    /// git's letter: `A`dded, `M`odified, `D`eleted, `T` for a change of type.
     pub status: String,
     /// Its mode after.
     pub mode: String,

@@ -133,7 +133,7 @@ pub(super) async fn purge(
     match turn {
         LastTurn::Ours(_) => (),
         LastTurn::Gone => return Ok(()),
-        LastTurn::Anothers => {
+        LastTurn::OfAnother => {
             return Err(error::unavailable(
                 doing,
                 "another process is starting or removing the same session",

@@ -50,7 +50,7 @@ pub(crate) struct Folder {
 pub(crate) enum LastTurn {
     /// Until this is dropped.
     Ours(#[expect(dead_code, reason = "held")] Flock<File>),
-    Anothers,
+    OfAnother,
     Gone,
 }
 
@@ -88,7 +88,7 @@ impl Folder {
     pub(crate) fn last_turn(&self) -> Result<LastTurn, PathError> {
         match self.turn() {
             Ok(Some(turn)) => Ok(LastTurn::Ours(turn)),
-            Ok(None) => Ok(LastTurn::Anothers),
+            Ok(None) => Ok(LastTurn::OfAnother),
             Err(_) if !self.path.exists() => Ok(LastTurn::Gone),
             Err(error) => Err(error),
         }

@@ -129,7 +129,7 @@ async fn each_bound_stops_and_names_itself() {
 }
 
 #[tokio::test]
-async fn another_users_and_another_repositorys_money_is_not_counted() {
+async fn the_money_of_other_users_and_repositories_is_not_counted() {
     let upstream = Fake::start(|_, _| axum::Json(message()).into_response()).await;
     let named = |name: &str, caps: Caps| [(name.to_owned(), caps)].into();
     let budgets =

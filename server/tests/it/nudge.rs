@@ -50,7 +50,7 @@ async fn bounds_are_told_by_field() {
     }
     for body in [
         json!({ "message": 1 }),
-        json!({ "message": "a", "mesage": "b" }),
+        json!({ "message": "a", "massage": "b" }),
         json!([]),
         json!({ "message": "a\u{0}b" }),
     ] {

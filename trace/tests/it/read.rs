@@ -32,7 +32,7 @@ fn each_message_is_kept_once() {
 fn an_entry_by_itself_comes_back_and_unknown_lines_are_passed_over() {
     let packed = Sample::default().packed();
     let mut text = String::new();
-    std::io::Read::read_to_string(&mut flate2_reader(&packed), &mut text).unwrap();
+    std::io::Read::read_to_string(&mut unpacked(&packed), &mut text).unwrap();
     let first: trace::Entry = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     assert_eq!(pack::unpack_one(&pack::one(&first).unwrap()).unwrap(), first);
     // Plain lines are read as well, and a line of a later program is no error.
@@ -41,7 +41,7 @@ fn an_entry_by_itself_comes_back_and_unknown_lines_are_passed_over() {
     assert_eq!(read, Trajectory::read(packed.as_slice()).unwrap());
 }
 
-fn flate2_reader(packed: &[u8]) -> impl std::io::Read + '_ {
+fn unpacked(packed: &[u8]) -> impl std::io::Read + '_ {
     // `Trajectory::read` is what reads; here the text itself is wanted.
     flate2::read::MultiGzDecoder::new(packed)
 }
