@@ -20,11 +20,11 @@ async fn heard(platform: &Platform, task: TaskId, kind: &str, words: &str) {
 #[tokio::test]
 async fn a_person_nudges_asks_and_cancels_and_finds_the_work() {
     let (dir, repo) = (tempfile::tempdir().unwrap(), sample().await);
-    let script = transcript(
-        dir.path(),
-        "long",
-        &[bash("echo one > one.txt; while [ ! -e go ]; do sleep 0.1; done"), bash("sleep 600")],
-    );
+    // A worker asks what there is once a second at most: there are boundaries enough for it to hear of both.
+    let mut turns = vec![bash("echo one > one.txt; while [ ! -e go ]; do sleep 0.1; done")];
+    turns.extend((0..20).map(|_| bash("sleep 0.2")));
+    turns.push(bash("sleep 600"));
+    let script = transcript(dir.path(), "long", &turns);
     // The work tree can be reached from here.
     let mut platform = platform(&script, "long").with("BGAGENT__COMPUTE__ISOLATION", "process");
     platform.start().await.unwrap();

@@ -237,6 +237,12 @@ impl Gateway {
         }
     }
 
+    /// How many orders to leave were carried out, and how many results came.
+    pub fn orders_and_results(&self) -> (u32, usize) {
+        let seen = self.seen();
+        (seen.left, seen.results.len())
+    }
+
     /// Paths on the pushed branch.
     pub fn pushed(&self) -> Vec<String> {
         git(&self.repo(), &["ls-tree", "-r", "--name-only", BRANCH]).lines().map(str::to_owned).collect()

@@ -314,7 +314,7 @@ async fn a_worker_that_is_asked_to_leave_stops_its_tools_at_once_and_saves_the_w
     assert!(noticed.elapsed() < Duration::from_secs(15), "{:?}", noticed.elapsed());
     assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
     assert_eq!(g.pushed(), ["a", "n"]);
-    assert_eq!((g.seen().left, g.seen().results.len()), (1, 0));
+    assert_eq!(g.orders_and_results(), (1, 0));
     let milestones = g.milestones();
     let saved = milestones.iter().position(|m| m == "work_saved");
     assert!(
@@ -332,7 +332,7 @@ async fn defect_1_a_build_is_left_at_once_too() {
     g.until("the build", |_| std::fs::read_to_string(&pid_file).is_ok_and(|t| t.ends_with('\n'))).await;
     g.seen().leave = Some("pause".into());
     assert_eq!(g.end_of(&mut child).await, 0, "{}", g.log());
-    assert_eq!((g.pushed(), g.seen().left, g.seen().results.len()), (vec!["a".into(), "n".into()], 1, 0));
+    assert_eq!((g.pushed(), g.orders_and_results()), (vec!["a".into(), "n".into()], (1, 0)));
 }
 
 #[tokio::test]
