@@ -14,6 +14,9 @@ use tracing::error;
 use super::body::Body;
 use super::{ApiError, App, Caller, wire};
 
+/// Characters of a user's name at most.
+const USER_MAX_CHARS: usize = 256;
+
 /// What must happen and has not yet: boxes to stop, traces to put together.
 #[utoipa::path(get, path = "/v1/admin/obligations",
     security(("api_key" = []), ("bearer" = [])),
@@ -119,6 +122,9 @@ pub async fn purge(
 fn plan(app: &App, request: &PurgeRequest) -> Result<(Purge, bool), ApiError> {
     let now = app.orchestrator().now();
     let user = request.user.as_deref().map(str::trim).filter(|user| !user.is_empty()).map(UserId::new);
+    if user.as_ref().is_some_and(|user| user.as_str().chars().count() > USER_MAX_CHARS) {
+        return Err(ApiError::invalid(format!("user may have {USER_MAX_CHARS} characters")));
+    }
     let erase = request.erase_user.unwrap_or(false);
     let before = match (&request.ended_before, &user) {
         (Some(_), _) if erase => {

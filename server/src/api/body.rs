@@ -28,8 +28,17 @@ impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
         std::str::from_utf8(&bytes).map_err(|e| {
             ApiError::invalid(format!("body: it is not UTF-8 from byte {} on", e.valid_up_to()))
         })?;
+        no_array(&bytes)?;
         let Json(value) = Json::<T>::from_bytes(&bytes)?;
         Ok(Body(value))
+    }
+}
+
+/// A request is an object: its fields have names. serde would take an array for one, field by field.
+pub(super) fn no_array(bytes: &[u8]) -> Result<(), ApiError> {
+    match bytes.trim_ascii_start().first() {
+        Some(b'[') => Err(ApiError::invalid("body: it must be a JSON object, and is an array")),
+        _ => Ok(()),
     }
 }
 

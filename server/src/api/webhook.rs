@@ -123,11 +123,14 @@ pub async fn rotate(
     Ok(Json(Data { data: shown(&app, &live(touched, &given)?) }))
 }
 
-fn overlap(body: &[u8]) -> Result<Duration, ApiError> {
+fn overlap(bytes: &[u8]) -> Result<Duration, ApiError> {
     // A body that says nothing may be left out.
-    let request: Option<RotateWebhookRequest> = match body.trim_ascii() {
+    let request: Option<RotateWebhookRequest> = match bytes.trim_ascii() {
         b"" => None,
-        body => serde_json::from_slice(body).map_err(|e| ApiError::invalid(format!("body: {e}")))?,
+        given => {
+            body::no_array(given)?;
+            serde_json::from_slice(given).map_err(|e| ApiError::invalid(format!("body: {e}")))?
+        }
     };
     let given = request.and_then(|r| r.overlap_s).map(Duration::from_secs);
     let overlap = given.unwrap_or(limit::WEBHOOK_OVERLAP_DEFAULT);

@@ -92,6 +92,8 @@ async fn what_cannot_be_purged_is_told_by_its_field() {
             "leave it out with erase_user",
         ),
         (json!({ "user": 7 }), "user"),
+        (json!({ "user": "x".repeat(257) }), "user may have 256 characters"),
+        (json!([null, "ann"]), "it must be a JSON object, and is an array"),
         (json!({ "user": "ann", "colour": 1 }), "colour"),
     ] {
         let message = purge(&world, body.clone()).await.error(400, "VALIDATION_ERROR");
