@@ -140,8 +140,8 @@ pub struct Bound {
     pub payer: Payer,
     /// Over what time.
     pub period: Period,
-    /// At this, a warning.
-    pub soft: MicroUsd,
+    /// At this, a warning; `None` is never.
+    pub soft: Option<MicroUsd>,
     /// At this, no further call.
     pub hard: MicroUsd,
 }
@@ -224,8 +224,8 @@ impl Budgets {
 
     fn bound(&self, payer: Payer, period: Period, hard: MicroUsd) -> Bound {
         let soft = match self.soft_percent {
-            0 => MicroUsd(i64::MAX),
-            percent => MicroUsd((i128::from(hard.0) * i128::from(percent) / 100) as i64),
+            0 => None,
+            percent => Some(MicroUsd((i128::from(hard.0) * i128::from(percent) / 100) as i64)),
         };
         Bound { payer, period, soft, hard }
     }
@@ -251,7 +251,7 @@ impl Bound {
             Verdict::Stop
         } else if spent + running >= self.hard && running > MicroUsd::ZERO {
             Verdict::Wait
-        } else if spent >= self.soft {
+        } else if self.soft.is_some_and(|soft| spent >= soft) {
             Verdict::Warn
         } else {
             Verdict::Go
@@ -326,7 +326,7 @@ mod tests {
         let repo: RepoRef = "o/r".parse().unwrap();
         let of = |user: &str| budgets.shared(&UserId::new(user), Some(&repo));
         assert_eq!(of("bob")[0].hard, MicroUsd(100));
-        assert_eq!((of("ann")[0].hard, of("ann")[0].soft), (MicroUsd(500), MicroUsd(400)));
+        assert_eq!((of("ann")[0].hard, of("ann")[0].soft), (MicroUsd(500), Some(MicroUsd(400))));
         assert_eq!(of("ann")[1].describe(), "the budget of repository o/r for this month");
         assert_eq!(of("ann")[1].key(at("2026-11-28T00:00:00Z")), "repo-month-2026-11-01");
         assert_eq!(of("ann").len(), 2, "no bound of the system is configured");
@@ -334,8 +334,12 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let bound =
-            Bound { payer: Payer::System, period: Period::Day, soft: MicroUsd(80), hard: MicroUsd(100) };
+        let bound = Bound {
+            payer: Payer::System,
+            period: Period::Day,
+            soft: Some(MicroUsd(80)),
+            hard: MicroUsd(100),
+        };
         let judge = |spent, running| bound.judge(MicroUsd(spent), MicroUsd(running));
         assert_eq!(
             [judge(0, 0), judge(79, 20), judge(80, 0), judge(99, 0)],
@@ -350,7 +354,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_call_that_goes_leaves_running_ones_room(spent in 0i64..1000, running in 0i64..1000, hard in 1i64..1000) {
-            let bound = Bound { payer: Payer::System, period: Period::Day, soft: MicroUsd(hard / 2), hard: MicroUsd(hard) };
+            let bound = Bound { payer: Payer::System, period: Period::Day, soft: Some(MicroUsd(hard / 2)), hard: MicroUsd(hard) };
             let goes = matches!(bound.judge(MicroUsd(spent), MicroUsd(running)), Verdict::Go | Verdict::Warn);
             prop_assert_eq!(goes, spent < hard && (running == 0 || spent + running < hard));
         }

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn money_is_held_once_for_a_payer_and_given_back() {
-        let bound = |payer: Payer, period| Bound { payer, period, soft: MicroUsd(8), hard: MicroUsd(10) };
+        let bound =
+            |payer: Payer, period| Bound { payer, period, soft: Some(MicroUsd(8)), hard: MicroUsd(10) };
         let ann = Payer::User(UserId::new("ann"));
         let bounds =
             [bound(Payer::Task, Period::Task), bound(ann.clone(), Period::Day), bound(ann, Period::Month)];

@@ -4,7 +4,6 @@ use domain::TaskId;
 use domain::event::{EventKind, NewEvent};
 use screening::{ScreenError, Source, Verdict};
 use serde_json::json;
-use store::EventAppend;
 use tracing::{info, warn};
 
 use crate::Orchestrator;
@@ -39,18 +38,10 @@ impl Orchestrator {
 
     /// Tells of a warning in a task's record. Telemetry: the text goes on whether or not it can be stored.
     pub async fn tell_screened(&self, task: TaskId, source: Source, reason: &str) {
-        let mut event =
-            NewEvent::new(EventKind::ScreeningWarned, json!({ "source": source.as_str(), "reason": reason }));
-        self.parts().policy.masks.event(&mut event);
+        let metadata = json!({ "source": source.as_str(), "reason": reason });
         let Ok(Some(found)) = self.store().task_get(task).await else { return };
-        let append = EventAppend {
-            task,
-            attempt: found.attempt,
-            events: vec![event],
-            attempt_limit: domain::limit::EVENTS_PER_ATTEMPT_MAX,
-            now: self.now(),
-        };
-        if let Err(failure) = self.store().events_append(append).await {
+        let event = NewEvent::new(EventKind::ScreeningWarned, metadata);
+        if let Err(failure) = self.box_event(task, found.attempt, event).await {
             warn!(task.id = %task, error = %failure, "a warning of a screen could not be stored");
         }
     }

@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use domain::{Day, Period, RepoRef, Role, UserId};
+use domain::{Day, MicroUsd, Period, RepoRef, Role, UserId};
 use orchestrator::budget::Spent;
 use protocol::rest::*;
 use protocol::usage::{BudgetLine, UsageLine, UsageReport};
@@ -134,13 +134,12 @@ fn line(row: &UsageRow) -> UsageLine {
 
 fn budget(row: &Spent, now: jiff::Timestamp) -> BudgetLine {
     let Spent { bound, spent } = row;
-    let never = bound.soft.0 == i64::MAX;
     BudgetLine {
         scope: bound.payer.kind().into(),
         name: bound.payer.name(),
         period: Period::as_str(bound.period).into(),
         spent_usd: spent.usd(),
-        soft_usd: (!never).then(|| bound.soft.usd()),
+        soft_usd: bound.soft.map(MicroUsd::usd),
         hard_usd: bound.hard.usd(),
         renews_at: bound.period.renews_at(now).map(wire::time),
     }
