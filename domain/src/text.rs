@@ -131,8 +131,11 @@ pub fn visible(text: &str) -> (Cow<'_, str>, usize) {
     while let Some(c) = chars.next() {
         let plain = match c {
             '\n' | '\t' | '\r' | '\x0c' => true,
-            // A joiner between letters of a script that joins, or between emoji.
-            '\u{200c}' | '\u{200d}' => before.is_some_and(joins) && chars.peek().copied().is_some_and(joins),
+            // A joiner between letters of a script that joins, or between emoji; nothing joins to a variant alone.
+            '\u{200c}' | '\u{200d}' => {
+                before.is_some_and(joins)
+                    && chars.peek().is_some_and(|&next| joins(next) && !is_selector(next))
+            }
             // One variation selector after what has variants.
             '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}' => before.is_some_and(has_variants),
             c => !is_hidden(c),
@@ -143,7 +146,8 @@ pub fn visible(text: &str) -> (Cow<'_, str>, usize) {
             hidden += 1;
             code(&mut shown, c);
         }
-        before = Some(c);
+        // What is shown as a code has no part in what its neighbours mean.
+        before = plain.then_some(c);
     }
     if hidden == 0 { (Cow::Borrowed(text), 0) } else { (Cow::Owned(shown), hidden) }
 }

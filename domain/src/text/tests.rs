@@ -57,6 +57,8 @@ fn hidden_characters_are_shown_and_counted() {
         ),
         ("می\u{200c}خواهم", "می\u{200c}خواهم", 0),
         ("a\u{200d}b é\u{200c}x", "a<U+200D>b é<U+200C>x", 2),
+        ("\u{5d0}\u{200d}\u{fe0f}", "\u{5d0}<U+200D><U+FE0F>", 2),
+        ("a\u{fe0f}\u{200d}\u{5d0}", "a<U+FE0F><U+200D>\u{5d0}", 2),
         ("😀\u{e0101}\u{e0102}\u{e0103}", "😀\u{e0101}<U+E0102><U+E0103>", 2),
     ] {
         let (seen, hidden) = visible(text);
