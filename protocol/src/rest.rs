@@ -328,6 +328,9 @@ pub struct AttachmentSummary {
 #[expect(missing_docs, reason = "ABCA's names; those that do not explain themselves are documented")]
 pub struct TaskDetail {
     pub task_id: String,
+    /// *Ours.* Whose task it is; null from servers that do not tell.
+    #[serde(default)]
+    pub user_id: Option<String>,
     /// One of the eleven states.
     pub status: String,
     pub repo: Option<String>,
@@ -428,6 +431,9 @@ impl TaskDetail {
 #[expect(missing_docs, reason = "as in TaskDetail")]
 pub struct TaskSummary {
     pub task_id: String,
+    /// *Ours.* Whose task it is; null from servers that do not tell.
+    #[serde(default)]
+    pub user_id: Option<String>,
     pub status: String,
     pub repo: Option<String>,
     pub issue_number: Option<u64>,

@@ -32,6 +32,7 @@ pub fn event(seq: u64, kind: &str, metadata: Value) -> EventRecord {
 pub fn running() -> TaskDetail {
     TaskDetail {
         task_id: TASK.into(),
+        user_id: Some("ann".into()),
         status: "RUNNING".into(),
         repo: Some("octo/cat".into()),
         issue_number: None,
@@ -143,6 +144,7 @@ pub fn summary() -> TaskSummary {
     let task = running();
     TaskSummary {
         task_id: task.task_id,
+        user_id: Some("ann".into()),
         status: task.status,
         repo: task.repo,
         issue_number: None,

@@ -29,6 +29,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
     };
     TaskDetail {
         task_id: task.id.to_string(),
+        user_id: Some(task.user.to_string()),
         status: task.status().to_string(),
         repo: Some(task.spec.repo.to_string()),
         issue_number: task.spec.issue_number,
@@ -91,6 +92,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
 pub fn summary(task: &Task) -> TaskSummary {
     TaskSummary {
         task_id: task.id.to_string(),
+        user_id: Some(task.user.to_string()),
         status: task.status().to_string(),
         repo: Some(task.spec.repo.to_string()),
         issue_number: task.spec.issue_number,

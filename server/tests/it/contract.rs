@@ -72,6 +72,7 @@ pub const DETAIL_OURS: &[&str] = &[
     "queue_reason",
     "retry_of",
     "unpriced_calls",
+    "user_id",
     "warning",
 ];
 
