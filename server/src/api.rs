@@ -50,6 +50,9 @@ use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
 use crate::link::Links;
+use crate::login::Logins;
+use crate::peer::Proxies;
+use crate::rate::stranger::Strangers;
 use crate::rate::{Limiter, Rates};
 use crate::webhook::WebhookKey;
 pub use access::Caller;
@@ -69,6 +72,8 @@ struct Parts_ {
     activity: Activity,
     settings: Settings,
     limiter: Limiter,
+    strangers: Strangers,
+    logins: Logins,
     trail: Trail,
 }
 
@@ -85,6 +90,8 @@ pub struct Settings {
     pub public_url: String,
     /// What the secrets of webhooks are derived from.
     pub webhook_key: WebhookKey,
+    /// Proxies whose word on a request's address is believed.
+    pub proxies: Proxies,
 }
 
 /// When the API was last used, for the idle exit.
@@ -126,6 +133,7 @@ impl App {
             open: AtomicU64::new(0),
         };
         let limiter = Limiter::new(settings.rates.clone());
+        let strangers = Strangers::new(settings.rates.login);
         let trail = Trail::default();
         let feeds = Feeds::new(orchestrator.store().clone());
         App(Arc::new(Parts_ {
@@ -138,6 +146,8 @@ impl App {
             activity,
             settings,
             limiter,
+            strangers,
+            logins: Logins::default(),
             trail,
         }))
     }
@@ -170,6 +180,16 @@ impl App {
     /// How much each caller has asked.
     pub fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    /// How often each address has come with what is not good.
+    pub fn strangers(&self) -> &Strangers {
+        &self.0.strangers
+    }
+
+    /// Who came in today.
+    pub fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     /// Lines on their way to the audit log.

@@ -206,6 +206,7 @@ pub async fn serve(
             url => url.to_owned(),
         },
         webhook_key: WebhookKey::new(webhook_key),
+        proxies: config.server.trusted_proxies.clone(),
     };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
     let keys = match &oidc {
