@@ -20,6 +20,7 @@ mod screen;
 pub mod stream;
 pub mod system;
 pub mod task;
+mod ticket;
 pub mod trace;
 pub mod usage;
 pub mod validate;
