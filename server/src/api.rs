@@ -9,6 +9,7 @@ pub mod body;
 mod cors;
 pub mod error;
 pub mod event;
+mod head;
 pub mod held;
 pub mod identity;
 pub mod key;
@@ -35,7 +36,7 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use domain::access::Teams;
 use domain::{RequestId, limit};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -323,7 +324,15 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let contract = cors::open(request.uri().path());
     let mut response = match cors::preflight(&request) {
         Some(answer) => answer,
-        None => error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await,
+        None => {
+            let answer = async {
+                match head::too_large(&request) {
+                    Some(refused) => refused.into_response(),
+                    None => next.run(request).await,
+                }
+            };
+            error::REQUEST_ID.scope(id, answer.instrument(span)).await
+        }
     };
     drop(open);
     if contract {

@@ -25,8 +25,9 @@ pub async fn serve(listener: TcpListener, routes: Router, stop: impl Future<Outp
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(limit::API_HEAD_READ)
-        .max_headers(limit::API_HEADERS_MAX)
-        .max_buf_size(limit::API_HEAD_MAX_BYTES);
+        // Twice what the API takes: its refusal has our form, this library's is bare.
+        .max_headers(2 * limit::API_HEADERS_MAX)
+        .max_buf_size(2 * limit::API_HEAD_MAX_BYTES);
     let graceful = GracefulShutdown::new();
     let mut open = JoinSet::new();
     tokio::pin!(stop);
