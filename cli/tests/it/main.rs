@@ -19,6 +19,7 @@ mod providers;
 mod registry;
 mod sandboxed;
 mod schema;
+mod scratch;
 mod secrets;
 mod steer;
 mod trace;
