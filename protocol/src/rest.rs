@@ -412,10 +412,13 @@ pub struct TaskDetail {
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
     pub estimated_wait_s: Option<u64>,
-    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused` or `usage_limit`.
+    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused`, `usage_limit` or `budget`.
     pub queue_reason: Option<String>,
     /// *Ours.* It stays QUEUED until then.
     pub not_before: Option<String>,
+    /// *Ours.* More about why it is QUEUED: which budget is used up, and when it renews.
+    #[serde(default)]
+    pub queue_detail: Option<String>,
     /// *Ours.* What its agent is asked to leave for, while it saves its work: `cancel`, `pause` or `usage_limit`.
     pub leaving: Option<String>,
     /// *Ours.* The task that this one tries again.

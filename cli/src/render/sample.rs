@@ -85,6 +85,7 @@ pub fn running() -> TaskDetail {
         queue_position: None,
         estimated_wait_s: None,
         queue_reason: None,
+        queue_detail: None,
         not_before: None,
         leaving: None,
         retry_of: None,
