@@ -217,6 +217,22 @@ pub const ATTACHMENT_IMAGE_MAX_SIDE: u32 = 8_000;
 pub const ATTACHMENT_PDF_MAX_PAGES: u32 = 50;
 /// Bytes of text taken from a PDF; *ABCA*.
 pub const ATTACHMENT_PDF_MAX_TEXT_BYTES: usize = 1024 * 1024;
+/// Pixels of an image: a picture of the greatest sides both ways would take a quarter of a gigabyte to look at.
+pub const ATTACHMENT_IMAGE_MAX_PIXELS: u64 = 50_000_000;
+/// Arrays and objects within one another in a JSON attachment.
+pub const ATTACHMENT_JSON_MAX_DEPTH: usize = 100;
+/// Bytes that all streams of one PDF may unpack to while its text is read.
+pub const ATTACHMENT_PDF_MAX_UNPACKED_BYTES: usize = 64 * 1024 * 1024;
+/// Looking at one attachment may take this long; *ABCA* for a PDF.
+pub const ATTACHMENT_INSPECTION: Duration = Duration::from_secs(15);
+/// Attachments looked at at once; *ABCA*.
+pub const ATTACHMENT_INSPECTIONS_AT_ONCE: usize = 3;
+/// Bytes of address space of the process that looks at one attachment.
+pub const ATTACHMENT_INSPECTION_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+/// Longer side, in pixels, to which models scale a picture down; *ABCA*.
+pub const IMAGE_TOKENS_SIDE: u32 = 1_568;
+/// Most tokens of one picture, also when its size is not known; *ABCA*.
+pub const IMAGE_TOKENS_MAX: u32 = 1_568;
 /// How long an upload address is good; *ABCA*.
 pub const UPLOAD_ADDRESS: Duration = Duration::from_secs(600);
 /// Tokens of an assembled prompt; *ABCA*.
