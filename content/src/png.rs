@@ -198,6 +198,8 @@ fn about_colour(kind: &[u8; 4], length: usize) -> bool {
 }
 
 /// Whether the data unpacks to exactly so many bytes: a bomb is found before the byte after the last that may be.
+///
+/// Up to 8 bytes that follow, which the unpacker reads ahead, go unnoticed: too few to be anything.
 fn unpacks_to(packed: &[u8], expected: u64) -> Result<(), Refusal> {
     let broken = |_| bad("its picture data is broken");
     let mut decompressor = fdeflate::Decompressor::new();

@@ -16,10 +16,7 @@ pub enum Refusal {
     #[error("The file is empty.")]
     Empty,
     /// The bytes are of another type than declared.
-    #[error(
-        "The file was declared as {declared}, but its content is {}. Send it with its own type.",
-        found.map_or("nothing that can be attached", MediaType::as_str)
-    )]
+    #[error("The file was declared as {declared}, but its content is {}.", instead(*found))]
     WrongType {
         /// What it was said to be.
         declared: MediaType,
@@ -103,4 +100,11 @@ pub enum Refusal {
     /// Looking at it took more memory than it may, or broke its reader.
     #[error("Reading the file takes more memory than it may. Send a simpler one.")]
     TooCostly,
+}
+
+fn instead(found: Option<MediaType>) -> String {
+    match found {
+        Some(found) => format!("{found}: send it as that"),
+        None => "neither that nor anything else that can be attached".into(),
+    }
 }

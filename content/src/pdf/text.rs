@@ -147,8 +147,9 @@ impl<'a> Reader<'a> {
             {
                 self.unpack(map)?;
             }
-            let limit = ATTACHMENT_PDF_MAX_UNPACKED_BYTES;
-            self.fonts.insert(key, font.get_font_encoding_with_limit(self.document, limit).ok());
+            let encoding =
+                font.get_font_encoding_with_limit(self.document, ATTACHMENT_PDF_MAX_UNPACKED_BYTES);
+            self.fonts.insert(key, encoding.ok().filter(|encoding| reads(font, encoding)));
         }
         Ok(Some(key))
     }
@@ -279,6 +280,16 @@ impl<'a> Reader<'a> {
         if !self.text.is_empty() && !self.text.ends_with([' ', '\n']) {
             self.text.push(' ');
         }
+    }
+}
+
+/// Whether codes of the font are read by this encoding. The reader falls back to one of single bytes, which those of a
+/// composite font are not: what that gives is noise, and noise passes any screen.
+fn reads(font: &Dictionary, encoding: &Encoding<'_>) -> bool {
+    let composite = matches!(font.get(b"Subtype"), Ok(Object::Name(kind)) if kind == b"Type0");
+    match encoding {
+        Encoding::UnicodeMapEncoding(_) | Encoding::SimpleEncoding(_) => true,
+        Encoding::OneByteEncoding(_) | Encoding::Differences(_) => !composite,
     }
 }
 
