@@ -180,10 +180,9 @@ fn a_sound_jpeg_stays_as_it_is() {
 
 fn exif(order: &[u8; 2], orientation: u16) -> Vec<u8> {
     let place = b"GPS 52.5163 N, 13.3777 E";
-    let (short, long): (fn(u16) -> [u8; 2], fn(u32) -> [u8; 4]) = match order {
-        b"II" => (u16::to_le_bytes, u32::to_le_bytes),
-        _ => (u16::to_be_bytes, u32::to_be_bytes),
-    };
+    let little = order == b"II";
+    let short = |number: u16| if little { number.to_le_bytes() } else { number.to_be_bytes() };
+    let long = |number: u32| if little { number.to_le_bytes() } else { number.to_be_bytes() };
     let mut data = [&b"Exif\0\0"[..], order, &short(42), &long(8), &short(2)].concat();
     for (tag, kind, count, value) in [(0x010f, 2, 24, 38), (0x0112, 3, 1, orientation)] {
         data.extend([&short(tag)[..], &short(kind), &long(count), &short(value), &[0, 0]].concat());
@@ -250,7 +249,7 @@ fn a_broken_jpeg_is_refused_with_why() {
     let (frame_, tables_, scan_) = (frame(64, 64), tables(), scan(64, 64));
     for (file, why) in [
         (jpeg_of(&[]), "it ends before its picture"),
-        (jpeg_of(&[frame_.clone()]), "it ends before its picture"),
+        (jpeg_of(std::slice::from_ref(&frame_)), "it ends before its picture"),
         (jpeg_of(&[tables_.clone(), scan_.clone(), frame_.clone()]), "a scan stands before its frame"),
         (jpeg_of(&[frame_.clone(), frame_.clone(), tables_.clone(), scan_.clone()]), "it has two frames"),
         (jpeg_of(&[segment(0xc0, &[8, 0, 8]), scan_.clone()]), "its frame is broken"),
