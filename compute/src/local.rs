@@ -277,7 +277,7 @@ fn purge(folder: &Folder, worker: Identity, doing: &str) -> Result<(), ComputeEr
         return Ok(());
     }
     let turn = folder.last_turn().map_err(|e| e.of(doing))?;
-    let Some(_turn) = turn.to_remove(doing)? else { return Ok(()) };
+    let Some(_turn) = turn.into_lock(doing)? else { return Ok(()) };
     let all = proc::snapshot().map_err(|e| proc_error(e, doing))?;
     let worker = folder.worker().ok().flatten().unwrap_or(worker);
     let left = tree::members(&all, &folder.target(Some(worker)), &Default::default());

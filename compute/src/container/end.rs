@@ -129,7 +129,7 @@ pub(super) async fn purge(
         return Ok(());
     }
     let turn = on(place, doing, |place| place.0.last_turn()).await?;
-    let Some(_turn) = turn.to_remove(doing)? else { return Ok(()) };
+    let Some(_turn) = turn.into_lock(doing)? else { return Ok(()) };
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
     for id in [&ids.worker, &ids.tools] {
         if look(&open, id, doing).await? == Seen::Running {

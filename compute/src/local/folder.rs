@@ -57,7 +57,7 @@ pub(crate) enum LastTurn {
 impl LastTurn {
     /// The lock to hold while the session is removed; `None` when there is nothing left to remove. The lock goes with the
     /// folder: a `start` that waits for it finds the folder gone, and may be repeated.
-    pub(crate) fn to_remove(self, doing: &str) -> Result<Option<Flock<File>>, ComputeError> {
+    pub(crate) fn into_lock(self, doing: &str) -> Result<Option<Flock<File>>, ComputeError> {
         match self {
             LastTurn::Ours(lock) => Ok(Some(lock)),
             LastTurn::Gone => Ok(None),

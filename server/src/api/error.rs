@@ -34,11 +34,6 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// For programs.
-    pub(super) fn code(&self) -> ErrorCode {
-        self.code
-    }
-
     /// For people.
     pub(super) fn message(&self) -> &str {
         &self.message
@@ -47,6 +42,11 @@ impl ApiError {
     /// An error with a sentence that names the field or object and what to do.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
         ApiError { code, message: message.into(), retry_after_s: None }
+    }
+
+    /// Its code.
+    pub fn code(&self) -> ErrorCode {
+        self.code
     }
 
     /// The same, with the header `Retry-After`.
