@@ -207,6 +207,16 @@ pub const ATTACHMENT_INLINE_MAX_BYTES: usize = 500 * 1024;
 pub const ATTACHMENTS_INLINE_TOTAL_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Bytes of one attachment that is uploaded or fetched; *ABCA*.
 pub const ATTACHMENT_MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// Fetching one attachment from its address, redirects included; *ABCA*.
+pub const ATTACHMENT_FETCH: Duration = Duration::from_secs(10);
+/// Times that an attachment's address may lead on to another; *ABCA*.
+pub const ATTACHMENT_REDIRECTS_MAX: usize = 2;
+/// Characters of an attachment's address.
+pub const ATTACHMENT_URL_MAX_CHARS: usize = 2_048;
+/// Looking at everything that was uploaded for a task.
+pub const ATTACHMENT_SCREENING: Duration = Duration::from_secs(60);
+/// Bytes of a request that creates a task: attachments within it are base64.
+pub const TASK_BODY_MAX_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of all attachments of one task; *ABCA*.
 pub const ATTACHMENTS_TOTAL_MAX_BYTES: u64 = 50 * 1024 * 1024;
 /// Characters of an attachment's file name; *ABCA*.
@@ -217,6 +227,8 @@ pub const ATTACHMENT_IMAGE_MAX_SIDE: u32 = 8_000;
 pub const ATTACHMENT_PDF_MAX_PAGES: u32 = 50;
 /// Bytes of text taken from a PDF; *ABCA*.
 pub const ATTACHMENT_PDF_MAX_TEXT_BYTES: usize = 1024 * 1024;
+/// The form of an upload must be there within this.
+pub const UPLOAD_READ: Duration = Duration::from_secs(120);
 /// Pixels of an image: a picture of the greatest sides both ways would take a quarter of a gigabyte to look at.
 pub const ATTACHMENT_IMAGE_MAX_PIXELS: u64 = 50_000_000;
 /// Arrays and objects within one another in a JSON attachment.

@@ -27,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("compute", &["domain", "git", "sandbox"]),
     (
         "orchestrator",
-        &["compute", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
+        &["compute", "content", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
     ),
     (
         "gateway",
