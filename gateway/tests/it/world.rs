@@ -131,6 +131,8 @@ impl World {
             store: parts.store.clone(),
             forges: parts.forges.clone(),
             mirrors: Mirrors::new(self.folder.path().join("mirrors"), self.folder.path().join("pushes")),
+            fetch: parts.fetch.clone(),
+            inspector: parts.inspector.clone(),
             objects: parts.objects.clone(),
             compute: parts.compute.clone(),
             models: self.models.clone(),
