@@ -7,6 +7,8 @@ use objects::ObjectError;
 
 use crate::S3Objects;
 
+/// What these objects are below.
+const FOLDER: &str = ".check/";
 const TEXT: &[u8] = b"bgagent looks whether it can keep objects here; this can be removed\n";
 
 pub(crate) async fn check(of: &S3Objects) -> Result<(), ObjectError> {
@@ -15,8 +17,10 @@ pub(crate) async fn check(of: &S3Objects) -> Result<(), ObjectError> {
         doing: format!("checking {}", of.place.uri("")),
         reason: format!("no random name could be had: {e}"),
     })?;
-    let name = format!(".check/{}", hex::encode(random));
+    let name = format!("{FOLDER}{}", hex::encode(random));
     let doing = |what: &str| format!("{what} {}", of.place.uri(&name));
+    // First of all, since some services answer to nothing else that there is no such bucket.
+    of.page(FOLDER, None).await?;
     let text = Bytes::from_static(TEXT).into();
     let written = of.client.put_opts(&of.path(&name)?, text, PutOptions::default()).await;
     written.map_err(|e| of.failed(doing("writing"), &e))?;
@@ -42,7 +46,7 @@ async fn look(of: &S3Objects, name: &str) -> Result<(), ObjectError> {
     if read != TEXT {
         return Err(other("it is not what was written: is this the service, or a proxy before it?"));
     }
-    let (listed, _) = of.page(".check/", None).await?;
+    let (listed, _) = of.page(FOLDER, None).await?;
     if listed.is_empty() {
         return Err(ObjectError::Refused {
             doing: doing("listing"),

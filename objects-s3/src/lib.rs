@@ -69,6 +69,11 @@ impl S3Objects {
         self
     }
 
+    /// `s3://bucket/prefix/`, for people.
+    pub fn address(&self) -> String {
+        self.place.uri("")
+    }
+
     /// Writes, reads, lists and removes one small object, and looks for one that is not there: whether all that is needed
     /// is allowed. The error says what is missing.
     pub async fn check(&self) -> Result<(), ObjectError> {

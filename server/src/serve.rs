@@ -23,7 +23,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
-use objects::{LocalObjects, ObjectStore};
+use objects::ObjectError;
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -107,6 +107,8 @@ pub enum ServeError {
     GatewayNotLoopback { address: String },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("objects: {0}")]
+    Objects(ObjectError),
     #[error("model configuration: {0}")]
     Model(domain::Failure),
     #[error("forge configuration: {0}")]
@@ -173,7 +175,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
-        objects: objects(&state)?,
+        objects: crate::objects::open(&config, &state, env).await?,
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -273,17 +275,6 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
             }
         }
     });
-}
-
-/// Where traces and artifacts are kept.
-fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
-    let path = state.objects();
-    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
-        doing: "cannot make the folder of objects",
-        path: path.display().to_string(),
-        source,
-    });
-    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

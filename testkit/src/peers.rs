@@ -11,7 +11,6 @@ pub fn program(peer: &str, program: &str) -> Option<PathBuf> {
 
 /// The same of a peer that every machine can hold: where `BGAGENT_PEERS` is set and the peer is not there, the test fails
 /// instead of passing without having looked.
-#[expect(clippy::disallowed_methods, reason = "the switch of tests that need a program from outside")]
 pub fn required(peer: &str, name: &str) -> anyhow::Result<Option<PathBuf>> {
     match (program(peer, name), std::env::var_os("BGAGENT_PEERS")) {
         (None, Some(folder)) => {
