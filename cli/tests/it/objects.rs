@@ -89,7 +89,7 @@ async fn traces_are_kept_in_a_bucket_backed_up_erased_and_put_back() {
     assert_eq!(sound.code, 0, "{sound:?}");
     let who = types(&platform, &["whoami", "--output", "json"]).await;
     let who: Value = serde_json::from_str(&who.out).unwrap_or_else(|e| panic!("{e}: {who:?}"));
-    let user = who["user_id"].as_str().unwrap_or_else(|| panic!("{who}")).to_owned();
+    let user = who["user"].as_str().unwrap_or_else(|| panic!("{who}")).to_owned();
     let erased = types(&platform, &["admin", "purge", "--user", &user, "--erase-user"]).await;
     assert!(erased.code == 0 && erased.out.contains("1 task and 1 object"), "{erased:?}");
     assert_eq!(names(&moto).await, Vec::<String>::new());
