@@ -20,6 +20,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("screening", &[]),
     ("sandbox", &["domain"]),
+    ("content", &["domain", "sandbox"]),
     ("protocol", &["domain"]),
     ("identity", &["domain"]),
     ("store", &["domain"]),
@@ -27,7 +28,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("compute", &["domain", "git", "sandbox"]),
     (
         "orchestrator",
-        &["compute", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
+        &["compute", "content", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
     ),
     (
         "gateway",
@@ -48,6 +49,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "server",
         &[
             "compute",
+            "content",
             "domain",
             "forge",
             "gateway",
@@ -67,8 +69,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "compute", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server", "trace",
-            "worker",
+            "compute", "content", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server",
+            "trace", "worker",
         ],
     ),
     (
