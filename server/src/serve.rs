@@ -26,7 +26,7 @@ use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
-use objects::{LocalObjects, ObjectStore};
+use objects::ObjectError;
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -110,6 +110,8 @@ pub enum ServeError {
     GatewayNotLoopback { address: String },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("objects: {0}")]
+    Objects(ObjectError),
     #[error("model configuration: {0}")]
     Model(domain::Failure),
     #[error("forge configuration: {0}")]
@@ -178,7 +180,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
-        objects: objects(&state)?,
+        objects: crate::objects::open(&config, &state, env).await?,
         fetch: Arc::new(fetcher),
         inspector: Arc::new(Inspector::new(program(&options)?)),
         compute,
@@ -291,17 +293,6 @@ fn clear(state: &paths::State) {
         Ok(removed) => info!(removed, "folders of questions that were cut short were removed"),
         Err(failure) => warn!(error = %failure, "the folder for temporary files could not be emptied"),
     }
-}
-
-/// Where traces and artifacts are kept.
-fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
-    let path = state.objects();
-    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
-        doing: "cannot make the folder of objects",
-        path: path.display().to_string(),
-        source,
-    });
-    Ok(Arc::new(opened?))
 }
 
 /// Makes a folder of this user's only.

@@ -14,6 +14,7 @@ mod escape;
 mod identity;
 mod in_box;
 mod masking;
+mod objects;
 mod person;
 mod projects;
 mod providers;
