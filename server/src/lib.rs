@@ -8,6 +8,7 @@
 //! | [`feed`] | one reader of the store for all who watch a task |
 //! | [`listen`] | the people's port, with bounds on the head of a request |
 //! | [`log`] | log lines without secrets |
+//! | [`mod@metrics`] | every metric, with what it means |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`audit`] | who did what, on its way to the store |
 //! | [`rate`] | how many requests one caller may make |
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod link;
 pub mod listen;
 pub mod log;
+pub mod metrics;
 pub mod outfit;
 pub mod paths;
 pub mod rate;

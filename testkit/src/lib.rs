@@ -7,6 +7,7 @@
 //! | [`repo`] | git repositories in temporary folders |
 //! | [`forge`](mod@forge) | a code host in memory that records what it was told, and fails as told |
 //! | [`oidc`] | identity providers, and somebody who signs in at them |
+//! | [`otlp`] | a collector of spans |
 //! | [`peers`] | programs nobody here wrote, where they are installed |
 //! | [`poll`] | waiting for something with a deadline |
 //! | [`platform`] | `bgagent serve` in its own folders: start, kill, start again, look for what is left |
@@ -15,6 +16,7 @@
 
 pub mod forge;
 pub mod oidc;
+pub mod otlp;
 pub mod peers;
 pub mod platform;
 pub mod poll;

@@ -21,12 +21,25 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("sandbox", &["domain"]),
     ("protocol", &["domain"]),
     ("identity", &["domain"]),
+    ("telemetry", &["domain", "redact"]),
+    ("otlp", &["telemetry"]),
     ("store", &["domain"]),
     ("forge", &["domain", "git", "redact"]),
     ("compute", &["domain", "git", "sandbox"]),
     (
         "orchestrator",
-        &["compute", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
+        &[
+            "compute",
+            "domain",
+            "forge",
+            "git",
+            "objects",
+            "redact",
+            "screening",
+            "store",
+            "telemetry",
+            "trace",
+        ],
     ),
     (
         "gateway",
@@ -40,6 +53,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "redact",
             "screening",
             "store",
+            "telemetry",
             "trace",
         ],
     ),
@@ -54,11 +68,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "objects",
             "identity",
             "orchestrator",
+            "otlp",
             "protocol",
             "redact",
             "sandbox",
             "screening",
             "store",
+            "telemetry",
         ],
     ),
     ("worker", &["domain", "git", "protocol", "redact", "sandbox"]),
@@ -91,8 +107,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// A package of somebody else that only these crates of ours may use, so that what it does is done in one place.
-const ONLY_USED_BY: &[(&str, &[&str])] =
-    &[("rusqlite", &["store"]), ("axum", &["gateway", "server", "testkit"])];
+const ONLY_USED_BY: &[(&str, &[&str])] = &[
+    ("rusqlite", &["store"]),
+    ("axum", &["gateway", "server", "testkit"]),
+    ("opentelemetry-proto", &["otlp"]),
+];
 
 /// What would make `domain` read a clock, do IO, or wait.
 const NEVER_IN_DOMAIN: &[&str] =

@@ -57,6 +57,8 @@ enum Name {
     Myworld,
     /// Two identity providers, to sign in at
     Oidc,
+    /// OpenTelemetry's own messages, to receive spans with
+    Otlp,
     /// A container engine, and an image with the usual tools
     Podman,
     /// A mock server for API descriptions, and GitHub's own description
@@ -82,6 +84,8 @@ pub enum Peer {
     Myworld,
     /// See [`Name::Oidc`].
     Oidc,
+    /// See [`Name::Otlp`].
+    Otlp,
     /// See [`Name::Podman`].
     Podman,
     /// See [`Name::Prism`].
@@ -120,6 +124,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Litellm => Peer::Litellm,
             Name::Myworld => Peer::Myworld,
             Name::Oidc => Peer::Oidc,
+            Name::Otlp => Peer::Otlp,
             Name::Podman => Peer::Podman,
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
@@ -166,12 +171,13 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 10] = [
+    pub const ALL: [Peer; 11] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
         Peer::Myworld,
         Peer::Oidc,
+        Peer::Otlp,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -179,11 +185,12 @@ impl Peer {
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 8] = [
+    pub const OF_TESTS: [Peer; 9] = [
         Peer::AgUi,
         Peer::Litellm,
         Peer::Myworld,
         Peer::Oidc,
+        Peer::Otlp,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -198,6 +205,7 @@ impl Peer {
             Peer::Litellm => "litellm",
             Peer::Myworld => "myworld",
             Peer::Oidc => "oidc",
+            Peer::Otlp => "otlp",
             Peer::Podman => "podman",
             Peer::Prism => "prism",
             Peer::Projects => "projects",
@@ -214,6 +222,7 @@ impl Peer {
             Peer::Litellm => venv::LITELLM.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Oidc => npm::OIDC.join(" "),
+            Peer::Otlp => venv::OTLP.recipe(),
             Peer::Podman => podman::recipe(),
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
@@ -229,6 +238,7 @@ impl Peer {
             Peer::Litellm => venv::LITELLM.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Oidc => npm::make(&npm::OIDC, folder),
+            Peer::Otlp => venv::OTLP.make(folder),
             Peer::Podman => podman::make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),

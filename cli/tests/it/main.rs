@@ -21,6 +21,7 @@ mod sandboxed;
 mod schema;
 mod secrets;
 mod steer;
+mod telemetry;
 mod trace;
 mod upstream;
 mod usage;

@@ -25,6 +25,11 @@ impl Resolved {
         format!("{}/{}", self.provider.name, self.model)
     }
 
+    /// What the configuration calls its provider.
+    pub fn provider(&self) -> &str {
+        &self.provider.name
+    }
+
     /// How its provider is configured.
     pub(crate) fn config(&self) -> &super::ProviderConfig {
         &self.provider.config

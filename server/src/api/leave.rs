@@ -9,7 +9,7 @@ use orchestrator::Done;
 use protocol::rest::*;
 use protocol::steer::TaskMoved;
 
-use super::{ApiError, App, Caller, TaskPath, task, wire};
+use super::{ApiError, App, Caller, TaskPath, task};
 
 type Moved = (StatusCode, Json<Data<TaskMoved>>);
 
@@ -99,7 +99,7 @@ pub async fn retry(
 ) -> Result<(StatusCode, Json<Data<TaskDetail>>), ApiError> {
     let old = task::owned(&app, &caller, &id).await?;
     match app.orchestrator().retry(&old, &caller.user).await? {
-        Some(task) => Ok((StatusCode::CREATED, Json(Data { data: wire::detail(&task, None) }))),
+        Some(task) => Ok((StatusCode::CREATED, Json(Data { data: task::detail_of(&app, &task, None) }))),
         None => Err(ApiError::new(
             ErrorCode::TaskNotTerminal,
             format!("the task is {}: wait for its end, or cancel it first", old.status()),

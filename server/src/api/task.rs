@@ -8,7 +8,7 @@ use axum::{Extension, Json};
 use domain::transition::Refused;
 use domain::{RepoRef, Role, Status, Task, TaskId, UserId, limit};
 use orchestrator::Done;
-use orchestrator::admission::Submission;
+use orchestrator::admission::{QueueInfo, Submission};
 use protocol::rest::*;
 use screening::Source;
 use serde::Deserialize;
@@ -63,7 +63,7 @@ pub(super) async fn submit(
             if let Some(reason) = warning {
                 app.orchestrator().tell_screened(task.id, Source::Submission, &reason).await;
             }
-            let (object, data) = (Object(task.id.to_string()), Data { data: wire::detail(&task, None) });
+            let (object, data) = (Object(task.id.to_string()), Data { data: detail_of(app, &task, None) });
             Ok((StatusCode::CREATED, Extension(object), Json(data)).into_response())
         }
         Created::Replay(task) => {
@@ -197,7 +197,13 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
-    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
+    Ok(TaskDetail { trace_s3_uri, ..detail_of(app, task, queue) })
+}
+
+/// A task as the wire has it, with its trace when its spans are told.
+pub(super) fn detail_of(app: &App, task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
+    let otel_trace_id = app.traces().trace_of(task.id).map(|trace| trace.to_string());
+    TaskDetail { otel_trace_id, ..wire::detail(task, queue) }
 }
 
 /// One task.

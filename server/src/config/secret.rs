@@ -33,6 +33,7 @@ const SETTINGS: &[&str] = &[
     "screening.http.key",
     "screening.bedrock.secret_access_key",
     "screening.bedrock.session_token",
+    "telemetry.headers.*",
 ];
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(10);
