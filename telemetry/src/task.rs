@@ -203,6 +203,7 @@ impl<'a> Walk<'a> {
             | EventKind::BudgetWarning
             | EventKind::ScreeningWarned
             | EventKind::GuardrailBlocked
+            | EventKind::AttachmentBlocked
             | EventKind::EventsDropped
             | EventKind::EgressDenied
             | EventKind::PushRefused => self.moment(event),

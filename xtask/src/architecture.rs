@@ -19,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("screening", &[]),
     ("sandbox", &["domain"]),
+    ("content", &["domain", "sandbox"]),
     ("protocol", &["domain"]),
     ("identity", &["domain"]),
     ("telemetry", &["domain", "redact"]),
@@ -30,6 +31,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "orchestrator",
         &[
             "compute",
+            "content",
             "domain",
             "forge",
             "git",
@@ -61,6 +63,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "server",
         &[
             "compute",
+            "content",
             "domain",
             "forge",
             "gateway",
@@ -81,8 +84,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "compute", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server", "trace",
-            "worker",
+            "compute", "content", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server",
+            "trace", "worker",
         ],
     ),
     (
