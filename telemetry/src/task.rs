@@ -159,8 +159,11 @@ impl<'a> Walk<'a> {
                 "stage_started" => self.stage(text("stage").unwrap_or_default(), at),
                 "repo_setup_complete" => {
                     self.close("repo_setup", at);
-                    if !self.knows(AGENT) {
-                        self.begin_in_box("context_hydration", at);
+                    // That the agent runs is told by another way, and may come first.
+                    let runs_since = self.open.iter().find(|span| span.name == AGENT).map(|span| span.start);
+                    self.begin_in_box("context_hydration", runs_since.unwrap_or(at));
+                    if let Some(since) = runs_since {
+                        self.close("context_hydration", since);
                     }
                 }
                 "agent_execution_complete" => self.end_agent(at, None),
@@ -415,7 +418,9 @@ impl<'a> Walk<'a> {
         if spent.calls > spent.unpriced_calls {
             root.set("bgagent.cost_usd", spent.cost.usd());
         }
-        root.set_some("bgagent.pull_request.url", task.results.pr_url.as_deref());
+        // The address of a local branch holds the branch's name, which is made of the description's words.
+        let url = task.results.pr_url.as_deref().filter(|url| url.starts_with("http"));
+        root.set_some("bgagent.pull_request.url", url);
         if cut {
             root.set("bgagent.events_cut", true);
         }

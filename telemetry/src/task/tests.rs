@@ -1,6 +1,5 @@
 use std::fmt::Write as _;
 
-use domain::task::{TaskSpec, Workflow};
 use domain::{EventId, Failure, FailureCode, State, TaskId, UserId};
 use serde_json::json;
 
@@ -14,20 +13,8 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 fn task() -> Task {
-    let spec = TaskSpec {
-        repo: "acme/site".parse().unwrap(),
-        workflow: Workflow::NewTask,
-        issue_number: None,
-        description: SECRET.into(),
-        max_turns: None,
-        max_budget: None,
-        trace: false,
-        model: None,
-        base_branch: None,
-        build_command: None,
-        lint_command: None,
-        isolation: None,
-    };
+    let spec = json!({ "repo": "acme/site", "workflow": "coding/new-task-v1", "description": SECRET });
+    let spec = serde_json::from_value(spec).unwrap();
     let task = Task::new(TaskId::from_bits(1 << 90 | 5), UserId::new("ann"), "api", spec, at(0));
     Task { attempt: Attempt(1), completed_at: Some(at(60)), ..task }
 }
@@ -128,6 +115,25 @@ fn a_record_is_a_tree() {
     assert!(!told.contains(SECRET), "{told}");
     let dispatch = spans.iter().find(|s| s.name == "dispatch").unwrap();
     assert!(dispatch.attributes.contains(&("bgagent.isolation", Value::from("sandbox"))), "{dispatch:?}");
+}
+
+#[test]
+fn that_the_agent_runs_may_be_told_before_the_repository_is_ready() {
+    let mut lines = whole();
+    let running = lines.remove(10);
+    assert_eq!(running.1, EventKind::TaskRunning);
+    let names = |lines: &[(i64, EventKind, Json)]| {
+        let spans = spans(&task(), &record(lines), Content::Withheld);
+        let mut names: Vec<String> = spans.into_iter().map(|span| span.name).collect();
+        names.sort_unstable();
+        names
+    };
+    let usual = names(&whole());
+    for place in 7..10 {
+        let mut early = lines.clone();
+        early.insert(place, running.clone());
+        assert_eq!(names(&early), usual, "told as number {place}");
+    }
 }
 
 #[test]
