@@ -126,7 +126,7 @@ pub const ALL: &[Metric] = &[
     ),
     counter(
         "bgagent_screenings_total",
-        "`source`: `submission`, `prompt`, `nudge`, `ask`; `outcome`: `passed`, `warned`, `blocked`, `failed`",
+        "`source`: `submission`, `attachment`, `prompt`, `nudge`, `ask`; `outcome`: `passed`, `warned`, `blocked`, `failed`",
         "What was said to agents and looked at first",
     ),
     counter(
