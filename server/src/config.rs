@@ -143,6 +143,8 @@ pub struct Server {
     pub idle_exit_s: u64,
     /// Where others reach this server; empty for the address it listens on.
     pub public_url: String,
+    /// Proxies whose word on a request's address is believed.
+    pub trusted_proxies: crate::peer::Proxies,
     /// `unix:/path`, `host:port`, or empty for a socket in the state folder.
     pub gateway_listen: String,
 }

@@ -90,6 +90,7 @@ pub const ALL: &[Metric] = &[
         "",
         "Requests that were refused because their caller makes too many",
     ),
+    counter("bgagent_credentials_refused_total", "", "Requests whose key or token was not good"),
     counter("bgagent_webhook_refused_total", "", "Deliveries of webhooks whose signature was not good"),
     counter("bgagent_model_calls_total", "`model`: provider/model", "Model calls that used something"),
     counter(

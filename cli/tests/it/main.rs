@@ -20,6 +20,7 @@ mod providers;
 mod registry;
 mod sandboxed;
 mod schema;
+mod scratch;
 mod secrets;
 mod steer;
 mod telemetry;

@@ -19,6 +19,7 @@ mod identity;
 mod key;
 mod leave;
 mod list;
+mod login;
 mod metrics;
 mod nudge;
 mod pull_request;
