@@ -163,7 +163,7 @@ async fn audit(cx: &Context, query: AuditQuery) -> Result<Exit, Failure> {
     let page = connect::connect(cx).await?.audit(&query).await?;
     match cx.output {
         Output::Json => page.data.iter().try_for_each(|line| cx.json(line))?,
-        Output::Text => cx.text(&render::access::audit(&page.data))?,
+        Output::Text => cx.text(&render::access::audit(&page.data, &cx.view()))?,
     }
     if page.pagination.has_more {
         cx.note("(More lines: narrow them with --actor, --action or --object, or raise --limit)");

@@ -3,8 +3,8 @@
 use protocol::access::*;
 use serde_json::Value;
 
-use super::MISSING;
 use super::table::table;
+use super::{MISSING, View};
 use crate::clean;
 
 /// A new key, with its secret on a line of its own.
@@ -22,7 +22,7 @@ pub fn key_made(key: &CreatedApiKey) -> String {
 }
 
 /// Keys, one a row.
-pub fn keys(keys: &[ApiKeyDetail]) -> String {
+pub fn keys(keys: &[ApiKeyDetail], view: &View) -> String {
     if keys.is_empty() {
         return "No keys found.".into();
     }
@@ -39,7 +39,7 @@ pub fn keys(keys: &[ApiKeyDetail]) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
-    table(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows)
+    table(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows, view)
 }
 
 /// A secret of a webhook, and where deliveries go.
@@ -58,7 +58,7 @@ pub fn webhook_secret(webhook: &WebhookSecret) -> String {
 }
 
 /// Webhooks, one a row.
-pub fn webhooks(webhooks: &[WebhookDetail]) -> String {
+pub fn webhooks(webhooks: &[WebhookDetail], view: &View) -> String {
     if webhooks.is_empty() {
         return "No webhooks found.".into();
     }
@@ -74,7 +74,7 @@ pub fn webhooks(webhooks: &[WebhookDetail]) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = webhooks.iter().map(row).collect();
-    table(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows)
+    table(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows, view)
 }
 
 /// What was revoked, and when.
@@ -99,7 +99,7 @@ pub fn tested(answer: &Value) -> String {
 }
 
 /// Lines of the audit log.
-pub fn audit(lines: &[AuditLine]) -> String {
+pub fn audit(lines: &[AuditLine], view: &View) -> String {
     if lines.is_empty() {
         return "No lines found.".into();
     }
@@ -121,7 +121,7 @@ pub fn audit(lines: &[AuditLine]) -> String {
         .map(|cell| clean::line(&cell))
     };
     let rows: Vec<_> = lines.iter().map(row).collect();
-    table(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows)
+    table(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows, view)
 }
 
 /// Names and values below each other.
@@ -136,9 +136,16 @@ fn facts(rows: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use serde_json::json;
 
     use super::*;
+    use crate::render::sample;
+
+    fn piped() -> View {
+        View { width: None, ..sample::view() }
+    }
 
     #[test]
     fn keys_and_webhooks_are_rows() {
@@ -149,7 +156,8 @@ mod tests {
             "expires_at": null, "revoked_at": null, "last_used_at": "2026-11-28T11:00:00.000Z",
         }))
         .unwrap();
-        insta::assert_snapshot!("keys", keys(&[key]));
+        insta::assert_snapshot!("keys", keys(slice::from_ref(&key), &piped()));
+        insta::assert_snapshot!("keys_at_80_columns", keys(&[key], &sample::view()));
         let webhook: WebhookDetail = serde_json::from_value(json!({
             "webhook_id": "01ARZ3NDEKTSV4RRFFQ69G5FAW", "name": "CI", "status": "revoked", "signature": "strict",
             "webhook_url": "http://127.0.0.1:7878/v1/webhooks/tasks?webhook_id=01ARZ3NDEKTSV4RRFFQ69G5FAW",
@@ -157,9 +165,9 @@ mod tests {
             "revoked_at": "2026-11-28T12:00:00.000Z", "last_used_at": null, "previous_secret_until": null,
         }))
         .unwrap();
-        insta::assert_snapshot!("webhooks", webhooks(&[webhook]));
-        assert_eq!(keys(&[]), "No keys found.");
-        assert_eq!(webhooks(&[]), "No webhooks found.");
+        insta::assert_snapshot!("webhooks", webhooks(&[webhook], &piped()));
+        assert_eq!(keys(&[], &piped()), "No keys found.");
+        assert_eq!(webhooks(&[], &piped()), "No webhooks found.");
     }
 
     #[test]
@@ -194,12 +202,15 @@ mod tests {
         };
         insta::assert_snapshot!(
             "audit",
-            audit(&[
-                line("api_key", json!("01ARZ3NDEKTSV4RRFFQ69G5FAZ"), "task.cancel", "refused", 403),
-                line("owner_key", Value::Null, "api_key.create", "done", 201),
-            ])
+            audit(
+                &[
+                    line("api_key", json!("01ARZ3NDEKTSV4RRFFQ69G5FAZ"), "task.cancel", "refused", 403),
+                    line("owner_key", Value::Null, "api_key.create", "done", 201),
+                ],
+                &piped()
+            )
         );
-        assert_eq!(audit(&[]), "No lines found.");
+        assert_eq!(audit(&[], &piped()), "No lines found.");
     }
 
     #[test]

@@ -25,9 +25,13 @@ pub fn event(event: &EventRecord, view: &View) -> String {
 
 /// The last line of a watch: `Task <id> failed. timeout: Exceeded max turns — ...`.
 pub fn ended(task: &TaskDetail) -> String {
-    let word = clean::line(&task.status).to_lowercase().replace('_', " ");
     let reason = status::reason(task).map(|r| format!(" {r}")).unwrap_or_default();
-    format!("Task {} {word}.{reason}", clean::line(&task.task_id))
+    let (id, word) = (clean::line(&task.task_id), status::ended(task));
+    let look = match (task.status.as_str(), &task.pr_url) {
+        ("COMPLETED", Some(_)) => format!("\nLook at it with: bgagent pr show {id}"),
+        _ => String::new(),
+    };
+    format!("Task {id} {word}.{reason}{look}")
 }
 
 struct Show<'a> {
@@ -98,8 +102,8 @@ impl Show<'_> {
                 let said = format!(
                     "Work reported{}{}{}",
                     self.word(": agent ", "agent_status"),
-                    self.word(", build ", "build"),
-                    self.word(", lint ", "lint")
+                    self.gate(", build ", "build"),
+                    self.gate(", lint ", "lint")
                 );
                 self.said("·", &said)
             }
@@ -275,6 +279,14 @@ impl Show<'_> {
         let paint = self.view.paint;
         let what = format!("{word}{}{}", self.word(": ", "title"), self.word(" — ", "error_message"));
         self.with(self.mark(&paint.red("✖"), &paint.red(&what)), "remedy", "↳ ")
+    }
+
+    /// What came of a check of the work.
+    fn gate(&self, before: &str, name: &str) -> String {
+        match self.data[name].as_str() {
+            Some("inert") => format!("{before}not checked"),
+            Some(_) | None => self.word(before, name),
+        }
     }
 
     /// What is of little weight.
@@ -486,6 +498,7 @@ mod tests {
                 sample::TASK
             )
         );
-        assert_eq!(ended(&sample::completed()), format!("Task {} completed.", sample::TASK));
+        let look = format!("Task {0} completed.\nLook at it with: bgagent pr show {0}", sample::TASK);
+        assert_eq!(ended(&sample::completed()), look);
     }
 }

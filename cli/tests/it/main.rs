@@ -20,6 +20,7 @@ mod registry;
 mod sandboxed;
 mod schema;
 mod secrets;
+mod session;
 mod steer;
 mod trace;
 mod upstream;
