@@ -26,7 +26,7 @@ pub fn event(event: &EventRecord, view: &View) -> String {
 /// The last line of a watch: `Task <id> failed. timeout: Exceeded max turns — ...`.
 pub fn ended(task: &TaskDetail) -> String {
     let reason = status::reason(task).map(|r| format!(" {r}")).unwrap_or_default();
-    let (id, word) = (clean::line(&task.task_id), status::ended(task));
+    let (id, word) = (clean::line(&task.task_id), status::word(task));
     let look = match (task.status.as_str(), &task.pr_url) {
         ("COMPLETED", Some(_)) => format!("\nLook at it with: bgagent pr show {id}"),
         _ => String::new(),
@@ -468,6 +468,8 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"));
     }
 
+    /// D-111: half of the events were not shown as text.
+    /// D-112: escape sequences reached the terminal.
     #[test]
     fn every_kind_is_shown_even_with_no_data_and_nothing_escapes() {
         let data = json!({ "detail": "\u{1b}[2J\u{202e}\r\u{7}", "reason": "\u{9b}1m" });

@@ -51,9 +51,9 @@ pub fn status(
     page.row(
         "Current",
         &match (task.is_terminal(), newest.first()) {
-            (true, _) => format!("task {}", ended(task)),
+            (true, _) => format!("task {}", word(task)),
             (false, Some(event)) => current(event),
-            (false, None) => MISSING.into(),
+            (false, None) => word(task),
         },
     );
     page.row("Cost", &cost(task));
@@ -117,8 +117,8 @@ pub fn cost(task: &TaskDetail) -> String {
     format!("{spent}{budget}{unpriced}")
 }
 
-/// How a task ended, as a word.
-pub fn ended(task: &TaskDetail) -> String {
+/// The state of a task, as a word.
+pub fn word(task: &TaskDetail) -> String {
     clean::line(&task.status).to_lowercase().replace('_', " ")
 }
 
@@ -288,6 +288,7 @@ mod tests {
         insta::assert_snapshot!(status(&sample::queued(), &events, None, &sample::view()));
     }
 
+    /// D-107: a waiting approval was not in the status.
     #[test]
     fn every_row_that_a_task_can_have() {
         let mut task = sample::running();

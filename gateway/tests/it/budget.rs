@@ -99,6 +99,7 @@ async fn a_users_day_is_bounded_across_tasks_and_renews() {
     ask(&world, &first).await.json(200);
 }
 
+/// D-082: there was no budget but of a task.
 #[tokio::test]
 async fn each_bound_stops_and_names_itself() {
     let named = |name: &str, caps: Caps| [(name.to_owned(), caps)].into();
@@ -143,6 +144,7 @@ async fn the_money_of_other_users_and_repositories_is_not_counted() {
     assert!(!shared.is_empty() && shared.iter().all(|row| row.spent == MicroUsd::ZERO), "{shared:?}");
 }
 
+/// D-082: there was no budget but of a task.
 #[tokio::test]
 async fn calls_at_once_do_not_spend_the_same_dollar() {
     // Each may cost 10 output tokens at 100,000 dollars a million: a dollar, half of what there is.
