@@ -11,7 +11,8 @@ use crate::{Orchestrator, fault};
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
         let command = match self.checks(task).await {
-            Ok(passed) => passed,
+            // Last, since it may take long; the checks are made again after it.
+            Ok(passed) => self.fetch_attachments(task).await.unwrap_or(passed),
             Err(failure) => Command::Fail { failure, results: None },
         };
         let onward = self.follow(task, command, epoch).await?;

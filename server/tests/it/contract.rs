@@ -3,6 +3,7 @@
 //! named as such.
 
 mod api_key;
+mod attachments;
 mod cancel;
 mod create;
 mod detail;
