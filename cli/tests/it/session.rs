@@ -18,7 +18,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use testkit::platform::Platform;
 use testkit::poll;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use self::mask::Masks;
 use crate::whole::*;
@@ -131,7 +131,8 @@ impl Session {
                 Running::Terminal(terminal::Terminal::run(command, COLUMNS))
             }
             Place::Pipe | Place::Json => {
-                Running::Pipe(tokio::spawn(async move { command.output().await.unwrap() }))
+                let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+                Running::Pipe(Box::new(piped.spawn().unwrap()))
             }
         };
         (format!("bgagent {}", shown.join(" ")), running)
@@ -144,8 +145,9 @@ impl Session {
                     tokio::time::timeout(PATIENCE, terminal.end()).await.expect("the command ends");
                 Typed { words, seen: terminal::seen(&raw), err: String::new(), raw, code }
             }
-            Running::Pipe(output) => {
-                let output = tokio::time::timeout(PATIENCE, output).await.expect("the command ends").unwrap();
+            Running::Pipe(child) => {
+                let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+                let output = output.expect("the command ends").unwrap();
                 let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 let raw = [output.stdout.clone(), output.stderr.clone()].concat();
                 let (seen, err) = (text(&output.stdout), text(&output.stderr));
@@ -187,7 +189,7 @@ impl Session {
 
 enum Running {
     Terminal(terminal::Terminal),
-    Pipe(tokio::task::JoinHandle<std::process::Output>),
+    Pipe(Box<Child>),
 }
 
 /// As one types it.
@@ -260,15 +262,17 @@ async fn whole(place: Place) -> Session {
     session.types(&["replay", &id]).await;
     let again = session.starts(&["replay", "run", &id]);
     let folder = session.home.join("tmp");
-    let letting = tokio::spawn(async move {
+    let letting = async {
         let mut done = HashSet::new();
         loop {
             let_go(&folder, &mut done);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-    });
-    session.ends(again).await;
-    letting.abort();
+    };
+    tokio::select! {
+        _ = session.ends(again) => (),
+        () = letting => unreachable!("it goes on until the command has ended"),
+    }
     session
 }
 
