@@ -377,7 +377,7 @@ async fn a_task_that_has_ended_is_shown_whole() {
     assert!(all.len() > 150, "more than a page or two: {}", all.len());
     assert!(watched.contains("Task created for") && watched.contains("Turn #45 "), "from its beginning");
     let last = watched.lines().last().unwrap();
-    assert!(watched.contains("Cancelled by") && last.contains("work so far is on"), "to its end: {last}");
+    assert!(last.contains("Cancelled by"), "to its end: {last}");
     session.platform.end(Duration::from_secs(30)).await.unwrap();
 }
 
