@@ -312,6 +312,7 @@ mod tests {
         }
     }
 
+    /// D-036: FINALIZING was never entered.
     #[test]
     fn only_finalizing_completes() {
         for s in Status::ALL {

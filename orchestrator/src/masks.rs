@@ -129,6 +129,7 @@ mod tests {
         assert!(!stored.contains(VALUE), "{stored}");
     }
 
+    /// D-030: previews were not masked.
     #[test]
     fn a_value_that_a_preview_cuts_is_masked_as_well() {
         let mut event = NewEvent::new(

@@ -25,9 +25,13 @@ pub fn event(event: &EventRecord, view: &View) -> String {
 
 /// The last line of a watch: `Task <id> failed. timeout: Exceeded max turns — ...`.
 pub fn ended(task: &TaskDetail) -> String {
-    let word = clean::line(&task.status).to_lowercase().replace('_', " ");
     let reason = status::reason(task).map(|r| format!(" {r}")).unwrap_or_default();
-    format!("Task {} {word}.{reason}", clean::line(&task.task_id))
+    let (id, word) = (clean::line(&task.task_id), status::word(task));
+    let look = match (task.status.as_str(), &task.pr_url) {
+        ("COMPLETED", Some(_)) => format!("\nLook at it with: bgagent pr show {id}"),
+        _ => String::new(),
+    };
+    format!("Task {id} {word}.{reason}{look}")
 }
 
 struct Show<'a> {
@@ -105,8 +109,8 @@ impl Show<'_> {
                 let said = format!(
                     "Work reported{}{}{}",
                     self.word(": agent ", "agent_status"),
-                    self.word(", build ", "build"),
-                    self.word(", lint ", "lint")
+                    self.gate(", build ", "build"),
+                    self.gate(", lint ", "lint")
                 );
                 self.said("·", &said)
             }
@@ -282,6 +286,14 @@ impl Show<'_> {
         let paint = self.view.paint;
         let what = format!("{word}{}{}", self.word(": ", "title"), self.word(" — ", "error_message"));
         self.with(self.mark(&paint.red("✖"), &paint.red(&what)), "remedy", "↳ ")
+    }
+
+    /// What came of a check of the work.
+    fn gate(&self, before: &str, name: &str) -> String {
+        match self.data[name].as_str() {
+            Some("inert") => format!("{before}not checked"),
+            Some(_) | None => self.word(before, name),
+        }
     }
 
     /// What is of little weight.
@@ -463,6 +475,8 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"));
     }
 
+    /// D-111: half of the events were not shown as text.
+    /// D-112: escape sequences reached the terminal.
     #[test]
     fn every_kind_is_shown_even_with_no_data_and_nothing_escapes() {
         let data = json!({ "detail": "\u{1b}[2J\u{202e}\r\u{7}", "reason": "\u{9b}1m" });
@@ -493,6 +507,7 @@ mod tests {
                 sample::TASK
             )
         );
-        assert_eq!(ended(&sample::completed()), format!("Task {} completed.", sample::TASK));
+        let look = format!("Task {0} completed.\nLook at it with: bgagent pr show {0}", sample::TASK);
+        assert_eq!(ended(&sample::completed()), look);
     }
 }

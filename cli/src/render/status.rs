@@ -23,7 +23,7 @@ pub fn status(
 ) -> String {
     let mut newest: Vec<&EventRecord> = events.iter().collect();
     newest.sort_by_key(|e| std::cmp::Reverse(e.seq));
-    let mut page = Page { lines: vec![head(task, view)] };
+    let mut page = Page { lines: vec![head(task, view)], width: view.width };
     page.row("Repo", task.repo.as_deref().unwrap_or("— (repo-less)"));
     page.row("Channel", &task.channel_source);
     if let Some(workflow) = task.resolved_workflow.as_ref().filter(|w| w.id != USUAL_WORKFLOW) {
@@ -48,7 +48,14 @@ pub fn status(
     }
     page.row("Turn", &turn(task, &newest));
     page.row("Last milestone", &last_milestone(milestone, view));
-    page.row("Current", &newest.first().map_or_else(|| MISSING.into(), |e| current(e)));
+    page.row(
+        "Current",
+        &match (task.is_terminal(), newest.first()) {
+            (true, _) => format!("task {}", word(task)),
+            (false, Some(event)) => current(event),
+            (false, None) => word(task),
+        },
+    );
     page.row("Cost", &cost(task));
     if let Some(blocker) =
         newest.iter().find(|e| e.event_type == "agent_blocked" && task.status != "COMPLETED")
@@ -64,13 +71,13 @@ pub fn status(
     if let Some(warning) = &task.warning {
         page.row("Warning", warning);
     }
-    page.row("Branch", &task.branch_name);
-    page.row("PR", task.pr_url.as_deref().unwrap_or(MISSING));
+    page.address("Branch", &task.branch_name);
+    page.address("PR", task.pr_url.as_deref().unwrap_or(MISSING));
     if let Some(uri) = &task.trace_s3_uri {
-        page.row("Trace S3", uri);
+        page.address("Trace S3", uri);
     }
     if let Some(uri) = &task.artifact_uri {
-        page.row("Artifact", uri);
+        page.address("Artifact", uri);
     }
     page.row("Last event", newest.first().map_or(MISSING, |e| e.timestamp.as_str()));
     page.lines.join("\n")
@@ -110,15 +117,24 @@ pub fn cost(task: &TaskDetail) -> String {
     format!("{spent}{budget}{unpriced}")
 }
 
+/// The state of a task, as a word.
+pub fn word(task: &TaskDetail) -> String {
+    clean::line(&task.status).to_lowercase().replace('_', " ")
+}
+
 struct Page {
     lines: Vec<String>,
+    width: Option<usize>,
 }
 
 impl Page {
     fn row(&mut self, label: &str, value: &str) {
-        let label = format!("  {label}:");
-        // A label that fills the column keeps one space before its value.
-        self.lines.push(format!("{label:<16} {}", clean::line(value)));
+        self.lines.push(wrap::hanging(&head_of(label), &clean::line(value), LABEL, self.width));
+    }
+
+    /// What a person may want to copy is in one piece: on the next line when it does not fit here.
+    fn address(&mut self, label: &str, value: &str) {
+        self.lines.push(wrap::fit(&format!("{}{}", head_of(label), clean::line(value)), self.width));
     }
 
     fn description(&mut self, task: &TaskDetail) {
@@ -132,6 +148,12 @@ impl Page {
         self.row("Description", &lines.next().unwrap_or_default());
         self.lines.extend(lines.map(|line| format!("{:LABEL$}{line}", "")));
     }
+}
+
+/// A label that fills the column keeps one space before its value.
+fn head_of(label: &str) -> String {
+    let label = format!("  {label}:");
+    format!("{label:<16} ")
 }
 
 fn head(task: &TaskDetail, view: &View) -> String {
@@ -191,10 +213,14 @@ fn turn(task: &TaskDetail, newest: &[&EventRecord]) -> String {
 fn last_milestone(milestone: Option<&EventRecord>, view: &View) -> String {
     let Some(event) = milestone else { return MISSING.into() };
     let name = event.metadata["milestone"].as_str().unwrap_or(MISSING);
-    let stage = event.metadata["stage"].as_str().map(|s| format!(" {s}")).unwrap_or_default();
+    let name = match (name, event.metadata["stage"].as_str()) {
+        ("stage_started", Some(stage)) => format!("stage {stage}"),
+        (name, Some(stage)) => format!("{name} {stage}"),
+        (name, None) => name.to_owned(),
+    };
     match time::seconds_since(&event.timestamp, view.now) {
-        Some(age) => format!("{name}{stage} ({} ago)", time::duration(age)),
-        None => format!("{name}{stage}"),
+        Some(age) => format!("{name} ({} ago)", time::duration(age)),
+        None => name,
     }
 }
 
@@ -272,6 +298,7 @@ mod tests {
         insta::assert_snapshot!(status(&sample::queued(), &events, None, &sample::view()));
     }
 
+    /// D-107: a waiting approval was not in the status.
     #[test]
     fn every_row_that_a_task_can_have() {
         let mut task = sample::running();

@@ -23,6 +23,7 @@ mod sandboxed;
 mod schema;
 mod scratch;
 mod secrets;
+mod session;
 mod steer;
 mod telemetry;
 mod trace;

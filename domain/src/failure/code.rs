@@ -430,6 +430,7 @@ mod tests {
         }
     }
 
+    /// D-083: failures were told apart by their text.
     #[test]
     fn every_row_says_something() {
         for code in FailureCode::ALL {

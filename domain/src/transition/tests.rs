@@ -212,6 +212,7 @@ fn cell(change: &Change) -> String {
     }
 }
 
+/// D-035: edges that happened were not in the table.
 #[test]
 fn the_whole_table() {
     let mut table = String::new();
@@ -247,6 +248,7 @@ fn every_change_follows_an_edge_and_raises_the_version_by_one() {
     }
 }
 
+/// D-035: edges that happened were not in the table.
 #[test]
 fn every_edge_is_used_by_some_command() {
     let used: Vec<_> =
@@ -258,6 +260,7 @@ fn every_edge_is_used_by_some_command() {
     }
 }
 
+/// D-056: a cancel overwrote an end.
 #[test]
 fn an_ended_task_refuses_all_but_the_repeat_of_its_end() {
     for (state, task, name, command) in cells().filter(|(_, task, ..)| task.status().is_terminal()) {
@@ -288,6 +291,7 @@ fn a_superseded_attempt_is_told_so_in_every_state_it_could_still_speak_in() {
     }
 }
 
+/// D-042: slots leaked and were counted twice.
 #[test]
 fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
     for (what, before, _, applied) in changes() {
@@ -314,6 +318,7 @@ fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
     }
 }
 
+/// D-034: an end was told twice.
 #[test]
 fn an_end_is_told_once_closes_the_books_and_wakes_nobody() {
     for (what, _, _, applied) in changes() {

@@ -222,6 +222,9 @@ fn told(step: &Step) -> String {
     }
 }
 
+/// D-039: time was counted in polls.
+/// D-044: signs of life were looked at while running only.
+/// D-045: nothing bounded the whole time.
 #[test]
 fn the_step_that_follows() {
     let table: Vec<String> = CASES

@@ -277,6 +277,7 @@ async fn a_push_after_the_report_is_too_late() {
     assert_eq!(served.world.task(me.task).await.status().as_str(), "COMPLETED");
 }
 
+/// D-049: a failed push counted as a change.
 #[tokio::test]
 async fn a_report_of_a_refused_push_fails_with_the_reason() {
     let served = Served::new().await;
