@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::failure::Failure;
 use crate::id::Attempt;
 use crate::leave::{Kept, Order};
+use crate::lost::Lost;
 use crate::report::Report;
 use crate::session::SessionHandle;
 use crate::state::QueueReason;
@@ -83,6 +84,13 @@ pub enum Command {
         /// Not before this time.
         not_before: Option<Timestamp>,
     },
+    /// The box is gone before its agent ended; another attempt is to follow.
+    Lose {
+        /// The attempt whose box it was.
+        attempt: Attempt,
+        /// What is known of it, and what follows.
+        lost: Box<Lost>,
+    },
     /// The box has ended its work and says how.
     Report {
         /// The attempt that reports.
@@ -132,6 +140,7 @@ impl Command {
             Command::Depart { .. } => "depart",
             Command::Resume { .. } => "resume",
             Command::Park { .. } => "park",
+            Command::Lose { .. } => "lose",
             Command::Report { .. } => "report",
             Command::Complete { .. } => "complete",
             Command::Fail { .. } => "fail",

@@ -103,6 +103,8 @@ pub enum QueueReason {
     /// The provider's usage limit; resumed at the earliest time.
     #[serde(rename = "usage_limit", alias = "provider_limit")]
     ProviderLimit,
+    /// Its box was lost; the next attempt begins at the earliest time.
+    BoxLost,
 }
 
 impl QueueReason {
@@ -112,6 +114,7 @@ impl QueueReason {
             QueueReason::ConcurrencyLimit => "concurrency_limit",
             QueueReason::Paused => "paused",
             QueueReason::ProviderLimit => "usage_limit",
+            QueueReason::BoxLost => "box_lost",
         }
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Attempt, TaskId, UserId};
 use crate::leave::Leaving;
 use crate::limit;
+use crate::lost::Losses;
 use crate::money::{MicroUsd, TokenCount};
 use crate::repo::RepoRef;
 use crate::report::GateResult;
@@ -161,6 +162,8 @@ pub struct Task {
     pub leaving: Option<Leaving>,
     /// Seconds it was parked; they do not count against its lifetime.
     pub parked_s: u64,
+    /// Boxes that were lost, and what went with them.
+    pub losses: Losses,
     /// The task that this one tries again.
     pub retry_of: Option<TaskId>,
     /// What came of it.
@@ -190,6 +193,7 @@ impl Task {
             wake_at: Some(now),
             leaving: None,
             parked_s: 0,
+            losses: Losses::default(),
             retry_of: None,
             results: Results::default(),
             spent: Spent::default(),

@@ -110,7 +110,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         description: task.spec.description.clone(),
         earlier: earlier.clone(),
         notes: task.results.notes.clone(),
-        max_turns: task.spec.turns(),
+        max_turns: task.turns_left(),
         model: choice.name,
         context_window: choice.context_window,
         max_output_tokens: choice.max_output_tokens,

@@ -10,11 +10,10 @@ use crate::{Orchestrator, fault};
 
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
-        let command = match self.checks(task).await {
-            Ok(passed) => passed,
-            Err(failure) => Command::Fail { failure, results: None },
+        let onward = match self.checks(task).await {
+            Ok(passed) => self.follow(task, passed, epoch).await?,
+            Err(failure) => self.fail_early(task, failure, epoch).await?,
         };
-        let onward = self.follow(task, command, epoch).await?;
         fault::point("preflight.passed");
         Ok(onward)
     }
