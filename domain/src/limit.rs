@@ -154,6 +154,8 @@ pub const ATTEMPTS_MAX: u32 = 10;
 pub const LOST_BACKOFF: Duration = Duration::from_secs(5);
 /// Longest such wait.
 pub const LOST_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The work of an agent at work is saved this often: so much of it may go with a lost box.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A provider that asks for a wait of at least this long has reached its usage limit: no box waits that out.
 pub const USAGE_LIMIT_WAIT: Duration = Duration::from_secs(300);
 /// Characters of what an agent is told of the work before its own.

@@ -120,6 +120,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         trace: task.spec.trace,
         harness: parts.policy.harness.clone(),
         git_identity: parts.policy.git_identity.clone(),
+        save_interval_s: parts.policy.save_interval.as_secs(),
     })
 }
 

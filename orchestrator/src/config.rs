@@ -71,6 +71,8 @@ pub struct Policy {
     pub attempts_max: PerRepo<u32>,
     /// Wait before the attempt that follows a lost box; doubled for each further one.
     pub lost_backoff: Duration,
+    /// Boxes save the work of an agent at work this often; zero is never.
+    pub save_interval: Duration,
     /// A cancelled agent has this long to save its work.
     pub cancel_grace: Duration,
     /// An agent whose task is to wait has this long to save its work.
@@ -123,6 +125,7 @@ impl Default for Policy {
             keep_sessions: KeepSessions::No,
             attempts_max: PerRepo::new(limit::ATTEMPTS_DEFAULT),
             lost_backoff: limit::LOST_BACKOFF,
+            save_interval: limit::SAVE_INTERVAL,
             cancel_grace: limit::CANCEL_GRACE,
             park_grace: limit::PARK_GRACE,
             verify_timeout: limit::VERIFY_TIMEOUT,

@@ -195,9 +195,11 @@ impl Orchestrator {
             told.push(self.history(old.id).await?.work());
         }
         if task.attempt > Attempt(1) {
-            told.push(Self::told_of_losses(task).unwrap_or_else(|| {
-                "An earlier attempt at this task was stopped before its end.".to_owned()
-            }));
+            told.push(
+                Self::told_of_losses(task).unwrap_or_else(|| {
+                    "An earlier attempt at this task was stopped before its end.".to_owned()
+                }),
+            );
             told.push(self.history(task.id).await?.work());
             for nudge in self.store().nudge_list(task.id).await?.iter().filter(|n| n.taken.is_some()) {
                 told.push(format!("The person who gave the task said to it: {}", nudge.text));

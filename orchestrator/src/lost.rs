@@ -2,9 +2,12 @@
 //! attempt or its end. Which of the two is decided by [`domain::lost::another`] and by what is left of the budgets.
 
 use domain::event::{Event, EventKind};
+use domain::failure::ErrorClass;
 use domain::lost::{self, Bounds, Lost};
 use domain::report::Report;
-use domain::{Command, Failure, Task};
+use domain::transition::after;
+use domain::{Command, Failure, State, Task};
+use jiff::Timestamp;
 use store::{Epoch, EventCursor, EventQuery, StoreError};
 use tracing::{info, warn};
 
@@ -80,12 +83,18 @@ impl Orchestrator {
     }
 
     /// Fails a task whose next box does not come to be. What earlier attempts pushed is delivered with it.
+    ///
+    /// What may pass is waited out for a task that lost its box: a machine that is started again is up before its network is.
     pub(crate) async fn fail_early(
         &self,
         task: &Task,
         failure: Failure,
         epoch: Epoch,
     ) -> Result<Onward, StoreError> {
+        if let Some(at) = self.later(task, &failure) {
+            warn!(task.id = %task.id, error = %failure, "the next box cannot be started yet; trying again");
+            return Ok(Onward::At(at));
+        }
         if task.attempt.0 <= 1 {
             return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
         }
@@ -93,6 +102,15 @@ impl Orchestrator {
         let command = Command::Fail { failure, results: results.map(Box::new) };
         let done = self.apply(task, command, With { epoch: Some(epoch), pull_request }).await?;
         self.onward(task, done).await
+    }
+
+    /// When an attempt that follows a lost box is begun again after a failure that may pass; its time for hydration bounds it.
+    fn later(&self, task: &Task, failure: &Failure) -> Option<Timestamp> {
+        let State::Hydrating { since, .. } = &task.state else { return None };
+        let policy = &self.parts().policy;
+        let at = after(self.now(), policy.lost_backoff.max(policy.retry_pause));
+        let passes = failure.classify().error_class == ErrorClass::Transient;
+        (task.losses.boxes > 0 && passes && at < after(*since, policy.hydration_deadline)).then_some(at)
     }
 
     /// How the loss of earlier boxes is told to the agent that goes on.
@@ -143,7 +161,8 @@ mod tests {
     #[test]
     fn turns_are_those_of_the_newest_attempt_alone() {
         use EventKind::{AgentToolCall, AgentTurn, HydrationStarted, SessionAttached};
-        let first = [(HydrationStarted, 0), (AgentTurn, 1), (AgentToolCall, 0), (AgentTurn, 2), (AgentToolCall, 0)];
+        let first =
+            [(HydrationStarted, 0), (AgentTurn, 1), (AgentToolCall, 0), (AgentTurn, 2), (AgentToolCall, 0)];
         assert_eq!(turns_in(&log(&first)), Some(2));
         let second = [first.as_slice(), &[(HydrationStarted, 0), (SessionAttached, 0)]].concat();
         assert_eq!(turns_in(&log(&second)), Some(0));

@@ -13,7 +13,7 @@
 //! | `PUT /box/v1/artifacts/{name}` | bytes -> 204 |
 //! | `POST /box/v1/result` | [`domain::report::Report`] -> 204; repeating it is harmless |
 //! | `POST /model/v1/messages` | Anthropic Messages, also with streaming |
-//! | `/git/{task}.git/...` | git smart HTTP: fetch, and push of the task's branch |
+//! | `/git/{task}.git/...` | git smart HTTP: fetch, and push of the task's branch and of [`SAVED_REF`] |
 //!
 //! Every call but `attach` carries the session token as Bearer. Errors are [`BoxError`]; 409 with
 //! [`BoxErrorCode::SessionSuperseded`] means that this box is no longer wanted: it stops itself at once. 425 means "not
@@ -24,6 +24,10 @@ use domain::{AskId, Attempt, NudgeId, TaskId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// Where a worker saves work that its agent has not ended yet, in the task's repository at the gateway: pushed beside the
+/// task's branch, read by the next attempt, on no forge.
+pub const SAVED_REF: &str = "refs/bgagent/saved";
 
 /// First call of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +98,9 @@ pub struct WorkSpec {
     pub harness: String,
     /// Author and committer of the work, `Name <mail>`.
     pub git_identity: String,
+    /// Seconds between two pushes to [`SAVED_REF`]; 0 is none.
+    #[serde(default)]
+    pub save_interval_s: u64,
 }
 
 /// Events in the order they happened.

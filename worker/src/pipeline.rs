@@ -4,6 +4,7 @@
 //! limit or panicked leaves its work on the branch. An agent that is asked to leave has
 //! its work saved on the branch. Only a stop (ended, superseded, a signal) delivers nothing.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::mailbox::Mailbox;
 use crate::notice;
 use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
+use crate::saving;
 use crate::spool::Spool;
 use crate::stage::{Broken, Runner, Stage};
 use crate::stop::{Reason, Stop};
@@ -206,6 +208,7 @@ impl Pipeline {
                 failure = notices.fatal() => Err(failure),
                 () = self.launcher.ended() => Err(tools_ended()),
                 result = agent => result,
+                never = self.keep_saving(checkout, remote) => match never {},
             }
         };
         let agent = match self.runner.run(Stage::Agent, agent).await {
@@ -216,6 +219,15 @@ impl Pipeline {
         let ended = json!({ "status": agent.status, "turns": agent.turns_completed });
         self.spool.milestone("agent_execution_complete", ended);
         self.deliver(checkout, remote, &commands, agent, measuring).await
+    }
+
+    /// Saves the work of the agent at work, every so often. Does not end.
+    async fn keep_saving(&self, checkout: &Checkout, remote: &Remote) -> Infallible {
+        if self.spec.save_interval_s == 0 {
+            return std::future::pending().await;
+        }
+        let pause = Duration::from_secs(self.spec.save_interval_s);
+        saving::keep_saving(checkout, remote, &Identity::parse(&self.spec.git_identity), pause).await
     }
 
     /// Saves the work of an agent that was stopped: what there is, as it is, on the task's branch. Whoever waits for it waits

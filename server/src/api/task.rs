@@ -197,7 +197,9 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
-    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
+    let attempts_max = *app.orchestrator().parts().policy.attempts_max.of(&task.spec.repo);
+    let lost = wire::lost(task, attempts_max);
+    Ok(TaskDetail { trace_s3_uri, lost, ..wire::detail(task, queue) })
 }
 
 /// One task.

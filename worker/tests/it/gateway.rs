@@ -130,6 +130,7 @@ impl Gateway {
             verify_timeout_s: 60,
             trace: false,
             harness: "native".into(),
+            save_interval_s: 0,
             git_identity: "Bot <bot@example>".into(),
         };
         let seen = Arc::new(Mutex::new(Seen { replies: replies.into(), ..Seen::default() }));
