@@ -10,7 +10,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use domain::event::{EventKind, NewEvent};
 use domain::report::Report;
-use domain::{Failure, Task, limit};
+use domain::{Failure, FailureCode, Task, limit};
 use orchestrator::report::{Heard, Work};
 use orchestrator::token::BoxIdentity;
 use protocol::box_api::*;
@@ -78,6 +78,16 @@ async fn attach(
             BoxErrorCode::Unauthorized,
             "the bootstrap token of this attempt is needed",
         ));
+    }
+    if !(VERSION_OLDEST..=VERSION).contains(&request.api) {
+        let worker = domain::event::preview(&request.version, 32);
+        let why = format!(
+            "the worker ({worker}) speaks version {} of the box API, this server {VERSION_OLDEST} to {VERSION}",
+            request.api
+        );
+        let failure = Failure::new(FailureCode::WorkerVersionUnsupported, why.as_str());
+        orchestrator.box_unfit(request.task, request.attempt, failure).await?;
+        return Err(Refusal::new(BoxErrorCode::VersionUnsupported, why));
     }
     let plain = |c: char| c.is_ascii_alphanumeric();
     if request.instance.is_empty() || request.instance.len() > 64 || !request.instance.chars().all(plain) {

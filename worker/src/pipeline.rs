@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::event::preview;
 use domain::report::{GateResult, Report};
 use domain::{Failure, FailureCode, limit};
-use protocol::box_api::{AttachRequest, BoxErrorCode, WorkSpec};
+use protocol::box_api::{self, AttachRequest, BoxErrorCode, WorkSpec};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -115,6 +115,7 @@ async fn attach(job: &Job, stop: &Stop) -> Result<(Gateway, WorkSpec, Duration),
         attempt: job.attempt,
         instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
+        api: box_api::VERSION,
     };
     let answer = tokio::select! {
         biased;

@@ -22,6 +22,7 @@ mod schema;
 mod secrets;
 mod steer;
 mod trace;
+mod upgrade;
 mod upstream;
 mod usage;
 mod whole;

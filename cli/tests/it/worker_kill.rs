@@ -234,3 +234,42 @@ async fn in_quarantine(platform: &Platform, branch: &str) -> Option<String> {
     let quarantine = quarantines.flatten().next()?.path();
     git::branch_head(&quarantine, branch).await.unwrap()
 }
+
+/// What an agent had done and not pushed is there for the next one: its commits, and its files as it had them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_that_was_saved_on_the_way_survives_the_box() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = "echo one > one.txt && git add one.txt && git commit -qm 'Step one' && echo two > two.txt; \
+                 case \"$BGAGENT_SESSION\" in *-1) touch ~/done; sleep 300;; esac";
+    let again = "git log --format=%s > log.txt; git status --porcelain > status.txt; echo three > three.txt";
+    transcript(dir.path(), "kill", &[bash(first), say("Never said")]);
+    let repo = sample().await;
+    let mut platform = platform(&dir.path().join("kill.json"), "kill")
+        .with("BGAGENT__LIMITS__LOST_BACKOFF_S", 1)
+        .with("BGAGENT__LIMITS__SAVE_INTERVAL_S", 1);
+    platform.start().await.unwrap();
+    let id = submit(&platform, &request(repo.path(), "Is saved on its way")).await;
+    let done = box_home(&platform, id).join("done");
+    let there = async || done.exists().then_some(());
+    poll::until("the agent's first work", END, there).await.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+    let quarantine = platform.state_dir().join("pushes").join(format!("{id}.git"));
+    let saved = async || {
+        let names = git::Git::new().dir(&quarantine).args(["ls-tree", "--name-only", "refs/bgagent/saved"]);
+        let names = names.exits(&[0, 128]).run().await.ok()?.text();
+        names.lines().any(|name| name == "two.txt").then_some(())
+    };
+    poll::until("the work to be saved", END, saved).await.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+    assert!(branches(repo.path()).await.is_empty(), "what is saved goes to no forge");
+    transcript(dir.path(), "kill", &[bash(again), say("Add the files")]);
+    kill(Pid::from_raw(monitor(&platform, id).await), Signal::SIGKILL).unwrap();
+    let task = platform.ended(id, END).await.unwrap_or_else(|e| panic!("{e:#}"));
+    let why = format!("{task:#?}\n{}", platform.log());
+    assert_eq!((task.status.as_str(), task.attempt), ("COMPLETED", 2), "{why}");
+    let show = async |path: &str| repo.git(&["show", &format!("{}:{path}", task.branch_name)]).await.unwrap();
+    assert!(show("log.txt").await.starts_with("Step one\n"), "the agent's own commit: {why}");
+    assert!(show("status.txt").await.contains("?? two.txt"), "what was not committed is not: {why}");
+    assert_eq!((show("two.txt").await.as_str(), show("three.txt").await.as_str()), ("two", "three"));
+    let asked = events(&platform, id).await;
+    assert!(asked.iter().any(|e| e.metadata["milestone"] == "repo_setup_complete" && e.metadata["resumed"] == true));
+    platform.end(END).await.unwrap();
+}

@@ -4,6 +4,7 @@
 
 mod box_api;
 mod budget;
+mod contract;
 mod egress;
 mod egress_site;
 mod git_proxy;
