@@ -33,6 +33,7 @@ pub mod webhook;
 pub mod whoami;
 pub mod worker;
 
+mod attachment;
 mod number;
 mod request;
 mod span;

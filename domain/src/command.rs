@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::attachment::Attachments;
 use crate::failure::Failure;
-use crate::id::Attempt;
+use crate::id::{AttachmentId, Attempt};
 use crate::leave::{Kept, Order};
 use crate::lost::Lost;
 use crate::report::Report;
@@ -14,8 +15,25 @@ use crate::task::Results;
 /// One thing that happens to a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// All attachments are there and clean.
-    ConfirmUploads,
+    /// All attachments to upload are there and clean.
+    ConfirmUploads {
+        /// What they are.
+        attachments: Attachments,
+    },
+    /// The uploads were not confirmed in time.
+    ExpireUploads,
+    /// The bytes of an attachment may not be shown: the task fails.
+    BlockAttachment {
+        /// Which.
+        attachment: AttachmentId,
+        /// Why, for the person.
+        reason: String,
+    },
+    /// What was to be fetched is there and clean.
+    AttachmentsFetched {
+        /// What it is.
+        attachments: Attachments,
+    },
     /// Admission found no slot, or an older task waits.
     Enqueue,
     /// A slot may be free: leave the queue, taking it.
@@ -126,7 +144,10 @@ impl Command {
     /// Every command's name, for tables.
     pub fn name(&self) -> &'static str {
         match self {
-            Command::ConfirmUploads => "confirm_uploads",
+            Command::ConfirmUploads { .. } => "confirm_uploads",
+            Command::ExpireUploads => "expire_uploads",
+            Command::BlockAttachment { .. } => "block_attachment",
+            Command::AttachmentsFetched { .. } => "attachments_fetched",
             Command::Enqueue => "enqueue",
             Command::PickUp => "pick_up",
             Command::Admit => "admit",

@@ -13,6 +13,7 @@ use crate::id::{EventId, TaskId};
 pub enum EventKind {
     TaskCreated,
     UploadsConfirmed,
+    AttachmentBlocked,
     PendingUploadExpired,
     AdmissionQueued,
     QueuePickup,
@@ -20,6 +21,7 @@ pub enum EventKind {
     PreflightWarning,
     PreflightFailed,
     HydrationStarted,
+    AttachmentsFetched,
     SessionStartRetry,
     SessionStarted,
     SessionAttached,
@@ -65,6 +67,7 @@ impl EventKind {
     pub const ALL: &'static [EventKind] = &[
         EventKind::TaskCreated,
         EventKind::UploadsConfirmed,
+        EventKind::AttachmentBlocked,
         EventKind::PendingUploadExpired,
         EventKind::AdmissionQueued,
         EventKind::QueuePickup,
@@ -72,6 +75,7 @@ impl EventKind {
         EventKind::PreflightWarning,
         EventKind::PreflightFailed,
         EventKind::HydrationStarted,
+        EventKind::AttachmentsFetched,
         EventKind::SessionStartRetry,
         EventKind::SessionStarted,
         EventKind::SessionAttached,

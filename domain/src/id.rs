@@ -111,6 +111,10 @@ id_type!(
     AskId, "ask id"
 );
 id_type!(
+    /// One attachment of a task.
+    AttachmentId, "attachment id"
+);
+id_type!(
     /// One HTTP request, as it shows in logs and error answers.
     RequestId, "request id"
 );

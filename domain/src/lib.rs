@@ -10,6 +10,7 @@
 //! | [`repo`] | how a repository is named |
 //! | [`money`] | micro-dollars, tokens, prices |
 //! | [`task`] | a task, what was asked, what came of it |
+//! | [`attachment`] | images and documents that a task brings |
 //! | [`state`] | the eleven states with their data, and the edges between them |
 //! | [`command`] | everything that can happen to a task |
 //! | [`transition`] | `Task::on`: the only function that changes a task |
@@ -28,6 +29,7 @@
 
 pub mod access;
 pub mod approval;
+pub mod attachment;
 pub mod box_limits;
 pub mod budget;
 pub mod command;
@@ -51,14 +53,15 @@ pub mod transition;
 pub mod workflow;
 
 pub use access::{Identity, Role};
+pub use attachment::{Attachment, AttachmentKind, AttachmentSource, Attachments, Content, Screened};
 pub use box_limits::BoxLimits;
 pub use budget::{Bound, Budgets, Day, Payer, Period, Verdict};
 pub use command::Command;
 pub use event::{EventKind, NewEvent};
 pub use failure::{Failure, FailureCode};
 pub use id::{
-    ApiKeyId, AskId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId, TaskId, UserId,
-    WebhookId,
+    ApiKeyId, AskId, AttachmentId, Attempt, AuditId, EventId, NodeId, NudgeId, ObligationId, RequestId,
+    TaskId, UserId, WebhookId,
 };
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;

@@ -217,6 +217,16 @@ pub const ATTACHMENT_INLINE_MAX_BYTES: usize = 500 * 1024;
 pub const ATTACHMENTS_INLINE_TOTAL_MAX_BYTES: usize = 3 * 1024 * 1024;
 /// Bytes of one attachment that is uploaded or fetched; *ABCA*.
 pub const ATTACHMENT_MAX_BYTES: u64 = 10 * 1024 * 1024;
+/// Fetching one attachment from its address, redirects included; *ABCA*.
+pub const ATTACHMENT_FETCH: Duration = Duration::from_secs(10);
+/// Times that an attachment's address may lead on to another; *ABCA*.
+pub const ATTACHMENT_REDIRECTS_MAX: usize = 2;
+/// Characters of an attachment's address.
+pub const ATTACHMENT_URL_MAX_CHARS: usize = 2_048;
+/// Looking at everything that was uploaded for a task.
+pub const ATTACHMENT_SCREENING: Duration = Duration::from_secs(60);
+/// Bytes of a request that creates a task: attachments within it are base64.
+pub const TASK_BODY_MAX_BYTES: usize = 5 * 1024 * 1024;
 /// Bytes of all attachments of one task; *ABCA*.
 pub const ATTACHMENTS_TOTAL_MAX_BYTES: u64 = 50 * 1024 * 1024;
 /// Characters of an attachment's file name; *ABCA*.
@@ -227,6 +237,24 @@ pub const ATTACHMENT_IMAGE_MAX_SIDE: u32 = 8_000;
 pub const ATTACHMENT_PDF_MAX_PAGES: u32 = 50;
 /// Bytes of text taken from a PDF; *ABCA*.
 pub const ATTACHMENT_PDF_MAX_TEXT_BYTES: usize = 1024 * 1024;
+/// The form of an upload must be there within this.
+pub const UPLOAD_READ: Duration = Duration::from_secs(120);
+/// Pixels of an image: a picture of the greatest sides both ways would take a quarter of a gigabyte to look at.
+pub const ATTACHMENT_IMAGE_MAX_PIXELS: u64 = 50_000_000;
+/// Arrays and objects within one another in a JSON attachment.
+pub const ATTACHMENT_JSON_MAX_DEPTH: usize = 100;
+/// Bytes that all streams of one PDF may unpack to while its text is read.
+pub const ATTACHMENT_PDF_MAX_UNPACKED_BYTES: usize = 64 * 1024 * 1024;
+/// Looking at one attachment may take this long; *ABCA* for a PDF.
+pub const ATTACHMENT_INSPECTION: Duration = Duration::from_secs(15);
+/// Attachments looked at at once; *ABCA*.
+pub const ATTACHMENT_INSPECTIONS_AT_ONCE: usize = 3;
+/// Bytes of address space of the process that looks at one attachment.
+pub const ATTACHMENT_INSPECTION_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+/// Longer side, in pixels, to which models scale a picture down; *ABCA*.
+pub const IMAGE_TOKENS_SIDE: u32 = 1_568;
+/// Most tokens of one picture, also when its size is not known; *ABCA*.
+pub const IMAGE_TOKENS_MAX: u32 = 1_568;
 /// How long an upload address is good; *ABCA*.
 pub const UPLOAD_ADDRESS: Duration = Duration::from_secs(600);
 /// Tokens of an assembled prompt; *ABCA*.

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Attempt, TaskId, UserId};
+use crate::attachment::{Attachment, AttachmentSource, Attachments, Screened};
+use crate::id::{AttachmentId, Attempt, TaskId, UserId};
 use crate::leave::Leaving;
 use crate::limit;
 use crate::lost::Losses;
@@ -12,6 +13,7 @@ use crate::repo::RepoRef;
 use crate::report::GateResult;
 use crate::session::IsolationTier;
 use crate::state::{State, Status};
+use crate::transition::{after, wake_after};
 
 /// The workflows that exist; *ABCA*'s names, all of version `1.0.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -69,6 +71,9 @@ pub struct TaskSpec {
     /// The tier asked for; the server's own when absent.
     #[serde(default)]
     pub isolation: Option<IsolationTier>,
+    /// Images and documents for the agent. Left out when there are none, so that the hash of older requests stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 impl TaskSpec {
@@ -164,6 +169,8 @@ pub struct Task {
     pub parked_s: u64,
     /// Boxes that were lost, and what went with them.
     pub losses: Losses,
+    /// What is known of its attachments.
+    pub attachments: Attachments,
     /// The task that this one tries again.
     pub retry_of: Option<TaskId>,
     /// What came of it.
@@ -173,8 +180,28 @@ pub struct Task {
 }
 
 impl Task {
-    /// A task as it is accepted: SUBMITTED, due at once.
+    /// A task as it is accepted: SUBMITTED, due at once; or PENDING_UPLOADS when it has attachments to upload.
     pub fn new(id: TaskId, user: UserId, channel: &str, spec: TaskSpec, now: Timestamp) -> Task {
+        Task::with_attachments(id, user, channel, spec, Attachments::new(), now)
+    }
+
+    /// The same, with what is known of its attachments already: only those that are not there yet are waited for.
+    pub fn with_attachments(
+        id: TaskId,
+        user: UserId,
+        channel: &str,
+        spec: TaskSpec,
+        attachments: Attachments,
+        now: Timestamp,
+    ) -> Task {
+        let waits = spec.attachments.iter().enumerate().any(|(place, attachment)| {
+            let known = attachments.contains_key(&AttachmentId::of(id, place));
+            !known && matches!(attachment.source, AttachmentSource::Presigned { .. })
+        });
+        let state = match waits {
+            true => State::PendingUploads { since: now, until: after(now, limit::PENDING_UPLOADS) },
+            false => State::Submitted { since: now },
+        };
         Task {
             branch: branch_name(id, &spec.description),
             id,
@@ -187,17 +214,26 @@ impl Task {
             completed_at: None,
             queued_at: None,
             admission_attempts: 0,
-            state: State::Submitted { since: now },
+            wake_at: wake_after(&state, now),
+            state,
             attempt: Attempt::NONE,
             version: 1,
-            wake_at: Some(now),
             leaving: None,
             parked_s: 0,
             losses: Losses::default(),
+            attachments,
             retry_of: None,
             results: Results::default(),
             spent: Spent::default(),
         }
+    }
+
+    /// Its attachments with their ids, as asked, and what is known of each.
+    pub fn attached(&self) -> impl Iterator<Item = (AttachmentId, &Attachment, Option<&Screened>)> {
+        self.spec.attachments.iter().enumerate().map(|(place, attachment)| {
+            let id = AttachmentId::of(self.id, place);
+            (id, attachment, self.attachments.get(&id))
+        })
     }
 
     /// The wire name of its state.

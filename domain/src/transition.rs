@@ -8,10 +8,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::attachment::{Attachment, Attachments, Screened, total_bytes};
 use crate::command::Command;
 use crate::event::{EventKind, NewEvent, preview};
-use crate::failure::Failure;
-use crate::id::{Attempt, TaskId};
+use crate::failure::{Failure, FailureCode};
+use crate::id::{AttachmentId, Attempt, TaskId};
 use crate::leave::{Kept, Leaving, Order};
 use crate::limit;
 use crate::lost::{Losses, Lost};
@@ -101,7 +102,12 @@ impl Task {
             return if repeat { Change::Nothing } else { Change::Refused(Refused::Terminal(from)) };
         }
         match command {
-            Command::ConfirmUploads => self.confirm_uploads(now),
+            Command::ConfirmUploads { attachments } => self.confirm_uploads(&attachments, now),
+            Command::ExpireUploads => self.expire_uploads(now),
+            Command::BlockAttachment { attachment, reason } => {
+                self.block_attachment(attachment, &reason, now)
+            }
+            Command::AttachmentsFetched { attachments } => self.attachments_fetched(&attachments, now),
             Command::Enqueue => self.enqueue(now),
             Command::PickUp => self.pick_up(now),
             Command::Admit => self.admit(now),
@@ -164,7 +170,10 @@ impl Task {
             | Command::Report { attempt, .. } => {
                 (*attempt != self.attempt).then_some(Refused::Superseded(*attempt))
             }
-            Command::ConfirmUploads
+            Command::ConfirmUploads { .. }
+            | Command::ExpireUploads
+            | Command::BlockAttachment { .. }
+            | Command::AttachmentsFetched { .. }
             | Command::Enqueue
             | Command::PickUp
             | Command::Admit
@@ -235,15 +244,70 @@ impl Task {
         })
     }
 
-    fn confirm_uploads(&self, now: Timestamp) -> Change {
+    fn confirm_uploads(&self, attachments: &Attachments, now: Timestamp) -> Change {
         match self.state {
-            State::PendingUploads { .. } => self.to(
-                State::Submitted { since: now },
-                vec![NewEvent::bare(EventKind::UploadsConfirmed)],
-                Slots::Keep,
-                now,
-            ),
+            State::PendingUploads { .. } => {
+                let event = told_of(EventKind::UploadsConfirmed, attachments);
+                self.with(attachments).to(State::Submitted { since: now }, vec![event], Slots::Keep, now)
+            }
             _ => Change::Nothing,
+        }
+    }
+
+    fn expire_uploads(&self, now: Timestamp) -> Change {
+        let State::PendingUploads { since, until } = self.state else { return self.wrong_state() };
+        if until > now {
+            return self.too_early();
+        }
+        let expired = NewEvent::new(
+            EventKind::PendingUploadExpired,
+            json!({ "age_seconds": seconds(since, now), "timeout_seconds": seconds(since, until) }),
+        );
+        let failure = Failure::new(FailureCode::UploadsExpired, "the attachments were not confirmed in time");
+        self.fail_after(expired, failure, now)
+    }
+
+    fn block_attachment(&self, attachment: AttachmentId, reason: &str, now: Timestamp) -> Change {
+        let (State::PendingUploads { .. } | State::Hydrating { phase: Hydration::Preflight, .. }) =
+            self.state
+        else {
+            return self.wrong_state();
+        };
+        let asked = self.attached().find(|(id, ..)| *id == attachment);
+        let Some((_, Attachment { filename, .. }, _)) = asked else { return self.wrong_state() };
+        let reason = preview(reason, limit::ERROR_MESSAGE_MAX_CHARS);
+        let blocked =
+            NewEvent::new(EventKind::AttachmentBlocked, json!({ "filename": filename, "reason": reason }));
+        let failure = Failure::new(FailureCode::AttachmentBlocked, format!("{filename}: {reason}"));
+        let found = Attachments::from([(attachment, Screened::Blocked)]);
+        self.with(&found).fail_after(blocked, failure, now)
+    }
+
+    fn attachments_fetched(&self, attachments: &Attachments, now: Timestamp) -> Change {
+        match &self.state {
+            State::Hydrating { phase: Hydration::Preflight, .. } => {
+                let event = told_of(EventKind::AttachmentsFetched, attachments);
+                self.with(attachments).to(self.state.clone(), vec![event], Slots::Keep, now)
+            }
+            _ => self.wrong_state(),
+        }
+    }
+
+    /// With what became known of attachments.
+    fn with(&self, found: &Attachments) -> Task {
+        let mut task = self.clone();
+        task.attachments.extend(found.iter().map(|(id, screened)| (*id, screened.clone())));
+        task
+    }
+
+    /// Fails, and tells of what led to it first.
+    fn fail_after(&self, first: NewEvent, failure: Failure, now: Timestamp) -> Change {
+        match self.fail(failure, None, now) {
+            Change::Applied(mut applied) => {
+                applied.events.insert(0, first);
+                Change::Applied(applied)
+            }
+            other => other,
         }
     }
 
@@ -659,6 +723,11 @@ impl Task {
     }
 }
 
+fn told_of(kind: EventKind, attachments: &Attachments) -> NewEvent {
+    let data = json!({ "attachment_count": attachments.len(), "total_size_bytes": total_bytes(attachments) });
+    NewEvent::new(kind, data)
+}
+
 fn failure_metadata(failure: &Failure, status: Status) -> serde_json::Value {
     let class = failure.classify();
     json!({
@@ -678,7 +747,7 @@ pub fn after(at: Timestamp, duration: Duration) -> Timestamp {
 }
 
 /// When the orchestrator must look at a task that just entered `state`.
-fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
+pub(crate) fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
     match state {
         State::PendingUploads { until, .. } => Some(*until),
         State::Queued { since, why, not_before } => Some(match (why, not_before) {

@@ -21,7 +21,7 @@ use store::{Appended, EventAppend};
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal, token};
-use crate::steer;
+use crate::{attachment, steer};
 
 /// Longest hold of a directives poll.
 const DIRECTIVES_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -36,6 +36,7 @@ pub fn routes() -> Router<Gateway> {
         .route("/box/v1/events", post(events).layer(DefaultBodyLimit::max(limit::EVENT_BODY_MAX_BYTES)))
         .route("/box/v1/directives", get(directives))
         .merge(steer::routes())
+        .merge(attachment::routes())
         .route("/box/v1/heartbeat", post(heartbeat))
         .route("/box/v1/result", post(result).layer(DefaultBodyLimit::max(limit::RESULT_BODY_MAX_BYTES)))
         .route("/box/v1/artifacts/{name}", put(artifact).layer(DefaultBodyLimit::max(ARTIFACT_MAX_BYTES)))
@@ -131,6 +132,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         harness: parts.policy.harness.clone(),
         git_identity: parts.policy.git_identity.clone(),
         save_interval_s: parts.policy.save_interval.as_secs(),
+        attachments: attachment::of_work(task),
     })
 }
 

@@ -12,6 +12,7 @@
 //! | [`dial`], [`outer`] | the connection: straight, or through the proxy this machine must use itself |
 //! | [`forward`], [`connect`], [`hello`] | plain requests; CONNECT, and whose name its TLS says |
 //! | [`credential`], [`authority`] | credentials added on the way out, and the certificates that this takes |
+//! | [`fetch`] | what people attach by its address |
 //! | [`site`] | the registries that tools use on this machine: the groups in rules |
 //! | [`attempt`], [`told`] | one attempt's side: connections, end, what was told of it |
 
@@ -21,6 +22,7 @@ pub mod authority;
 pub mod connect;
 pub mod credential;
 pub mod dial;
+pub mod fetch;
 pub mod forward;
 pub mod hello;
 pub mod outer;

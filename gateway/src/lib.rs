@@ -14,7 +14,8 @@
 //! | [`git_proxy`] | git smart HTTP on the mirrors: clone, and push of the task's branch |
 //! | [`listen`] | the socket |
 
-pub mod auth;
+mod attachment;
+mod auth;
 pub mod box_api;
 mod budget;
 pub mod catalog;

@@ -1,7 +1,7 @@
 //! Submission: one transaction claims the idempotency key and stores the task, its first event and its outbox rows.
 
 use domain::event::{EventKind, NewEvent};
-use domain::{Task, TaskId, TaskSpec, UserId};
+use domain::{Attachments, Task, TaskId, TaskSpec, UserId};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use store::{Created, IdempotencyClaim, NewTask, StoreError};
@@ -41,7 +41,23 @@ impl Orchestrator {
     /// first event.
     pub async fn submit_through(
         &self,
+        submission: Submission,
+        channel_metadata: Map<String, Value>,
+    ) -> Result<Created, StoreError> {
+        self.submit_as(self.new_task_id(), submission, Attachments::new(), channel_metadata).await
+    }
+
+    /// An id for a task that is about to be submitted, so that what belongs to it can be kept before it is.
+    pub fn new_task_id(&self) -> TaskId {
+        new_task_id(self.now())
+    }
+
+    /// The same under that id, with the attachments that were taken in for it.
+    pub async fn submit_as(
+        &self,
+        id: TaskId,
         mut submission: Submission,
+        attachments: Attachments,
         channel_metadata: Map<String, Value>,
     ) -> Result<Created, StoreError> {
         let now = self.now();
@@ -49,7 +65,8 @@ impl Orchestrator {
             submission.idempotency_key.map(|key| IdempotencyClaim { key, body_hash: hash(&submission.spec) });
         // After the hash: what was asked under a key is told apart by what was asked.
         self.parts().policy.masks.spec(&mut submission.spec);
-        let task = Task::new(new_task_id(now), submission.user, &submission.channel, submission.spec, now);
+        let Submission { user, channel, spec, .. } = submission;
+        let task = Task::with_attachments(id, user, &channel, spec, attachments, now);
         let mut told = json!({
             "repo": task.spec.repo, "issue_number": task.spec.issue_number, "channel_source": task.channel,
             "workflow": task.spec.workflow.as_str(),

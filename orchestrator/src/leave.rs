@@ -9,10 +9,11 @@ use domain::event::{EventKind, NewEvent};
 use domain::leave::{Kept, Order, Place};
 use domain::state::QueueReason;
 use domain::transition::{Refused, after};
-use domain::{Attempt, Command, Task, TaskId, UserId, limit};
+use domain::{Attempt, Command, Status, Task, TaskId, UserId, limit};
 use forge::PushRequest;
 use forge::push;
 use jiff::Timestamp;
+use objects::ObjectError;
 use serde_json::json;
 use store::{Created, Epoch, NewTask, StoreError};
 use tracing::{info, warn};
@@ -25,6 +26,20 @@ use crate::report::{Heard, heard};
 
 /// Bringing kept work to the code host may take this long; a cancel waits for it.
 const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why a task could not be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum RetryError {
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its attachments could not be copied.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// It has an attachment that was never uploaded, or refused, or is kept no longer.
+    #[error("an attachment of it is not there: submit it anew, with its files")]
+    NotUploaded,
+}
 
 impl Orchestrator {
     /// Ends a task. One whose agent works is ended when its box has saved the work, after a grace at the latest, and this
@@ -63,12 +78,19 @@ impl Orchestrator {
 
     /// A new task of this person with the same specification, which is told what this one learned. `None`: it has not
     /// ended. Whether they may see the old one is the caller's to know.
-    pub async fn retry(&self, old: &Task, by: &UserId) -> Result<Option<Task>, StoreError> {
+    pub async fn retry(&self, old: &Task, by: &UserId) -> Result<Option<Task>, RetryError> {
         if !old.status().is_terminal() {
             return Ok(None);
         }
         let now = self.now();
-        let mut task = Task::new(new_task_id(now), by.clone(), &old.channel, old.spec.clone(), now);
+        let id = new_task_id(now);
+        let attachments = self.copy_attachments(old, id).await?;
+        let (by, spec) = (by.clone(), old.spec.clone());
+        let mut task = Task::with_attachments(id, by, &old.channel, spec, attachments, now);
+        if task.status() == Status::PendingUploads {
+            self.drop_attachments(id).await;
+            return Err(RetryError::NotUploaded);
+        }
         task.retry_of = Some(old.id);
         let event = NewEvent::new(
             EventKind::TaskCreated,

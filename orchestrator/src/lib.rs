@@ -11,6 +11,7 @@
 //! carries on from what is stored. Every step is idempotent under (task, attempt).
 
 pub mod admission;
+pub mod attachment;
 pub mod budget;
 pub mod change;
 pub mod clock;
@@ -87,6 +88,10 @@ pub struct Parts {
     pub mirrors: Mirrors,
     /// Large things: traces, artifacts.
     pub objects: Arc<dyn ObjectStore>,
+    /// Gets attachments from their addresses.
+    pub fetch: Arc<dyn attachment::Fetch>,
+    /// Looks at the bytes of attachments.
+    pub inspector: Arc<dyn attachment::Inspect>,
     /// Where boxes run.
     pub compute: Arc<dyn ComputeBackend>,
     /// Models and their prices.

@@ -117,7 +117,7 @@ impl Orchestrator {
     pub(crate) fn told_of_losses(task: &Task) -> Option<String> {
         let last = task.losses.last.as_ref()?;
         Some(format!(
-            "The box of an earlier attempt at this task was lost before its agent ended ({last}). What it had saved is in the work tree; \
+            "The box of an earlier attempt at this task was lost before its agent ended ({last}). What it had saved, if anything, is in the work tree; \
              what it did after that is gone. Look at what is there first (git log, git status), do not do it again, and go on. \
              {} of {} turns are left.",
             task.turns_left(),

@@ -67,7 +67,7 @@ pub fn next_step(
         }
         State::PendingUploads { until, .. } => {
             if *until <= now {
-                fail(FailureCode::UploadsExpired, "the attachments were not confirmed in time")
+                Step::Apply(Box::new(Command::ExpireUploads))
             } else {
                 Step::Wait(*until)
             }

@@ -155,7 +155,8 @@ impl Orchestrator {
         {
             keys.push(key);
         }
-        for prefix in [crate::trace::parts_of(task), format!("artifacts/{task}-")] {
+        let prefixes = [crate::trace::parts_of(task), format!("artifacts/{task}-")];
+        for prefix in prefixes.into_iter().chain(crate::attachment::prefixes(task)) {
             keys.extend(objects.list(&prefix).await?.into_iter().map(|meta| meta.key));
         }
         Ok(keys)

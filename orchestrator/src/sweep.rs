@@ -44,6 +44,7 @@ impl Orchestrator {
             self.sweep_quarantines().await;
             if round.is_multiple_of(OLD_EVERY) {
                 self.sweep_traces().await;
+                self.sweep_attachments().await;
                 self.sweep_expired().await;
             }
             round = round.wrapping_add(1);

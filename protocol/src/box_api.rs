@@ -10,6 +10,7 @@
 //! | `POST /box/v1/nudges/take` | [`TakeNudges`] -> [`TakenNudges`]; repeating it is harmless |
 //! | `POST /box/v1/asks/{id}/answer` | [`AskAnswer`] -> 204; the first one stays |
 //! | `POST /box/v1/heartbeat` | [`Heartbeat`] -> [`Directives`] |
+//! | `GET /box/v1/attachments/{id}` | -> bytes of an attachment; `/text` below it: the text of a document |
 //! | `PUT /box/v1/artifacts/{name}` | bytes -> 204 |
 //! | `POST /box/v1/result` | [`domain::report::Report`] -> 204; repeating it is harmless |
 //! | `POST /model/v1/messages` | Anthropic Messages, also with streaming |
@@ -20,7 +21,7 @@
 //! yet, ask again".
 
 use domain::steer::AnswerSource;
-use domain::{AskId, Attempt, NudgeId, TaskId};
+use domain::{AskId, AttachmentId, Attempt, NudgeId, TaskId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -117,6 +118,27 @@ pub struct WorkSpec {
     /// Seconds between two pushes to [`SAVED_REF`]; 0 is none.
     #[serde(default)]
     pub save_interval_s: u64,
+    /// What the person attached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<WorkAttachment>,
+}
+
+/// An attachment of the work; its bytes are at `attachments/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkAttachment {
+    /// Its id.
+    pub id: AttachmentId,
+    /// Its name: no path.
+    pub filename: String,
+    /// What it is.
+    pub content_type: String,
+    /// Its bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of them, in lower hex.
+    pub sha256: String,
+    /// Bytes of the text of a document that is no text itself, at `attachments/{id}/text`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_bytes: Option<u64>,
 }
 
 /// Events in the order they happened.

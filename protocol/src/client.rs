@@ -9,6 +9,7 @@ mod identity;
 mod steer;
 pub mod stream;
 mod trace;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,8 +27,8 @@ pub use self::identity::Bearer;
 pub use self::trace::Pieces;
 use crate::admin::{ObligationRecord, PurgeRequest, Purged, SessionRecord};
 use crate::rest::{
-    CancelledTask, CreateTaskRequest, Data, EventRecord, Health, Page, PullRequestDetail, TaskDetail,
-    TaskSummary,
+    CancelledTask, CreateTaskRequest, CreatedTask, Data, EventRecord, Health, Page, PullRequestDetail,
+    TaskDetail, TaskSummary,
 };
 use crate::usage::UsageReport;
 
@@ -159,13 +160,23 @@ impl Client {
         request: &CreateTaskRequest,
         idempotency_key: Option<&str>,
     ) -> Result<(TaskDetail, Replayed), ClientError> {
+        let (made, replayed) = self.create(request, idempotency_key).await?;
+        Ok((made.task, replayed))
+    }
+
+    /// The same, with how its attachments are uploaded.
+    pub async fn create(
+        &self,
+        request: &CreateTaskRequest,
+        idempotency_key: Option<&str>,
+    ) -> Result<(CreatedTask, Replayed), ClientError> {
         let mut call = self.request(Method::POST, "v1/tasks")?.json(request);
         if let Some(key) = idempotency_key {
             call = call.header("Idempotency-Key", key);
         }
         let answer = self.send(call.timeout(ANSWER)).await?;
         let replayed = answer.headers().get("Idempotent-Replay").is_some_and(|v| v.as_bytes() == b"true");
-        let task: Data<TaskDetail> = self.body(answer, "the new task").await?;
+        let task: Data<CreatedTask> = self.body(answer, "the new task").await?;
         Ok((task.data, if replayed { Replayed::Yes } else { Replayed::No }))
     }
 

@@ -233,10 +233,10 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 0)]
     pub initial_approvals: Option<Vec<String>>,
-    /// Attachments, at most 10; any is refused in this version.
+    /// Images and documents for the agent, at most 10 of at most 50 MB together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 0)]
-    pub attachments: Option<Vec<Value>>,
+    #[schema(max_items = 10)]
+    pub attachments: Option<Vec<AttachmentRequest>>,
     /// *Ours.* Model: `provider/model` or `model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
@@ -257,6 +257,62 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 20)]
     pub isolation: Option<String>,
+}
+
+/// An attachment that is asked for: `data` within the request, `url` to be fetched, or neither and `expected_size_bytes` to be
+/// uploaded afterwards.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttachmentRequest {
+    /// `image`, `file` or `url`.
+    #[serde(rename = "type")]
+    #[schema(pattern = "^(image|file|url)$")]
+    pub kind: String,
+    /// `image/png`, `image/jpeg`, `text/plain`, `text/csv`, `text/markdown`, `application/json`, `application/pdf` or
+    /// `text/x-log`; found out when absent, but needed for an upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100)]
+    pub content_type: Option<String>,
+    /// A name without a path, at most 255 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 255)]
+    pub filename: Option<String>,
+    /// The bytes in base64, at most 500 KB of them (3 MB in all of a request).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+    /// Where to fetch it: `https://`, at most 10 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 2_048)]
+    pub url: Option<String>,
+    /// Bytes of the file that will be uploaded, at most 10 MB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10_485_760)]
+    pub expected_size_bytes: Option<i64>,
+}
+
+/// How one attachment is uploaded: a POST of a form with these fields in any order, and `file` after them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[expect(missing_docs, reason = "ABCA's names")]
+pub struct UploadInstruction {
+    pub attachment_id: String,
+    pub filename: String,
+    pub upload_url: String,
+    pub upload_fields: std::collections::BTreeMap<String, String>,
+    pub upload_expires_at: String,
+}
+
+/// The answer of `POST /v1/tasks`: the task, and how its attachments are uploaded while it waits for them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CreatedTask {
+    /// The task.
+    #[serde(flatten)]
+    pub task: TaskDetail,
+    /// One for each attachment to upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upload_instructions: Option<Vec<UploadInstruction>>,
+    /// Until then the uploads must be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_expires_at: Option<String>,
 }
 
 /// A field of the contract that this version refuses unless it is null.

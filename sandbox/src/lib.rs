@@ -10,6 +10,7 @@
 //! tree and one socket pair, over which W asks T to start a command ([`tools`], [`init`]).
 
 mod cgroup;
+pub mod confine;
 pub mod disk;
 mod enforced;
 mod etc;

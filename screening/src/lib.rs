@@ -28,6 +28,8 @@ pub use http::{HttpClassifier, HttpSettings};
 pub enum Source {
     /// What a task is to do, as submitted.
     Submission,
+    /// The text of an attachment.
+    Attachment,
     /// The whole prompt that an agent begins with: also what came from the repository and the code host.
     Prompt,
     /// What a person says to an agent at work.
@@ -41,6 +43,7 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Source::Submission => "submission",
+            Source::Attachment => "attachment",
             Source::Prompt => "prompt",
             Source::Nudge => "nudge",
             Source::Ask => "ask",

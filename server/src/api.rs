@@ -21,6 +21,7 @@ pub mod stream;
 pub mod system;
 pub mod task;
 pub mod trace;
+pub mod upload;
 pub mod usage;
 pub mod validate;
 pub mod webhook;
@@ -42,7 +43,7 @@ use orchestrator::{Clock, Orchestrator};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{Instrument, info_span};
 use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt as _};
 use utoipa_axum::routes;
 
 use crate::audit::Trail;
@@ -238,8 +239,10 @@ impl utoipa::Modify for SecurityAddon {
 
 fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
     let (router, mut description) = OpenApiRouter::with_openapi(ApiDoc::openapi())
-        .routes(routes!(task::create, task::list))
+        .routes(routes!(task::create, task::list).layer(body::limit(body::TASKS)))
         .routes(routes!(task::detail, task::cancel))
+        .routes(routes!(upload::confirm))
+        .routes(routes!(upload::upload).layer(body::limit(body::UPLOADS)))
         .routes(routes!(nudge::nudge))
         .routes(routes!(leave::pause))
         .routes(routes!(leave::resume))
@@ -263,7 +266,7 @@ fn documented() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(webhook::create, webhook::list))
         .routes(routes!(webhook::revoke))
         .routes(routes!(webhook::rotate))
-        .routes(routes!(webhook::deliver::deliver))
+        .routes(routes!(webhook::deliver::deliver).layer(body::limit(body::DELIVERIES)))
         .routes(routes!(audit::list))
         .routes(routes!(system::health))
         .routes(routes!(system::ready))

@@ -61,6 +61,8 @@ pub struct Config {
     pub budgets: budgets::Budgets,
     /// `[retention]`
     pub retention: Retention,
+    /// `[attachments]`
+    pub attachments: Attachments,
     /// `[screening]`
     pub screening: screening::Screening,
     /// `[egress]`
@@ -190,6 +192,14 @@ pub struct Forge {
     pub github: GitHub,
     /// `[forge.local]`
     pub local: Local,
+}
+
+/// `[attachments]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Attachments {
+    /// Certificates of authorities, PEM; empty for none of one's own.
+    pub ca_file: PathBuf,
 }
 
 /// `[forge.github]`

@@ -13,11 +13,14 @@ use std::time::Duration;
 use compute::cache::Caches;
 use compute::local::{LocalBackend, LocalConfig, environment};
 use compute::router::Router;
+use content::Inspector;
 use domain::{IsolationTier, NodeId};
 use forge::github::{self, GitHub};
 use forge::local::{LocalAccess, LocalForge};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
+use gateway::egress::Egress;
+use gateway::egress::fetch::{Fetcher, HostCredential};
 use gateway::egress::site::book::{Book, Fill};
 use gateway::listen::Address;
 use gateway::model::ModelRouter;
@@ -165,6 +168,7 @@ pub async fn serve(
     let egress = crate::egress::egress(&config, &state, env, Arc::new(sites.clone()), Clock::System.now())
         .map_err(|e| ServeError::Other(e.to_string()))?;
     let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
+    let fetcher = fetcher(&config, &egress)?;
     let own = egress.certificate_pem().map(str::to_owned);
     let kit = Kit { book: sites.clone(), env: env.clone(), own, bundle: state.box_ca() };
     let compute = Arc::new(Outfit::new(backends, kit));
@@ -174,6 +178,8 @@ pub async fn serve(
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
         objects: objects(&state)?,
+        fetch: Arc::new(fetcher),
+        inspector: Arc::new(Inspector::new(program(&options)?)),
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -419,6 +425,26 @@ pub(crate) fn forges(config: &Config) -> Result<Forges, ServeError> {
     })?;
     let access = if config.forge.local.enabled { LocalAccess::Allowed } else { LocalAccess::Disabled };
     Ok(Forges { github: Arc::new(github), local: Arc::new(LocalForge::new(access)) })
+}
+
+/// Gets what people attach by its address.
+fn fetcher(config: &Config, egress: &Egress) -> Result<Fetcher, ServeError> {
+    let ca_file = Some(config.attachments.ca_file.as_path()).filter(|path| !path.as_os_str().is_empty());
+    let bad = |e| ConfigError(format!("attachments.ca_file: {e}"));
+    Ok(egress.fetcher(code_host(config), ca_file).map_err(bad)?)
+}
+
+/// The code host's token for what people attach from there; its hosts alone are given it.
+fn code_host(config: &Config) -> Vec<HostCredential> {
+    let config::GitHub { token, server_url, api_url } = &config.forge.github;
+    if token.expose_secret().is_empty() {
+        return Vec::new();
+    }
+    let host = |url: &str| Some(url::Url::parse(url).ok()?.host_str()?.to_owned());
+    let own = [host(server_url), host(api_url)].into_iter().flatten();
+    let raw = own.clone().any(|host| host == "github.com").then(|| "raw.githubusercontent.com".to_owned());
+    let token = SecretString::from(token.expose_secret().to_owned());
+    vec![HostCredential { hosts: own.chain(raw).collect(), token }]
 }
 
 /// Every backend of this machine.

@@ -220,6 +220,7 @@ fn task(n: u32, of: &str) -> Task {
         build_command: None,
         lint_command: None,
         isolation: None,
+        attachments: Vec::new(),
     };
     Task::new(TaskId::from_parts(now, u128::from(n)), UserId::new(user), "api", spec, now)
 }

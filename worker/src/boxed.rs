@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /box/repo       the work tree                        worker and tools
-//! /box/baseline   the base's work tree                 worker and tools
+//! /box/baseline   the base's work tree, attachments    worker and tools
 //! /box/cache      dependency caches, a private overlay tools
 //! /box/objects    objects of the mirror, read-only     tools
 //! /session        the worker's own folder              worker
@@ -146,6 +146,7 @@ pub fn folders() -> Folders {
         repo: layout::REPO.into(),
         // Below the mount, so that it can be removed as a whole.
         baseline: Path::new(layout::BASELINE).join("tree"),
+        attachments: Path::new(layout::BASELINE).join("attachments"),
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::report::Report;
-use domain::{AskId, NudgeId};
+use domain::{AskId, AttachmentId, NudgeId};
 use protocol::box_api::{
     AskAnswer, AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch,
     EventsAccepted, Heartbeat, TakeNudges, TakenNudge, TakenNudges,
@@ -219,6 +219,18 @@ impl Gateway {
         self.ask("sending a heartbeat", Patience::Once, |g| g.post("heartbeat").json(&beat)).await
     }
 
+    /// The bytes of an attachment.
+    pub async fn attachment(&self, id: AttachmentId, patience: Patience) -> Result<Vec<u8>, CallError> {
+        let path = format!("attachments/{id}");
+        self.call("fetching an attachment", patience, |g| g.get(&path)).await
+    }
+
+    /// The text of an attachment that is no text itself.
+    pub async fn attachment_text(&self, id: AttachmentId, patience: Patience) -> Result<Vec<u8>, CallError> {
+        let path = format!("attachments/{id}/text");
+        self.call("fetching the text of an attachment", patience, |g| g.get(&path)).await
+    }
+
     /// Reports the end.
     pub async fn result(&self, report: &Report, patience: Patience) -> Result<(), CallError> {
         self.tell("reporting the result", patience, |g| g.post("result").json(report)).await
@@ -226,6 +238,10 @@ impl Gateway {
 
     fn post(&self, path: &str) -> RequestBuilder {
         self.request(Method::POST, path).timeout(CALL_TIMEOUT)
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.request(Method::GET, path).timeout(CALL_TIMEOUT)
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
 
+use crate::attachment::Brought;
 use crate::launch::Launcher;
 use crate::tool::Environment;
 
@@ -57,6 +58,8 @@ pub struct Work {
     pub preview_max: usize,
     /// The work tree.
     pub work_dir: PathBuf,
+    /// What the person attached; it is beside the work tree.
+    pub attachments: Vec<Brought>,
 }
 
 /// What a harness may reach.

@@ -52,6 +52,8 @@ pub struct Folders {
     pub repo: PathBuf,
     /// The base's work tree, while it is measured.
     pub baseline: PathBuf,
+    /// What the person attached: beside the work tree, so that it is never committed.
+    pub attachments: PathBuf,
 }
 
 /// How programs of the work reach the gateway.
@@ -95,7 +97,12 @@ impl Job {
             attempt: claim.session.attempt,
             gateway,
             bootstrap_token: claim.bootstrap_token.clone(),
-            folders: Folders { private: dir.clone(), repo: dir.join("repo"), baseline: dir.join("baseline") },
+            folders: Folders {
+                private: dir.clone(),
+                repo: dir.join("repo"),
+                baseline: dir.join("baseline"),
+                attachments: dir.join("attachments"),
+            },
             launcher: Launcher::Direct,
             way,
             objects: claim.session.plan.objects.clone().filter(|objects| boxed::may_be_lent(objects)),

@@ -35,6 +35,7 @@
 //! | [`deliver`] | commit, push, title and body |
 //! | [`mod@warm`] | the owner's commands in a box, to fill a dependency cache |
 
+pub mod attachment;
 pub mod boot;
 pub mod boxed;
 pub mod claim;

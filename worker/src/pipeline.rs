@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::attachment::{self, Brought};
 use crate::client::{CallError, Gateway, Patience};
 use crate::deliver::{self, Telling};
 use crate::harness::AgentResult;
@@ -181,7 +182,12 @@ impl Pipeline {
         let details = json!({ "branch": checkout.branch, "base_sha": checkout.base, "resumed": resumed });
         self.spool.milestone("repo_setup_complete", details);
 
-        match self.work_in(&checkout, &remote).await {
+        let brought = match self.attachments().await {
+            Ok(brought) => brought,
+            Err(Broken::Failed(failure)) => return Ok(Report::lost(failure)),
+            Err(Broken::Stopped(reason)) => return Err(reason),
+        };
+        match self.work_in(&checkout, &remote, brought).await {
             Err(Reason::Leaving) => {
                 self.save(&checkout, &remote).await;
                 Err(Reason::Leaving)
@@ -190,8 +196,26 @@ impl Pipeline {
         }
     }
 
+    /// Brings what the person attached.
+    async fn attachments(&self) -> Result<Vec<Brought>, Broken> {
+        if self.spec.attachments.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bringing = attachment::bring(&self.gateway, &self.spec.attachments, &self.folders.attachments);
+        let brought = self.runner.run(Stage::Attachments, bringing).await?;
+        let bytes: u64 = brought.iter().map(|b| b.bytes).sum();
+        let details = json!({ "attachment_count": brought.len(), "total_size_bytes": bytes });
+        self.spool.milestone("attachments_downloaded", details);
+        Ok(brought)
+    }
+
     /// From the checkout to the report.
-    async fn work_in(&self, checkout: &Checkout, remote: &Remote) -> Result<Report, Reason> {
+    async fn work_in(
+        &self,
+        checkout: &Checkout,
+        remote: &Remote,
+        brought: Vec<Brought>,
+    ) -> Result<Report, Reason> {
         let commands = verify::find(
             &checkout.tree,
             self.spec.build_command.as_deref(),
@@ -201,7 +225,7 @@ impl Pipeline {
         if let Some(failure) = self.say_started().await? {
             return Ok(Report::lost(failure));
         }
-        let agent = agent::run(&self.spec, &self.gateway, &self.spool, &self.stop, &self.mailbox, checkout);
+        let agent = agent::run(self, checkout, brought);
         let notices = self.launcher.notices();
         let agent = async {
             tokio::select! {

@@ -17,6 +17,8 @@ pub enum Stage {
     Attach,
     /// Clone and branch.
     Repo,
+    /// Bringing what the person attached.
+    Attachments,
     /// Build and lint of the base, before the work.
     Baseline,
     /// The agent.
@@ -46,9 +48,10 @@ pub enum OnFailure {
 
 impl Stage {
     /// Every stage, in order.
-    pub const ALL: [Stage; 8] = [
+    pub const ALL: [Stage; 9] = [
         Stage::Attach,
         Stage::Repo,
+        Stage::Attachments,
         Stage::Baseline,
         Stage::Agent,
         Stage::Commit,
@@ -62,6 +65,7 @@ impl Stage {
         match self {
             Stage::Attach => "attach",
             Stage::Repo => "repo",
+            Stage::Attachments => "attachments",
             Stage::Baseline => "baseline",
             Stage::Agent => "agent",
             Stage::Verify => "verify",
@@ -75,7 +79,7 @@ impl Stage {
     pub fn timeout(self, verify: Duration) -> Duration {
         match self {
             Stage::Attach => limit::ATTACH_DEADLINE,
-            Stage::Repo => limit::HYDRATION_DEADLINE,
+            Stage::Repo | Stage::Attachments => limit::HYDRATION_DEADLINE,
             // Two runs each, and the time to end them.
             Stage::Baseline | Stage::Verify => verify * 2 + Duration::from_secs(30),
             Stage::Agent => limit::TASK_LIFETIME,
@@ -90,7 +94,7 @@ impl Stage {
     pub fn on_failure(self) -> OnFailure {
         match self {
             Stage::Attach | Stage::Result => OnFailure::End,
-            Stage::Repo => OnFailure::Report,
+            Stage::Repo | Stage::Attachments => OnFailure::Report,
             Stage::Baseline | Stage::Verify => OnFailure::GoOn,
             Stage::Agent => OnFailure::SaveThenReport,
             // Commits that are there already are pushed although others could not be made.
@@ -102,7 +106,9 @@ impl Stage {
     /// The failure of a stage that did not end in its time.
     fn timed_out(self, after: Duration) -> Failure {
         let code = match self {
-            Stage::Attach | Stage::Repo | Stage::Baseline => FailureCode::HydrationTimedOut,
+            Stage::Attach | Stage::Repo | Stage::Attachments | Stage::Baseline => {
+                FailureCode::HydrationTimedOut
+            }
             Stage::Agent => FailureCode::TaskLifetimeExceeded,
             Stage::Verify => FailureCode::BuildTimedOut,
             Stage::Commit | Stage::Push | Stage::Result => FailureCode::FinalizeTimedOut,

@@ -19,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("screening", &[]),
     ("sandbox", &["domain"]),
+    ("content", &["domain", "sandbox"]),
     ("protocol", &["domain"]),
     ("identity", &["domain"]),
     ("store", &["domain"]),
@@ -26,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("compute", &["domain", "git", "sandbox"]),
     (
         "orchestrator",
-        &["compute", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
+        &["compute", "content", "domain", "forge", "git", "objects", "redact", "screening", "store", "trace"],
     ),
     (
         "gateway",
@@ -47,6 +48,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "server",
         &[
             "compute",
+            "content",
             "domain",
             "forge",
             "gateway",
@@ -65,8 +67,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "compute", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server", "trace",
-            "worker",
+            "compute", "content", "domain", "gateway", "git", "identity", "protocol", "sandbox", "server",
+            "trace", "worker",
         ],
     ),
     (

@@ -16,6 +16,8 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
+use super::attachment::Attached;
+use super::request::Asked;
 use super::run;
 use super::watch;
 use crate::args::Output;
@@ -103,7 +105,8 @@ async fn show(
         isolation: isolation.map(|tier| tier.as_str().to_owned()),
         ..CreateTaskRequest::default()
     };
-    let task = run::submit(cx, &client, &request, None).await?;
+    let asked = Asked { request, key: None, attached: Attached::default() };
+    let task = run::submit(cx, &client, &asked).await?;
     let id = run::id_of(&task)?;
     let task = watch::follow_to_end(cx, &client, id).await?;
     result(cx, &client, id, &task).await

@@ -17,6 +17,7 @@ pub fn run(words: &[OsString]) -> Option<ExitCode> {
         "worker" => Some(worker(options)),
         "box-tools" => Some(box_tools(options)),
         "box-warm" => Some(box_warm(options)),
+        content::COMMAND => Some(content::main_inspect()),
         sandbox::probe::COMMAND => Some(sandbox::probe::probe_main()),
         _ => None,
     }

@@ -3,6 +3,7 @@
 use domain::limit;
 use protocol::rest::CreateTaskRequest;
 
+use super::attachment::Attached;
 use super::number;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -44,14 +45,29 @@ pub struct TaskArgs {
     /// Makes repeating the command harmless: the same key gives the same task
     #[arg(long, value_name = "KEY")]
     pub idempotency_key: Option<String>,
+    /// Image or document for the agent: a file (png, jpg, txt, log, csv, md, json, pdf; 10 MB), or an https:// address. May be
+    /// repeated, up to 10
+    #[arg(long = "attachment", value_name = "FILE|URL")]
+    pub attachments: Vec<String>,
     /// What to do
     #[arg(value_name = "DESCRIPTION")]
     pub description: Option<String>,
 }
 
+/// A task to submit.
+#[derive(Debug)]
+pub struct Asked {
+    /// What the server is asked.
+    pub request: CreateTaskRequest,
+    /// Makes repeating it harmless.
+    pub key: Option<String>,
+    /// What is uploaded after it.
+    pub attached: Attached,
+}
+
 impl TaskArgs {
     /// The request, checked as far as can be told without the server.
-    pub fn request(self, cx: &Context) -> Result<(CreateTaskRequest, Option<String>), Failure> {
+    pub fn request(self, cx: &Context) -> Result<Asked, Failure> {
         let description = self.description.map(|d| d.trim().to_owned()).filter(|d| !d.is_empty());
         if description.is_none() && self.issue.is_none() {
             return Err(Failure::usage("there is nothing to do: give a description or --issue")
@@ -73,6 +89,7 @@ impl TaskArgs {
                 .hint("A UUID is a good key."));
             }
         }
+        let attached = Attached::read(&self.attachments)?;
         let home = cx.env.get("HOME").map(std::path::Path::new);
         let request = CreateTaskRequest {
             repo: Some(repo::resolve(&self.repo, home)?),
@@ -87,9 +104,10 @@ impl TaskArgs {
             build_command: self.build_command,
             lint_command: self.lint_command,
             isolation: self.isolation.map(|tier| tier.as_str().to_owned()),
+            attachments: (!attached.requests.is_empty()).then(|| attached.requests.clone()),
             ..CreateTaskRequest::default()
         };
-        Ok((request, self.idempotency_key))
+        Ok(Asked { request, key: self.idempotency_key, attached })
     }
 }
 

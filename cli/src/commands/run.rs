@@ -2,9 +2,9 @@
 
 use domain::TaskId;
 use protocol::client::{Client, Replayed};
-use protocol::rest::{CreateTaskRequest, TaskDetail};
+use protocol::rest::TaskDetail;
 
-use super::request::TaskArgs;
+use super::request::{Asked, TaskArgs};
 use super::watch::{self, Followed};
 use crate::args::Output;
 use crate::clean;
@@ -29,9 +29,9 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(cx: &Context, args: Args) -> Result<Exit, Failure> {
-    let (request, key) = args.task.request(cx)?;
+    let asked = args.task.request(cx)?;
     let client = connect::connect_to_submit(cx).await?;
-    let task = submit(cx, &client, &request, key.as_deref()).await?;
+    let task = submit(cx, &client, &asked).await?;
     let id = id_of(&task)?;
     match watch::follow(cx, &client, id).await? {
         Followed::Interrupted => Ok(Exit::Interrupted),
@@ -43,13 +43,9 @@ pub async fn run(cx: &Context, args: Args) -> Result<Exit, Failure> {
 }
 
 /// Submits, and says so.
-pub async fn submit(
-    cx: &Context,
-    client: &Client,
-    request: &CreateTaskRequest,
-    key: Option<&str>,
-) -> Result<TaskDetail, Failure> {
-    let (task, replayed) = client.create_task(request, key).await?;
+pub async fn submit(cx: &Context, client: &Client, asked: &Asked) -> Result<TaskDetail, Failure> {
+    let (made, replayed) = client.create(&asked.request, asked.key.as_deref()).await?;
+    let task = asked.attached.upload(cx, client, made).await?;
     let id = clean::line(&task.task_id);
     match (cx.output, replayed) {
         (Output::Json, Replayed::Yes | Replayed::No) => cx.json(&task)?,

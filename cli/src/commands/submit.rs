@@ -13,6 +13,7 @@ use crate::failure::{Exit, Failure};
 #[command(after_help = "Examples:
   bgagent submit \"Fix the failing test\"
   bgagent submit --repo octo/cat --issue 42 --idempotency-key nightly-42
+  bgagent submit --attachment shot.png --attachment https://ci.example/log.txt \"Why does this fail?\"
   bgagent submit --wait --output json \"Accept trailing commas\"")]
 pub struct Args {
     #[command(flatten)]
@@ -27,9 +28,9 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn submit(cx: &Context, args: Args) -> Result<Exit, Failure> {
-    let (request, key) = args.task.request(cx)?;
+    let asked = args.task.request(cx)?;
     let client = connect::connect_to_submit(cx).await?;
-    let task = run::submit(cx, &client, &request, key.as_deref()).await?;
+    let task = run::submit(cx, &client, &asked).await?;
     let id = run::id_of(&task)?;
     if args.wait {
         return status::wait_and_show(cx, &client, id, args.max_wait).await;

@@ -42,6 +42,12 @@ impl Show<'_> {
         match kind {
             EventKind::TaskCreated => self.said("·", &format!("Task created{}", self.word(" for ", "repo"))),
             EventKind::UploadsConfirmed => self.said("·", "Attachments are there"),
+            EventKind::AttachmentBlocked => {
+                self.trouble(&format!("{}{}", self.text("filename"), self.word(": ", "reason")))
+            }
+            EventKind::AttachmentsFetched => {
+                self.said("·", &format!("Attachments fetched{}", self.word(": ", "attachment_count")))
+            }
             EventKind::PendingUploadExpired => self.trouble("Attachments were not confirmed in time"),
             EventKind::AdmissionQueued => self.said("·", &format!("Queued{}", self.word(": ", "reason"))),
             EventKind::QueuePickup => {

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod api_tester;
+mod attachment;
 mod background;
 mod bad_input;
 mod container;

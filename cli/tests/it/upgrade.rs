@@ -40,7 +40,9 @@ async fn waiting(platform: &Platform, repo: &Path, description: &str) -> TaskId 
     let id = submit(platform, &request(repo, description)).await;
     let there = box_home(platform, id).join("there");
     let seen = async || there.exists().then_some(());
-    poll::until("the agent to be at work", END, seen).await.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+    poll::until("the agent to be at work", END, seen)
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
     id
 }
 

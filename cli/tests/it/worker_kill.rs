@@ -251,14 +251,18 @@ async fn work_that_was_saved_on_the_way_survives_the_box() {
     let id = submit(&platform, &request(repo.path(), "Is saved on its way")).await;
     let done = box_home(&platform, id).join("done");
     let there = async || done.exists().then_some(());
-    poll::until("the agent's first work", END, there).await.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+    poll::until("the agent's first work", END, there)
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
     let quarantine = platform.state_dir().join("pushes").join(format!("{id}.git"));
     let saved = async || {
         let names = git::Git::new().dir(&quarantine).args(["ls-tree", "--name-only", "refs/bgagent/saved"]);
         let names = names.exits(&[0, 128]).run().await.ok()?.text();
         names.lines().any(|name| name == "two.txt").then_some(())
     };
-    poll::until("the work to be saved", END, saved).await.unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
+    poll::until("the work to be saved", END, saved)
+        .await
+        .unwrap_or_else(|e| panic!("{e:#}\n{}", platform.log()));
     assert!(branches(repo.path()).await.is_empty(), "what is saved goes to no forge");
     transcript(dir.path(), "kill", &[bash(again), say("Add the files")]);
     kill(Pid::from_raw(monitor(&platform, id).await), Signal::SIGKILL).unwrap();
@@ -270,6 +274,10 @@ async fn work_that_was_saved_on_the_way_survives_the_box() {
     assert!(show("status.txt").await.contains("?? two.txt"), "what was not committed is not: {why}");
     assert_eq!((show("two.txt").await.as_str(), show("three.txt").await.as_str()), ("two", "three"));
     let asked = events(&platform, id).await;
-    assert!(asked.iter().any(|e| e.metadata["milestone"] == "repo_setup_complete" && e.metadata["resumed"] == true));
+    assert!(
+        asked
+            .iter()
+            .any(|e| e.metadata["milestone"] == "repo_setup_complete" && e.metadata["resumed"] == true)
+    );
     platform.end(END).await.unwrap();
 }

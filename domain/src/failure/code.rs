@@ -278,6 +278,14 @@ failures! {
         "Waited too long in the queue"
         "No slot became free in time."
         "Submit again when fewer tasks run, or have the limit raised.";
+    AttachmentBlocked "ATTACHMENT_BLOCKED" Guardrail User fix
+        "Attachment blocked"
+        "An attachment is not what it says, or may not be shown to an agent."
+        "Look at the reason, then submit again with another file, or without it.";
+    AttachmentUnavailable "ATTACHMENT_UNAVAILABLE" Network User again
+        "Attachment could not be had"
+        "An attachment could not be fetched from its address, or read from the server's objects."
+        "Check the address in the detail, or upload the file itself; then submit again.";
     UploadsExpired "UPLOADS_EXPIRED" Timeout User fix
         "Uploads not confirmed in time"
         "The attachments were not uploaded and confirmed in time."

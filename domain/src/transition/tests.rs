@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::failure::FailureCode;
+use crate::attachment::Content;
 use crate::id::UserId;
 use crate::leave::Place;
 use crate::lost::Lost;
@@ -43,9 +43,25 @@ fn failure() -> Failure {
     Failure::new(FailureCode::SessionLost, "gone")
 }
 
+fn attachment() -> AttachmentId {
+    AttachmentId::of(TaskId::from_bits(1), 0)
+}
+
+fn attachments() -> Attachments {
+    let content = Content {
+        content_type: "text/plain".into(),
+        size_bytes: 3,
+        sha256: "ab".into(),
+        tokens: 1,
+        text_bytes: None,
+    };
+    Attachments::from([(attachment(), Screened::Passed(content))])
+}
+
 fn new_task() -> Task {
     let spec: TaskSpec = serde_json::from_value(serde_json::json!({
         "repo": "octo/cat", "workflow": "coding/new-task-v1", "description": "Fix it",
+        "attachments": [{ "kind": "file", "filename": "a.txt", "delivery": "url_fetch", "url": "https://x/a.txt" }],
     }))
     .unwrap();
     Task::new(TaskId::from_bits(1), UserId::new("u"), "api", spec, at(0))
@@ -113,7 +129,14 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
     };
     let named = |suffix: &str, command: Command| (format!("{}{suffix}", command.name()), command);
     vec![
-        named("", Command::ConfirmUploads),
+        named("", Command::ConfirmUploads { attachments: attachments() }),
+        named("", Command::ExpireUploads),
+        named("", Command::BlockAttachment { attachment: attachment(), reason: "a bomb".into() }),
+        named(
+            " (other)",
+            Command::BlockAttachment { attachment: AttachmentId::from_bits(9), reason: "x".into() },
+        ),
+        named("", Command::AttachmentsFetched { attachments: attachments() }),
         named("", Command::Enqueue),
         named("", Command::PickUp),
         named("", Command::Admit),

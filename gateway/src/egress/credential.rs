@@ -91,7 +91,7 @@ impl Credential {
 }
 
 /// TLS to hosts whose certificates are from an authority of this machine, or from one in `ca_file`.
-fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, BadCredential> {
+pub(super) fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, BadCredential> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {

@@ -30,6 +30,8 @@ fn routes(task: domain::TaskId) -> Vec<(&'static str, String, Option<Value>)> {
         ),
         ("POST", "/box/v1/heartbeat".into(), Some(json!({ "stage": "agent" }))),
         ("PUT", "/box/v1/artifacts/a.txt".into(), Some(json!("x"))),
+        ("GET", "/box/v1/attachments/01ARZ3NDEKTSV4RRFFQ69G5FAV".into(), None),
+        ("GET", "/box/v1/attachments/01ARZ3NDEKTSV4RRFFQ69G5FAV/text".into(), None),
         ("POST", "/box/v1/result".into(), Some(report())),
         ("POST", "/model/v1/messages".into(), Some(json!({ "messages": [], "max_tokens": 1 }))),
         ("GET", "/box/v1/tunnel".into(), None),

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
+use axum::extract::RawQuery;
 use axum::http::{HeaderMap, Method, Request, Uri};
 use domain::PerRepo;
 use gateway::egress::EgressParts;
@@ -113,6 +114,14 @@ fn echo() -> Router {
     Router::new()
         .route("/redirect", axum::routing::any(redirect))
         .route("/large", axum::routing::get(large))
+        .route(
+            "/to",
+            axum::routing::get(|RawQuery(to): RawQuery| async move {
+                (axum::http::StatusCode::FOUND, [("location", to.unwrap_or_default())])
+            }),
+        )
+        .route("/gone", axum::routing::get(|| async { axum::http::StatusCode::NOT_FOUND }))
+        .route("/busy", axum::routing::get(|| async { axum::http::StatusCode::SERVICE_UNAVAILABLE }))
         .fallback(echo)
 }
 

@@ -108,6 +108,8 @@ impl World {
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(folder.path().join("mirrors"), folder.path().join("pushes")),
             objects: Arc::new(objects::LocalObjects::open(folder.path().join("objects")).unwrap()),
+            fetch: Arc::new(orchestrator::attachment::fake::Web::default()),
+            inspector: Arc::new(orchestrator::attachment::fake::InProcess),
             compute: Arc::new(backend.clone()),
             models: models.clone(),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -140,6 +142,7 @@ impl World {
             build_command: None,
             lint_command: None,
             isolation: None,
+            attachments: Vec::new(),
         };
         change(&mut spec);
         let submission =

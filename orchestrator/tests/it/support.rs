@@ -79,6 +79,7 @@ pub fn spec(description: &str) -> TaskSpec {
         build_command: None,
         lint_command: None,
         isolation: None,
+        attachments: Vec::new(),
     }
 }
 

@@ -470,6 +470,8 @@ fn node(
         forges: Forges { github: forge.clone(), local: forge },
         mirrors: ground.mirrors(),
         objects: Arc::new(objects::MemoryObjects::default()),
+        fetch: Arc::new(orchestrator::attachment::fake::Web::default()),
+        inspector: Arc::new(orchestrator::attachment::fake::InProcess),
         compute: Arc::new(backend.clone()),
         models: Arc::new(FakeModels),
         token_key: TokenKey::new(SecretString::from("k".to_owned())),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
 
+mod confine;
 mod fixture;
 mod layers;
 mod limits;

@@ -74,6 +74,8 @@ pub const ROUTES: &[(&str, &str, Needs)] = &[
     ("GET", "/v1/webhooks", To(Scope::WebhooksManage)),
     ("DELETE", "/v1/webhooks/{webhook_id}", To(Scope::WebhooksManage)),
     ("POST", "/v1/webhooks/{webhook_id}/rotate", To(Scope::WebhooksManage)),
+    ("POST", "/v1/tasks/{task_id}/confirm-uploads", To(Scope::TasksCreate)),
+    ("POST", "/v1/uploads", Signature),
     ("POST", "/v1/webhooks/tasks", Signature),
     ("GET", "/v1/objects", Signature),
     ("GET", "/v1/audit", To(Scope::AuditRead)),

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse as _;
 use domain::limit;
@@ -10,6 +10,25 @@ use protocol::rest::ErrorCode;
 use serde::de::DeserializeOwned;
 
 use super::{ApiError, App};
+
+/// Routes whose bodies may be larger than others'.
+pub(super) const TASKS: &str = "/v1/tasks";
+pub(super) const DELIVERIES: &str = "/v1/webhooks/tasks";
+pub(super) const UPLOADS: &str = "/v1/uploads";
+
+/// Bytes that the body of a request to this path may have.
+fn most(path: &str) -> usize {
+    match path {
+        TASKS | DELIVERIES => limit::TASK_BODY_MAX_BYTES,
+        UPLOADS => super::upload::UPLOAD_MAX_BYTES,
+        _ => limit::API_BODY_MAX_BYTES,
+    }
+}
+
+/// Holds the bodies of a route to their bound.
+pub(super) fn limit(path: &str) -> DefaultBodyLimit {
+    DefaultBodyLimit::max(most(path))
+}
 
 /// A body of JSON; anything else is a 4xx that says what is wrong with it.
 #[derive(Debug)]
@@ -44,7 +63,7 @@ pub(super) fn no_array(bytes: &[u8]) -> Result<(), ApiError> {
 
 /// The whole body, or what kept it from being read.
 pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, ApiError> {
-    let seconds = limit::API_BODY_READ.as_secs();
+    let (seconds, most) = (limit::API_BODY_READ.as_secs(), most(request.uri().path()));
     let read = tokio::time::timeout(limit::API_BODY_READ, Bytes::from_request(request, app)).await;
     let read = read.map_err(|_| {
         ApiError::new(
@@ -53,10 +72,9 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Bytes, ApiError>
         )
     })?;
     read.map_err(|rejection| match rejection.into_response().status() {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(
-            ErrorCode::PayloadTooLarge,
-            format!("the body may have {} bytes", limit::API_BODY_MAX_BYTES),
-        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ApiError::new(ErrorCode::PayloadTooLarge, format!("the body may have {most} bytes"))
+        }
         _ => ApiError::invalid("body: it broke off before its end; nothing was stored, send it again"),
     })
 }

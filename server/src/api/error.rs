@@ -39,6 +39,11 @@ impl ApiError {
         ApiError { code, message: message.into(), retry_after_s: None }
     }
 
+    /// Its code.
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
     /// The same, with the header `Retry-After`.
     pub fn retry_after(mut self, seconds: u64) -> ApiError {
         self.retry_after_s = Some(seconds);

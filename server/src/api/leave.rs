@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use domain::transition::Refused;
 use domain::{State as TaskState, Task};
 use orchestrator::Done;
+use orchestrator::leave::RetryError;
 use protocol::rest::*;
 use protocol::steer::TaskMoved;
 
@@ -89,7 +90,7 @@ pub async fn resume(
 /// Tries a task again that has ended: a new task with the same specification, whose agent is told what came of this one.
 #[utoipa::path(post, path = "/v1/tasks/{task_id}/retry", params(("task_id" = String, Path)),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 201, body = Data<TaskDetail>),
+    responses((status = 201, body = Data<TaskDetail>), (status = 400, body = ErrorBody),
         (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 409, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn retry(
@@ -98,7 +99,12 @@ pub async fn retry(
     TaskPath(id): TaskPath,
 ) -> Result<(StatusCode, Json<Data<TaskDetail>>), ApiError> {
     let old = task::owned(&app, &caller, &id).await?;
-    match app.orchestrator().retry(&old, &caller.user).await? {
+    let retried = app.orchestrator().retry(&old, &caller.user).await.map_err(|why| match why {
+        RetryError::Store(failure) => failure.into(),
+        RetryError::Object(failure) => failure.into(),
+        RetryError::NotUploaded => ApiError::new(ErrorCode::AttachmentUploadMissing, why.to_string()),
+    });
+    match retried? {
         Some(task) => Ok((StatusCode::CREATED, Json(Data { data: wire::detail(&task, None) }))),
         None => Err(ApiError::new(
             ErrorCode::TaskNotTerminal,

@@ -6,7 +6,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use domain::transition::Refused;
-use domain::{RepoRef, Role, Status, Task, TaskId, UserId, limit};
+use domain::{
+    AttachmentId, Attachments, RepoRef, Role, Screened, Status, Task, TaskId, TaskSpec, UserId, limit,
+};
 use orchestrator::Done;
 use orchestrator::admission::Submission;
 use protocol::rest::*;
@@ -19,7 +21,8 @@ use utoipa::IntoParams;
 use super::access::Object;
 use super::body::Body;
 use super::screen::screened;
-use super::{ApiError, App, Caller, TaskPath, trace, validate, wire};
+use super::validate::Inline;
+use super::{ApiError, App, Caller, TaskPath, trace, upload, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -27,7 +30,8 @@ use super::{ApiError, App, Caller, TaskPath, trace, validate, wire};
         min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_-]+$")),
     security(("api_key" = []), ("bearer" = [])),
     responses(
-        (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay"),
+        (status = 201, body = Data<CreatedTask>), (status = 202, body = Data<CreatedTask>, description = "Made; its attachments are still to be uploaded"),
+        (status = 200, body = Data<CreatedTask>, description = "Replay"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 409, body = ErrorBody),
         (status = 408, body = ErrorBody), (status = 413, body = ErrorBody), (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn create(
@@ -42,32 +46,58 @@ pub async fn create(
         (Some(value), None) => Some(validate::idempotency_key(value.to_str().unwrap_or_default())?),
         (Some(_), Some(_)) => return Err(ApiError::invalid("Idempotency-Key may be given once")),
     };
-    let spec = validate::task_spec(body?.0)?;
+    let (spec, inline) = validate::task_spec(body?.0)?;
     let submission = Submission { user, channel: "api".into(), spec, idempotency_key: key };
-    submit(&app, submission, Map::new()).await
+    submit(&app, submission, inline, Map::new()).await
 }
 
 /// Submits, whatever way it came, and answers.
 pub(super) async fn submit(
     app: &App,
     submission: Submission,
+    inline: Vec<Inline>,
     channel_metadata: Map<String, Value>,
 ) -> Result<Response, ApiError> {
+    let id = app.orchestrator().new_task_id();
+    let mut warnings = Vec::new();
+    let mut attachments = Attachments::new();
     // A repeated request was screened when it came first.
-    let warning = match app.orchestrator().knows_key(&submission).await? {
-        true => None,
-        false => screened(app, Source::Submission, "task_description", &submission.spec.description).await?,
-    };
-    match app.orchestrator().submit_through(submission, channel_metadata).await? {
-        Created::New(task) => {
-            if let Some(reason) = warning {
-                app.orchestrator().tell_screened(task.id, Source::Submission, &reason).await;
+    if !app.orchestrator().knows_key(&submission).await? {
+        let warned =
+            screened(app, Source::Submission, "task_description", &submission.spec.description).await?;
+        warnings.extend(warned.map(|reason| (Source::Submission, reason)));
+        match take_in(app, id, &submission.spec, inline).await {
+            Ok((taken, warned)) => {
+                attachments = taken;
+                warnings.extend(warned.into_iter().map(|reason| (Source::Attachment, reason)));
             }
-            let (object, data) = (Object(task.id.to_string()), Data { data: wire::detail(&task, None) });
-            Ok((StatusCode::CREATED, Extension(object), Json(data)).into_response())
+            Err(refused) => {
+                app.orchestrator().drop_attachments(id).await;
+                return Err(refused);
+            }
+        }
+    }
+    let brought = !attachments.is_empty();
+    let created = app.orchestrator().submit_as(id, submission, attachments, channel_metadata).await;
+    if brought && !matches!(created, Ok(Created::New(_))) {
+        app.orchestrator().drop_attachments(id).await;
+    }
+    match created? {
+        Created::New(task) => {
+            for (source, reason) in warnings {
+                app.orchestrator().tell_screened(task.id, source, &reason).await;
+            }
+            let (object, data) =
+                (Object(task.id.to_string()), Data { data: made(app, &task, wire::detail(&task, None)) });
+            let status = match task.status() {
+                Status::PendingUploads => StatusCode::ACCEPTED,
+                _ => StatusCode::CREATED,
+            };
+            Ok((status, Extension(object), Json(data)).into_response())
         }
         Created::Replay(task) => {
-            let (object, data) = (Object(task.id.to_string()), Data { data: full(app, &task).await? });
+            let detail = full(app, &task).await?;
+            let (object, data) = (Object(task.id.to_string()), Data { data: made(app, &task, detail) });
             Ok(([("idempotent-replay", "true")], Extension(object), Json(data)).into_response())
         }
         Created::KeyConflict(other) => Err(ApiError::new(
@@ -77,6 +107,38 @@ pub(super) async fn submit(
             ),
         )),
     }
+}
+
+/// A task that was made, with what is still to be done for it.
+fn made(app: &App, task: &Task, task_detail: TaskDetail) -> CreatedTask {
+    let until = match &task.state {
+        domain::State::PendingUploads { until, .. } => Some(wire::time(*until)),
+        _ => None,
+    };
+    CreatedTask {
+        task: task_detail,
+        upload_instructions: upload::instructions(app, task),
+        task_expires_at: until,
+    }
+}
+
+/// Looks at what came within the request, and keeps it. Also answers what screens warned of.
+async fn take_in(
+    app: &App,
+    task: TaskId,
+    spec: &TaskSpec,
+    inline: Vec<Inline>,
+) -> Result<(Attachments, Vec<String>), ApiError> {
+    let (mut attachments, mut warnings) = (Attachments::new(), Vec::new());
+    for Inline { place, bytes } in inline {
+        let Some(asked) = spec.attachments.get(place) else { continue };
+        let id = AttachmentId::of(task, place);
+        let taken = app.orchestrator().take_in(task, id, asked, None, bytes).await;
+        let taken = taken.map_err(|why| upload::inline_refused(place, &asked.filename, &why))?;
+        warnings.extend(taken.warning);
+        attachments.insert(id, Screened::Passed(taken.content));
+    }
+    Ok((attachments, warnings))
 }
 
 /// What to list.

@@ -6,11 +6,14 @@ use protocol::rest::CreateTaskRequest;
 
 use super::ApiError;
 
+pub use attachment::Inline;
+
+pub mod attachment;
 mod later;
 mod workflow;
 
 /// The specification of a valid request. The checks come in the contract's order.
-pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
+pub fn task_spec(request: CreateTaskRequest) -> Result<(TaskSpec, Vec<Inline>), ApiError> {
     let row = workflow::resolve(request.workflow_ref.as_deref())?;
     workflow::inputs(row, &request)?;
     let repo = request.repo.as_deref().map(str::trim).filter(|r| !r.is_empty());
@@ -36,6 +39,7 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
     }
     let max_turns = request.max_turns.map(turns).transpose()?;
     let max_budget = request.max_budget_usd.map(budget).transpose()?;
+    let (attachments, inline) = attachment::read(request.attachments.as_deref().unwrap_or_default())?;
     later::refuse(&request)?;
     let workflow = workflow::runs(row)?;
     let Some(repo) = repo else {
@@ -46,7 +50,7 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
             "task_description is required in this version, which does not read issues yet: say what is to be done",
         ));
     }
-    Ok(TaskSpec {
+    let spec = TaskSpec {
         repo,
         workflow,
         issue_number: request.issue_number,
@@ -59,7 +63,9 @@ pub fn task_spec(request: CreateTaskRequest) -> Result<TaskSpec, ApiError> {
         build_command: command("build_command", request.build_command)?,
         lint_command: command("lint_command", request.lint_command)?,
         isolation: request.isolation.map(|tier| tier.parse()).transpose().map_err(ApiError::invalid)?,
-    })
+        attachments,
+    };
+    Ok((spec, inline))
 }
 
 /// Words of a person, without the spaces around them: at least one character, at most `max`.

@@ -2,11 +2,11 @@
 
 use domain::event::Event;
 use domain::task::Workflow;
-use domain::{Failure, State, Task};
+use domain::{Attachment, AttachmentId, Failure, Screened, State, Task};
 use jiff::Timestamp;
 use orchestrator::admission::QueueInfo;
 use protocol::rest::{
-    ErrorClassification, EventRecord, LostBoxes, ResolvedWorkflow, TaskDetail, TaskSummary,
+    AttachmentSummary, ErrorClassification, EventRecord, LostBoxes, ResolvedWorkflow, TaskDetail, TaskSummary,
 };
 
 /// RFC 3339 with milliseconds, as ABCA writes it.
@@ -72,7 +72,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         trace: task.spec.trace,
         trace_s3_uri: None,
         artifact_uri: None,
-        attachments: None,
+        attachments: (!task.spec.attachments.is_empty()).then(|| task.attached().map(attachment).collect()),
         approval_gate_count: None,
         approval_gate_cap: None,
         awaiting_approval_request_id: match &task.state {
@@ -100,6 +100,25 @@ pub fn lost(task: &Task, attempts_max: u32) -> Option<LostBoxes> {
         error_code: last.code.as_str().to_owned(),
         error_message: last.to_string(),
     })
+}
+
+fn attachment((id, asked, known): (AttachmentId, &Attachment, Option<&Screened>)) -> AttachmentSummary {
+    let content = match known {
+        Some(Screened::Passed(content)) => Some(content),
+        Some(Screened::Blocked) | None => None,
+    };
+    AttachmentSummary {
+        attachment_id: id.to_string(),
+        kind: asked.kind.as_str().to_owned(),
+        filename: asked.filename.clone(),
+        content_type: content
+            .map(|c| &c.content_type)
+            .or(asked.content_type.as_ref())
+            .cloned()
+            .unwrap_or_default(),
+        size_bytes: content.map_or(0, |c| c.size_bytes),
+        screening_status: known.map_or("pending", Screened::as_str).to_owned(),
+    }
 }
 
 /// A row of a list.

@@ -2,6 +2,7 @@
 //! nothing is known, the headers of every answer, and the code of every refusal. What is ours beside the contract is
 //! named as such.
 
+mod attachments;
 mod cancel;
 mod create;
 mod detail;

@@ -216,10 +216,10 @@ async fn bodies_that_are_no_request_are_clear_errors() {
     }
     assert_eq!(tasks(&world).await, 0);
     world.send(raw(good.clone(), Some("application/json; charset=utf-8"))).await.data(201);
-    let fits = format!("{good}{}", " ".repeat(limit::API_BODY_MAX_BYTES - good.len()));
+    let fits = format!("{good}{}", " ".repeat(limit::TASK_BODY_MAX_BYTES - good.len()));
     world.send(raw(fits.clone(), json)).await.data(201);
     let message = world.send(raw(fits + " ", json)).await.error(413, "PAYLOAD_TOO_LARGE");
-    assert!(message.contains("1048576"), "{message}");
+    assert!(message.contains("5242880"), "{message}");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use forge::mirror::Mirrors;
 use jiff::Timestamp;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use orchestrator::admission::Submission;
+use orchestrator::attachment::fake::{InProcess, Web};
 use orchestrator::model::{ModelCatalog, ModelChoice};
 use orchestrator::{Clock, Done, Forges, Orchestrator, Parts, Policy, TokenKey};
 use secrecy::SecretString;
@@ -93,6 +94,7 @@ pub struct World {
     pub app: App,
     pub orchestrator: Orchestrator,
     pub forge: FakeForge,
+    pub web: Web,
     pub clock: Clock,
     _mirrors: TempDir,
 }
@@ -139,13 +141,15 @@ impl World {
         };
         change(&mut policy);
         let mirrors = tempfile::tempdir().unwrap();
-        let forge = FakeForge::new();
+        let (forge, web) = (FakeForge::new(), Web::default());
         let clock = Clock::manual(jiff::Timestamp::from_second(1_700_000_000).unwrap());
         let orchestrator = Orchestrator::new(Parts {
             store,
             forges: Forges { github: Arc::new(forge.clone()), local: Arc::new(forge.clone()) },
             mirrors: Mirrors::new(mirrors.path().join("mirrors"), mirrors.path().join("pushes")),
             objects: Arc::new(objects::MemoryObjects::default()),
+            fetch: Arc::new(web.clone()),
+            inspector: Arc::new(InProcess),
             compute: Arc::new(FakeBackend::new()),
             models: Arc::new(FakeModels),
             token_key: TokenKey::new(SecretString::from("k".to_owned())),
@@ -160,7 +164,7 @@ impl World {
         let cursors = Cursors::new(SecretString::from("c".to_owned()));
         let app = App::new(orchestrator.clone(), keys, cursors, metrics, settings);
         let router = api::routes(app.clone());
-        World { router, app, orchestrator, forge, clock, _mirrors: mirrors }
+        World { router, app, orchestrator, forge, web, clock, _mirrors: mirrors }
     }
 
     /// Any request at all.
@@ -351,6 +355,7 @@ pub fn spec(repo: RepoRef, description: &str) -> TaskSpec {
         build_command: None,
         lint_command: None,
         isolation: None,
+        attachments: Vec::new(),
     }
 }
 

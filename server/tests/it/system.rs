@@ -80,11 +80,13 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             "post /v1/api-keys",
             "post /v1/tasks",
             "post /v1/tasks/{task_id}/asks",
+            "post /v1/tasks/{task_id}/confirm-uploads",
             "post /v1/tasks/{task_id}/nudge",
             "post /v1/tasks/{task_id}/pause",
             "post /v1/tasks/{task_id}/resume",
             "post /v1/tasks/{task_id}/retry",
             "post /v1/tasks/{task_id}/stream",
+            "post /v1/uploads",
             "post /v1/webhooks",
             "post /v1/webhooks/tasks",
             "post /v1/webhooks/{webhook_id}/rotate",
@@ -96,7 +98,8 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
             let store = !path.ends_with("health") && path != "/v1/identity";
             assert_eq!(statuses.iter().any(|s| *s == "503"), store, "{method} {path}: {statuses:?}");
             // The address of an object is its own key.
-            let keyed = store && !path.ends_with("ready") && !path.ends_with("objects");
+            let signed = path.ends_with("objects") || path == "/v1/uploads";
+            let keyed = store && !path.ends_with("ready") && !signed;
             assert_eq!(statuses.iter().any(|s| *s == "401"), keyed, "{method} {path}: {statuses:?}");
         }
     }

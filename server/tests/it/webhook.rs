@@ -319,7 +319,7 @@ async fn bad_bodies_are_told_and_the_delivery_may_come_again() {
         }
         world.send(request.body(Body::from(bytes)).unwrap()).await.error(400, "VALIDATION_ERROR");
     }
-    let large = json!({ "repo": "octo/cat", "task_description": "x".repeat(1024 * 1024) });
+    let large = json!({ "repo": "octo/cat", "task_description": "x".repeat(5 * 1024 * 1024) });
     hook.deliver(&world, "large", &large).await.error(413, "PAYLOAD_TOO_LARGE");
     assert_eq!(tasks(&world).await, 0);
 }

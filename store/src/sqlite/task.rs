@@ -7,7 +7,7 @@ use domain::money::{MicroUsd, TokenCount};
 use domain::state::QueueReason;
 use domain::task::{Results, Spent};
 use domain::transition::{Slots, StopSession};
-use domain::{Attempt, State, Status, Task, TaskId, TaskSpec, UserId};
+use domain::{Attachments, Attempt, State, Status, Task, TaskId, TaskSpec, UserId};
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
@@ -39,6 +39,8 @@ struct Body {
     losses: Losses,
     #[serde(default)]
     retry_of: Option<TaskId>,
+    #[serde(default, skip_serializing_if = "Attachments::is_empty")]
+    attachments: Attachments,
 }
 
 const COLUMNS: &str =
@@ -381,6 +383,7 @@ fn save(tx: &Connection, task: &Task, wake_at: Option<Timestamp>) -> Result<(), 
         parked_s: task.parked_s,
         losses: task.losses.clone(),
         retry_of: task.retry_of,
+        attachments: task.attachments.clone(),
     };
     tx.prepare_cached(
         "UPDATE task SET status = ?2, version = ?3, attempt = ?4, started_at = ?5, completed_at = ?6, wake_at = ?7,
@@ -439,6 +442,7 @@ fn from_row(r: &Row<'_>) -> Result<Task, Fault> {
         parked_s: body.parked_s,
         losses: body.losses,
         retry_of: body.retry_of,
+        attachments: body.attachments,
         spent: Spent {
             cost: MicroUsd(r.get(8)?),
             tokens: TokenCount {

@@ -29,6 +29,7 @@ fn new_task(n: u32) -> NewTask {
         build_command: None,
         lint_command: None,
         isolation: None,
+        attachments: Vec::new(),
     };
     let now = at(i64::from(n));
     let task = Task::new(TaskId::from_parts(now, u128::from(n)), UserId::new("ann"), "api", spec, now);

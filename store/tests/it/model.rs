@@ -141,6 +141,7 @@ fn new_task(n: u8, now: Timestamp) -> Task {
         build_command: None,
         lint_command: None,
         isolation: None,
+        attachments: Vec::new(),
     };
     Task::new(id(n), user(n), "api", spec, now)
 }

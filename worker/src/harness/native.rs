@@ -125,7 +125,8 @@ impl<'a> Run<'a> {
             let detail = format!("opening the work tree {}: {error}", work.work_dir.display());
             Failure::new(FailureCode::RepoSetupFailed, detail)
         })?;
-        let workspace = workspace.launching(ctx.launcher.clone());
+        let beside = work.attachments.first().and_then(|a| a.path.parent()?.parent());
+        let workspace = workspace.launching(ctx.launcher.clone()).beside(beside);
         let guidance = Guidance::of(workspace.tree());
         let first = prompt::first_message(work, guidance.for_root().as_deref());
         let tools = Tools::new(workspace, guidance).redacting(std::slice::from_ref(&ctx.model.bearer));

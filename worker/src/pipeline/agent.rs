@@ -9,25 +9,23 @@ use protocol::box_api::WorkSpec;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::client::Gateway;
+use super::Pipeline;
+use crate::attachment::Brought;
 use crate::harness::native::Native;
 use crate::harness::{
     AgentResult, EventSink, Harness, HarnessContext, ModelEndpoint, Signal, Signals, Stop as HeardStop, Work,
 };
-use crate::mailbox::Mailbox;
 use crate::repo::Checkout;
 use crate::spool::Spool;
 use crate::stop::{Reason, Stop};
 
 /// Runs the harness in a task of its own, so that a panic in it is a failure of the agent and the work is still saved.
 pub(super) async fn run(
-    spec: &WorkSpec,
-    gateway: &Gateway,
-    spool: &Spool,
-    stop: &Stop,
-    mailbox: &Mailbox,
+    pipeline: &Pipeline,
     checkout: &Checkout,
+    attachments: Vec<Brought>,
 ) -> Result<AgentResult, Failure> {
+    let Pipeline { spec, gateway, spool, stop, mailbox, .. } = pipeline;
     let harness = harness(&spec.harness)?;
     let context = HarnessContext {
         model: ModelEndpoint {
@@ -41,7 +39,7 @@ pub(super) async fn run(
         environment: checkout.launcher.environment(),
         launcher: checkout.launcher.clone(),
     };
-    let work = work_of(spec, checkout);
+    let work = Work { attachments, ..work_of(spec, checkout) };
     #[expect(clippy::disallowed_methods, reason = "ends with its handle, which is awaited here")]
     let task = tokio::spawn(async move { harness.run(work, &context).await });
     let result = AbortOnDropHandle::new(task).await;
@@ -107,6 +105,7 @@ fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {
         max_output_tokens: spec.max_output_tokens,
         preview_max,
         work_dir: checkout.dir.clone(),
+        attachments: Vec::new(),
     }
 }
 

@@ -43,8 +43,8 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
     let asked = input.text("file_path")?.to_owned();
     let offset = input.number("offset")?.unwrap_or(1).max(1);
     let lines = input.number("limit")?.unwrap_or(LINES_DEFAULT).clamp(1, LINES_DEFAULT);
-    let file = at.resolve(&asked)?;
-    let (tree, path, cancel) = (at.tree().clone(), file.clone(), ctx.cancel.clone());
+    let (tree, file) = at.resolve_readable(&asked)?;
+    let (tree, path, cancel) = (tree.clone(), file.clone(), ctx.cancel.clone());
     let content = blocking(move || show(&tree, &path, &asked, offset, lines, &cancel)).await?;
     at.mark_seen(&file);
     Ok(ToolOutput { content: vec![content], is_error: false, touched: Some(file) })

@@ -17,6 +17,7 @@ use crate::tree::Tree;
 #[derive(Debug)]
 pub struct Workspace {
     tree: Tree,
+    beside: Option<Tree>,
     environment: Environment,
     launcher: Launcher,
     seen: Mutex<HashMap<PathBuf, Stamp>>,
@@ -49,6 +50,7 @@ impl Workspace {
     pub fn open(root: &Path, environment: Environment) -> io::Result<Self> {
         Ok(Self {
             tree: Tree::open(root)?,
+            beside: None,
             environment,
             launcher: Launcher::Direct,
             seen: Mutex::default(),
@@ -61,6 +63,12 @@ impl Workspace {
     #[must_use]
     pub fn launching(self, launcher: Launcher) -> Self {
         Self { background: Background::of(launcher.clone()), launcher, ..self }
+    }
+
+    /// The same, with a folder beside the work tree whose files may be read. One that cannot be opened is none.
+    #[must_use]
+    pub fn beside(self, folder: Option<&Path>) -> Self {
+        Self { beside: folder.and_then(|folder| Tree::open(folder).ok()), ..self }
     }
 
     /// Its folder, canonical.
@@ -91,6 +99,14 @@ impl Workspace {
     /// A file or folder to look at.
     pub fn resolve(&self, asked: &str) -> Result<PathBuf, ToolError> {
         path::resolve(self.root(), asked)
+    }
+
+    /// A file to read, and the tree it is in: the work tree, or what is beside it.
+    pub fn resolve_readable(&self, asked: &str) -> Result<(&Tree, PathBuf), ToolError> {
+        if let Some(beside) = self.beside.as_ref().filter(|b| Path::new(asked).starts_with(b.root())) {
+            return Ok((beside, path::resolve(beside.root(), asked)?));
+        }
+        Ok((&self.tree, self.resolve(asked)?))
     }
 
     /// A file to write.

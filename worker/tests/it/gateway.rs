@@ -1,6 +1,6 @@
 //! A gateway for tests: the box API, a scripted model and real git over a UNIX socket.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -55,6 +55,8 @@ pub struct Seen {
     pub leave: Option<String>,
     pub left: u32,
     pub nudges: Vec<TakenNudge>,
+    /// Bytes by what stands after `attachments/`.
+    pub attachments: BTreeMap<String, Vec<u8>>,
     pub taken: u32,
     pub refused_while_away: u32,
 }
@@ -132,6 +134,7 @@ impl Gateway {
             harness: "native".into(),
             save_interval_s: 0,
             git_identity: "Bot <bot@example>".into(),
+            attachments: Vec::new(),
         };
         let seen = Arc::new(Mutex::new(Seen { replies: replies.into(), ..Seen::default() }));
         Gateway { place, seen, spec, objects: None }
@@ -176,6 +179,7 @@ impl Gateway {
             .route("/box/v1/left", post(left))
             .route("/box/v1/nudges/take", post(take_nudges))
             .route("/box/v1/heartbeat", post(heartbeat))
+            .route("/box/v1/attachments/{*path}", get(attachment))
             .route("/box/v1/result", post(result))
             .route("/model/v1/messages", post(model))
             .route("/git/{*path}", any(git_http))
@@ -332,6 +336,16 @@ async fn take_nudges(State(shared): State<Shared>, Json(asked): Json<TakeNudges>
 async fn heartbeat(State(shared): State<Shared>, Json(beat): Json<Heartbeat>) -> Json<Directives> {
     shared.seen.lock().unwrap().stages.push(beat.stage);
     Json(Directives::default())
+}
+
+async fn attachment(
+    State(shared): State<Shared>,
+    axum::extract::Path(path): axum::extract::Path<String>,
+) -> axum::response::Response {
+    match shared.seen.lock().unwrap().attachments.get(&path) {
+        Some(bytes) => bytes.clone().into_response(),
+        None => StatusCode::BAD_REQUEST.into_response(),
+    }
 }
 
 async fn result(State(shared): State<Shared>, Json(report): Json<Report>) -> StatusCode {

@@ -110,6 +110,7 @@ impl Stage {
             max_output_tokens: 4_000,
             preview_max: 200,
             work_dir: folder.path().to_owned(),
+            attachments: Vec::new(),
         };
         let (signal, _) = watch::channel(Signal::Continue);
         let millis = Duration::from_millis;

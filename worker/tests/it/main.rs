@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
 
+mod attachment;
 mod gateway;
 mod harness;
 mod launch;

@@ -6,31 +6,10 @@ use protocol::rest::CreateTaskRequest;
 
 use crate::api::ApiError;
 
-/// Attachments, then approvals: the contract's order.
+/// Approvals.
 pub(super) fn refuse(request: &CreateTaskRequest) -> Result<(), ApiError> {
-    attachments(request)?;
     approval_timeout(request.approval_timeout_s)?;
     initial_approvals(request.initial_approvals.as_deref().unwrap_or_default())
-}
-
-fn attachments(request: &CreateTaskRequest) -> Result<(), ApiError> {
-    let given = request.attachments.as_deref().unwrap_or_default();
-    if given.len() > limit::ATTACHMENTS_MAX {
-        let max = limit::ATTACHMENTS_MAX;
-        return Err(ApiError::invalid(format!(
-            "attachments: {} are given, at most {max} are allowed",
-            given.len()
-        )));
-    }
-    if let Some(at) = given.iter().position(|a| !a.is_object()) {
-        return Err(ApiError::invalid(format!("attachments[{at}] must be an object")));
-    }
-    match given.is_empty() {
-        true => Ok(()),
-        false => Err(ApiError::invalid(
-            "attachments are not available in this version; put what matters into task_description or the repository",
-        )),
-    }
 }
 
 fn approval_timeout(given: Option<i64>) -> Result<(), ApiError> {

@@ -47,7 +47,8 @@ pub struct DeliverQuery {
         ("X-Webhook-Signature" = Option<String>, Header, description = "plain: sha256= and hex of HMAC-SHA256 over the body"),
         ("Idempotency-Key" = Option<String>, Header, description = "1 to 128 of [A-Za-z0-9_-]")),
     responses(
-        (status = 201, body = Data<TaskDetail>), (status = 200, body = Data<TaskDetail>, description = "Replay, or `DryRun`"),
+        (status = 201, body = Data<CreatedTask>), (status = 202, body = Data<CreatedTask>, description = "Made; its attachments are still to be uploaded"),
+        (status = 200, body = Data<CreatedTask>, description = "Replay, or `DryRun`"),
         (status = 400, body = ErrorBody), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 408, body = ErrorBody), (status = 409, body = ErrorBody), (status = 413, body = ErrorBody), (status = 429, body = ErrorBody),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
@@ -175,8 +176,8 @@ async fn accept(
             Signed::Plain => None,
         },
     };
-    let spec = request.map(validate::task_spec).transpose()?;
-    let Some(spec) = spec.filter(|_| !dry) else {
+    let asked = request.map(validate::task_spec).transpose()?;
+    let Some((spec, inline)) = asked.filter(|_| !dry) else {
         // What was asked for was looked at above; a dry run of nothing checks the signature.
         let task_checked = body_asks(body);
         let data = DryRun {
@@ -191,7 +192,7 @@ async fn accept(
     note(app, webhook).await;
     let submission =
         Submission { user: webhook.user.clone(), channel: "webhook".into(), spec, idempotency_key: key };
-    task::submit(app, submission, metadata(webhook, &signed, headers)).await
+    task::submit(app, submission, inline, metadata(webhook, &signed, headers)).await
 }
 
 /// The request of a body, and whether it is only to be looked at. `None`: a dry run that asks for no task.

@@ -71,9 +71,12 @@ async fn fields_of_the_contract_that_are_not_built_are_checked_and_then_refused_
         (scopes(20), "initial_approvals are not available"),
         (json!({ "initial_approvals": ["this_call", "bash_pattern:*"] }), "initial_approvals[1]"),
         (json!({ "initial_approvals": [3] }), "initial_approvals"),
-        (json!({ "attachments": [{ "type": "url" }] }), "attachments are not available"),
-        (json!({ "attachments": [1] }), "attachments[0] must be an object"),
-        (json!({ "attachments": vec![json!({}); 11] }), "at most 10"),
+        (json!({ "attachments": [{ "type": "url" }] }), "attachments[0].url"),
+        (json!({ "attachments": [1] }), "attachments[0]"),
+        (
+            json!({ "attachments": vec![json!({ "type": "url", "url": "https://x.example/a" }); 11] }),
+            "at most 10",
+        ),
         (json!({ "attachments": "x" }), "attachments"),
     ] {
         let message = world.post(with(body.clone())).await.error(400, "VALIDATION_ERROR");

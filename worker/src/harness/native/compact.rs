@@ -140,7 +140,7 @@ fn digest(messages: &[Message], max: usize) -> String {
             Block::ToolUse { name, input, .. } => {
                 lines.push(format!("- {name} {}", preview::input(input, max, &Redactor::default())))
             }
-            Block::Thinking { .. } | Block::ToolResult { .. } | Block::Other(_) => (),
+            Block::Image { .. } | Block::Thinking { .. } | Block::ToolResult { .. } | Block::Other(_) => (),
         }
     }
     let skipped = lines.len().saturating_sub(DIGEST_LINES);

@@ -61,6 +61,7 @@ impl Reply {
             .filter_map(|block| match block {
                 Block::Text { text } => Some(text.as_str()),
                 Block::Thinking { .. }
+                | Block::Image { .. }
                 | Block::ToolUse { .. }
                 | Block::ToolResult { .. }
                 | Block::Other(_) => None,
@@ -78,6 +79,7 @@ impl Reply {
                 Block::Thinking { thinking, .. } if !thinking.is_empty() => Some(thinking.as_str()),
                 Block::Thinking { .. }
                 | Block::Text { .. }
+                | Block::Image { .. }
                 | Block::ToolUse { .. }
                 | Block::ToolResult { .. }
                 | Block::Other(_) => None,

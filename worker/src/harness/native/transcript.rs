@@ -32,6 +32,11 @@ pub enum Block {
         /// Never empty: the API refuses that.
         text: String,
     },
+    /// A picture.
+    Image {
+        /// `{type: base64, media_type, data}`.
+        source: Value,
+    },
     /// The model's thoughts; they must be sent back as they came.
     Thinking {
         /// What it thought.
@@ -248,6 +253,7 @@ impl Block {
         BLOCK_TOKENS
             + match self {
                 Block::Text { text } => bytes(text.len()),
+                Block::Image { .. } => IMAGE_TOKENS,
                 Block::Thinking { thinking, signature } => bytes(thinking.len() + signature.len()),
                 Block::ToolUse { name, input, .. } => bytes(name.len() + json_len(input)),
                 Block::ToolResult { content, .. } => content.iter().map(Part::tokens).sum(),
