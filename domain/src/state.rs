@@ -105,6 +105,12 @@ pub enum QueueReason {
     ProviderLimit,
     /// Its box was lost; the next attempt begins at the earliest time.
     BoxLost,
+    /// A budget that it shares with other tasks is used up; tried again when its next period begins, or when a server starts
+    /// that allows more.
+    Budget {
+        /// Which one, and what was spent of it, for people.
+        detail: String,
+    },
 }
 
 impl QueueReason {
@@ -115,6 +121,18 @@ impl QueueReason {
             QueueReason::Paused => "paused",
             QueueReason::ProviderLimit => "usage_limit",
             QueueReason::BoxLost => "box_lost",
+            QueueReason::Budget { .. } => "budget",
+        }
+    }
+
+    /// What a person should know beside the name.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            QueueReason::Budget { detail } => Some(detail),
+            QueueReason::ConcurrencyLimit
+            | QueueReason::Paused
+            | QueueReason::ProviderLimit
+            | QueueReason::BoxLost => None,
         }
     }
 }

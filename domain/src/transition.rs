@@ -637,7 +637,7 @@ impl Task {
     }
 
     fn park(&self, why: QueueReason, not_before: Option<Timestamp>, now: Timestamp) -> Change {
-        let data = json!({ "why": why.as_str(), "not_before": not_before });
+        let data = json!({ "why": why.as_str(), "not_before": not_before, "detail": why.detail() });
         let events = vec![NewEvent::new(EventKind::TaskParked, data)];
         match &self.state {
             State::Queued { why: now, .. } if *now == why => Change::Nothing,
@@ -756,7 +756,8 @@ pub(crate) fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
                 QueueReason::ConcurrencyLimit
                 | QueueReason::Paused
                 | QueueReason::ProviderLimit
-                | QueueReason::BoxLost,
+                | QueueReason::BoxLost
+                | QueueReason::Budget { .. },
                 None,
             ) => after(*since, limit::QUEUE_BACKSTOP),
         }),

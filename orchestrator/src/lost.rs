@@ -47,9 +47,13 @@ impl Orchestrator {
         let bounds = Bounds { attempts_max, backoff: policy.lost_backoff, lifetime: policy.lifetime };
         let turns = self.turns_of_attempt(task).await?;
         let Some(not_before) = lost::another(task, turns, bounds, self.now()) else { return Ok(None) };
-        if let Err(spent) = self.budget_left(task).await {
-            info!(task.id = %task.id, reason = %spent, "a box was lost, and nothing is left to spend on another");
-            return Ok(None);
+        match self.without_budget(task).await {
+            // One that waits for a shared budget's next period does so before its next box is started.
+            Ok(None | Some(Command::Park { .. })) => (),
+            Ok(Some(_)) | Err(_) => {
+                info!(task.id = %task.id, "a box was lost, and nothing is left to spend on another");
+                return Ok(None);
+            }
         }
         // One box of a task at a time: what may still run of this one is ended first.
         if let Some(session) = task.state.session()

@@ -91,7 +91,7 @@ pub fn next_step(
                 }
                 // Only a person's `resume` ends this.
                 QueueReason::Paused => Step::Wait(after(now, policy.queue_backstop)),
-                QueueReason::ProviderLimit | QueueReason::BoxLost => {
+                QueueReason::ProviderLimit | QueueReason::BoxLost | QueueReason::Budget { .. } => {
                     Step::Apply(Box::new(Command::Resume { by: None }))
                 }
             }

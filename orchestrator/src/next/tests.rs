@@ -29,6 +29,8 @@ queued not_before=90000 now=90000
 queued paused=1 now=90000
 queued lost=1 not_before=60 now=59
 queued lost=1 not_before=60 now=60
+queued budget=1 not_before=90000 now=89999
+queued budget=1 not_before=90000 now=90000
 
 submitted now=0
 submitted now=999999
@@ -131,6 +133,9 @@ fn state(word: &str, times: &BTreeMap<&str, i64>) -> State {
             let why = match (times.contains_key("paused"), times.contains_key("lost"), not_before) {
                 (true, ..) => QueueReason::Paused,
                 (false, true, _) => QueueReason::BoxLost,
+                (false, false, _) if times.contains_key("budget") => {
+                    QueueReason::Budget { detail: "d".into() }
+                }
                 (false, false, Some(_)) => QueueReason::ProviderLimit,
                 (false, false, None) => QueueReason::ConcurrencyLimit,
             };
