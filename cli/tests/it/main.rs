@@ -24,6 +24,7 @@ mod schema;
 mod scratch;
 mod secrets;
 mod steer;
+mod telemetry;
 mod trace;
 mod upgrade;
 mod upstream;
