@@ -57,6 +57,7 @@ impl Masks {
     pub(crate) fn applied(&self, applied: &mut Applied) {
         self.record(&mut applied.task.state);
         self.record(&mut applied.task.results);
+        self.record(&mut applied.task.losses);
         applied.events.iter_mut().for_each(|event| self.event(event));
     }
 

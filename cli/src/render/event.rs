@@ -88,6 +88,12 @@ impl Show<'_> {
             EventKind::ApprovalClosed => {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
+            EventKind::AttemptLost => {
+                let again = self.word(", the next one begins at ", "not_before");
+                let work = self.word("; work so far is saved at ", "head_sha");
+                let which = self.number("attempt").map(|n| format!(" of attempt {n}")).unwrap_or_default();
+                self.warned(&format!("The box{which} was lost{}{work}{again}", self.word(": ", "detail")))
+            }
             EventKind::TaskParked => {
                 let until = self.word(" until ", "not_before");
                 let work = self.word("; work so far is saved at ", "head_sha");
@@ -465,6 +471,10 @@ mod tests {
                 json!({ "title": "Exceeded max turns", "error_message": "MAX_TURNS: 100", "remedy": "Give it more turns." }),
             ),
             ("task_cancelled", json!({ "cancelled_by": "local-owner", "from": "RUNNING" })),
+            (
+                "attempt_lost",
+                json!({ "attempt": 1, "boxes_lost": 1, "attempts_max": 2, "detail": "no heartbeat of the worker for 240 s", "head_sha": "0123456", "not_before": "2026-01-02T03:10:00Z" }),
+            ),
             ("a_kind_of_tomorrow", json!({ "x": "\u{202e}" })),
         ];
         let lines: Vec<_> = record

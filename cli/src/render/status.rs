@@ -1,7 +1,7 @@
 //! The page of `bgagent status`, the same with and without `--wait`.
 
 use domain::EventKind;
-use protocol::rest::{EventRecord, TaskDetail};
+use protocol::rest::{EventRecord, LostBoxes, TaskDetail};
 use serde_json::Value;
 
 use super::{MISSING, View, dollars, time, wrap};
@@ -37,8 +37,11 @@ pub fn status(
     if let Some(order) = &task.leaving {
         page.row("Leaving", &format!("the agent saves its work ({order})"));
     }
+    if let Some(lost) = &task.lost {
+        page.row("Attempt", &attempt(lost));
+    }
     if task.status == "QUEUED"
-        && task.queue_reason.as_deref() != Some("concurrency_limit")
+        && matches!(task.queue_reason.as_deref(), Some("paused" | "usage_limit"))
         && let Some(parked) = newest.iter().find(|e| e.event_type == "task_parked")
     {
         page.row("Parked", &self::parked(parked));
@@ -166,6 +169,7 @@ fn head(task: &TaskDetail, view: &View) -> String {
 fn queue(task: &TaskDetail) -> String {
     match (task.queue_reason.as_deref(), &task.not_before) {
         (Some("paused"), _) => return format!("paused (go on with: bgagent resume {})", task.task_id),
+        (Some("box_lost"), Some(at)) => return format!("waits until {at} for its next attempt"),
         (Some("usage_limit"), Some(at)) => return format!("waits until {at} for the provider's usage limit"),
         (Some("budget"), _) => {
             return format!("waits: {}", task.queue_detail.as_deref().unwrap_or("a budget is used up"));
@@ -177,6 +181,12 @@ fn queue(task: &TaskDetail) -> String {
         Some(s) => format!("position {position} (est. wait ~{}m)", s.div_ceil(60).max(1)),
         None => format!("position {position}"),
     }
+}
+
+/// Which attempt it is, and why it is not the first.
+fn attempt(lost: &LostBoxes) -> String {
+    let (this, of) = (lost.boxes.saturating_add(1), lost.attempts_max);
+    format!("{this} of {}; the box before was lost: {}", of.max(this), lost.error_message)
 }
 
 /// Why the task waits though it had begun, and until when.
@@ -318,6 +328,25 @@ mod tests {
         task.queue_position = None;
         let parked = json!({ "why": "usage_limit", "not_before": "2026-01-02T05:00:00Z" });
         let events = [sample::event(9, "task_parked", parked)];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn after_a_lost_box() {
+        let mut task = sample::queued();
+        task.queue_position = None;
+        (task.attempt, task.queue_reason) = (1, Some("box_lost".into()));
+        task.not_before = Some("2026-01-02T03:05:00Z".into());
+        task.lost = Some(LostBoxes {
+            boxes: 1,
+            attempts_max: 2,
+            turns: 7,
+            error_code: "SESSION_ENDED_WITHOUT_RESULT".into(),
+            error_message:
+                "SESSION_ENDED_WITHOUT_RESULT: the worker's process ended without a result (exit code 137)"
+                    .into(),
+        });
+        let events = [sample::event(40, "attempt_lost", json!({}))];
         insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
     }
 

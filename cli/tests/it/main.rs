@@ -27,6 +27,7 @@ mod session;
 mod steer;
 mod telemetry;
 mod trace;
+mod upgrade;
 mod upstream;
 mod usage;
 mod whole;

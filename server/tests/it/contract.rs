@@ -74,6 +74,7 @@ pub const DETAIL_OURS: &[&str] = &[
     "input_tokens",
     "isolation",
     "leaving",
+    "lost",
     "model",
     "not_before",
     "output_tokens",

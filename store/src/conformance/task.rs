@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::failure::{Failure, FailureCode};
+use domain::lost::Lost;
 use domain::money::{MicroUsd, TokenCount};
 use domain::state::{QueueReason, Status};
 use domain::task::Results;
@@ -26,6 +27,13 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
     // Every state keeps its data.
     let mut stages = vec![accept(&store, task(2, "ann")).await];
     let session = SessionHandle::Fake { task: stages[0].id, attempt: A1 };
+    let lost = Lost {
+        failure: Failure::new(FailureCode::SessionLost, "gone"),
+        turns: 4,
+        attempts_max: 2,
+        not_before: at(40),
+        kept: None,
+    };
     let path = [
         Command::Enqueue,
         Command::PickUp,
@@ -39,6 +47,10 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
         Command::AgentStarted { attempt: A1 },
         Command::OpenGate { attempt: A1, request_id: "r".into(), until: at(99) },
         Command::CloseGate { request_id: "r".into() },
+        Command::Lose { attempt: A1, lost: Box::new(lost) },
+        Command::Resume { by: None },
+        Command::PickUp,
+        Command::Admit,
         Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(50)) },
     ];
     for command in path {

@@ -32,8 +32,15 @@ impl Place {
         git(&dir, &["checkout", "-qb", "work"]);
         let base = git(&dir, &["rev-parse", "HEAD"]);
         let (tree, launcher) = (Tree::open(&dir).unwrap(), crate::launch::Launcher::Direct);
-        let checkout =
-            Checkout { dir, base: base.clone(), start: base, branch: "work".into(), tree, launcher };
+        let checkout = Checkout {
+            dir,
+            base: base.clone(),
+            start: base,
+            saved: None,
+            branch: "work".into(),
+            tree,
+            launcher,
+        };
         Place { _place: place, checkout }
     }
 
