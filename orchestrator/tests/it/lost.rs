@@ -61,6 +61,7 @@ async fn disturbed(world: &mut World<'_>, n: u64, hangs: bool) -> usize {
     live.len()
 }
 
+/// D-126: a task whose worker was lost was not taken up again.
 #[tokio::test]
 async fn a_box_that_dies_at_any_step_is_replaced_and_the_work_is_delivered_once() {
     let ground = Ground::new().await;
