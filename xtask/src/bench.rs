@@ -127,8 +127,9 @@ pub fn run(args: &Args) -> Result<()> {
         let started = Instant::now();
         let figures = (bench.run)(&bed).with_context(|| format!("bench {}", bench.name))?;
         println!("\n{}: {} ({})", bench.name, bench.about, step::seconds(started));
+        let width = figures.iter().map(|figure| figure.what.chars().count()).fold(44, usize::max);
         for Figure { what, value, unit, command } in figures {
-            println!("  {what:<44}{value:>12.2} {unit:<6}  {command}");
+            println!("  {what:<width$}{value:>12.2} {unit:<6}  {command}");
         }
     }
     Ok(())

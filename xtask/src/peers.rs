@@ -65,6 +65,8 @@ enum Name {
     Projects,
     /// A property-based tester of APIs
     Schemathesis,
+    /// A durable engine, to measure ours beside
+    Temporal,
     /// The spelling checker of `cargo xtask lint`
     Typos,
 }
@@ -90,6 +92,8 @@ pub enum Peer {
     Projects,
     /// See [`Name::Schemathesis`].
     Schemathesis,
+    /// See [`Name::Temporal`].
+    Temporal,
     /// See [`Name::Typos`].
     Typos,
 }
@@ -124,6 +128,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
             Name::Schemathesis => Peer::Schemathesis,
+            Name::Temporal => Peer::Temporal,
             Name::Typos => Peer::Typos,
         };
         if let Outcome::Skipped(why) = install(peer)? {
@@ -166,7 +171,7 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 10] = [
+    pub const ALL: [Peer; 11] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
@@ -176,6 +181,7 @@ impl Peer {
         Peer::Prism,
         Peer::Projects,
         Peer::Schemathesis,
+        Peer::Temporal,
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
@@ -202,6 +208,7 @@ impl Peer {
             Peer::Prism => "prism",
             Peer::Projects => "projects",
             Peer::Schemathesis => "schemathesis",
+            Peer::Temporal => "temporal",
             Peer::Typos => "typos",
         }
     }
@@ -218,6 +225,7 @@ impl Peer {
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
             Peer::Schemathesis => venv::SCHEMATHESIS.recipe(),
+            Peer::Temporal => venv::TEMPORAL.recipe(),
             Peer::Typos => venv::TYPOS.recipe(),
         }
     }
@@ -233,6 +241,7 @@ impl Peer {
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),
             Peer::Schemathesis => venv::SCHEMATHESIS.make(folder),
+            Peer::Temporal => venv::TEMPORAL.make(folder),
             Peer::Typos => venv::TYPOS.make(folder),
         }
     }
