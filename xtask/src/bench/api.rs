@@ -14,7 +14,6 @@ use std::{
     io::{ErrorKind, Read},
     net::TcpStream,
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -32,7 +31,6 @@ use super::{
     spread::Spread,
     submit::{milliseconds, since_epoch},
 };
-use crate::{place, step};
 
 /// The API's rates.
 pub const BENCH: Bench =
@@ -241,7 +239,7 @@ fn long_record(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     let state = home.path().join("bgagent");
     fs::create_dir_all(&state).context("making the state folder")?;
     let begun = Instant::now();
-    let Record { id, places } = written(bed.scale, &state.join("bgagent.db"), size.record)?;
+    let Record { id, places } = written(bed, &state.join("bgagent.db"), size.record)?;
     let wrote = begun.elapsed().as_secs_f64();
     let server = Server::start_in(bed, home, &[])?;
     let mut person = server.person()?;
@@ -283,13 +281,9 @@ struct Record {
 }
 
 /// Writes the record through the store itself.
-fn written(scale: Scale, database: &Path, count: usize) -> Result<Record> {
-    let mut cargo: Command = place::cargo();
-    cargo.args(["run", "--quiet", "--package", "store", "--example", "long_record"]);
-    if scale == Scale::Full {
-        cargo.arg("--release");
-    }
-    let said = step::read(cargo.arg("--").arg(database).arg(count.to_string()))?;
+fn written(bed: &Bed, database: &Path, count: usize) -> Result<Record> {
+    let count = count.to_string();
+    let said = bed.example("store", "long_record", &[database.as_ref(), count.as_ref()])?;
     let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
     let [id, first, middle, late] = <[String; 4]>::try_from(words)
         .map_err(|words| anyhow::anyhow!("the record was written, but this was said: {words:?}"))?;

@@ -291,6 +291,7 @@ mod tests {
     fn played(script: &str) -> Result<Server> {
         let home = TempDir::new().unwrap();
         fs::write(home.path().join("serve"), script).unwrap();
-        Server::start_in(&Bed { binary: "/bin/sh".into(), scale: Scale::Full }, home, &[])
+        let bed = Bed { binary: "/bin/sh".into(), scale: Scale::Full, profile: "dev".into() };
+        Server::start_in(&bed, home, &[])
     }
 }

@@ -5,7 +5,6 @@
 //! measures, as docs/guide/webhooks.md says.
 
 use std::{
-    process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -21,14 +20,11 @@ use super::{
     hammer::{CLIENTS, Hammered, hammer},
     running,
 };
-use crate::{
-    bench::{
-        Bed, Figure, Scale,
-        model::{self, Model},
-        server::{Person, Server},
-        submit::since_epoch,
-    },
-    place, step,
+use crate::bench::{
+    Bed, Figure,
+    model::{self, Model},
+    server::{Person, Server},
+    submit::since_epoch,
 };
 
 const ROUNDS: u32 = 5;
@@ -49,7 +45,7 @@ enum Signature {
 /// The rates of deliveries beside those of keys, then one verification alone.
 pub fn figures(bed: &Bed, each: Duration) -> Result<Vec<Figure>> {
     let mut figures = rates(bed, each)?;
-    figures.extend(verifications(bed.scale, each / 10)?);
+    figures.extend(verifications(bed, each / 10)?);
     Ok(figures)
 }
 
@@ -162,13 +158,8 @@ fn mac(key: &[u8], text: &str) -> Result<Vec<u8>> {
 }
 
 /// One verification as the server does it, in a process that does nothing else.
-fn verifications(scale: Scale, each: Duration) -> Result<Vec<Figure>> {
-    let mut cargo: Command = place::cargo();
-    cargo.args(["run", "--quiet", "--package", "server", "--example", "webhook_verify"]);
-    if scale == Scale::Full {
-        cargo.arg("--release");
-    }
-    told(&step::read(cargo.arg("--").arg(each.as_millis().to_string()))?)
+fn verifications(bed: &Bed, each: Duration) -> Result<Vec<Figure>> {
+    told(&bed.example("server", "webhook_verify", &[each.as_millis().to_string().as_ref()])?)
 }
 
 /// From lines of a kind, the bytes of a body, and nanoseconds.
