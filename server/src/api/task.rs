@@ -10,7 +10,7 @@ use domain::{
     AttachmentId, Attachments, RepoRef, Role, Screened, Status, Task, TaskId, TaskSpec, UserId, limit,
 };
 use orchestrator::Done;
-use orchestrator::admission::Submission;
+use orchestrator::admission::{QueueInfo, Submission};
 use protocol::rest::*;
 use screening::Source;
 use serde::Deserialize;
@@ -88,7 +88,7 @@ pub(super) async fn submit(
                 app.orchestrator().tell_screened(task.id, source, &reason).await;
             }
             let (object, data) =
-                (Object(task.id.to_string()), Data { data: made(app, &task, wire::detail(&task, None)) });
+                (Object(task.id.to_string()), Data { data: made(app, &task, detail_of(app, &task, None)) });
             let status = match task.status() {
                 Status::PendingUploads => StatusCode::ACCEPTED,
                 _ => StatusCode::CREATED,
@@ -259,7 +259,13 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
-    Ok(TaskDetail { trace_s3_uri, ..wire::detail(task, queue) })
+    Ok(TaskDetail { trace_s3_uri, ..detail_of(app, task, queue) })
+}
+
+/// A task as the wire has it, with its trace when its spans are told.
+pub(super) fn detail_of(app: &App, task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
+    let otel_trace_id = app.traces().trace_of(task.id).map(|trace| trace.to_string());
+    TaskDetail { otel_trace_id, ..wire::detail(task, queue) }
 }
 
 /// One task.
