@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use domain::money::Price;
-use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef};
+use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef, limit};
 use gateway::model::{Kind, ModelConfig, ProviderConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
@@ -106,6 +106,16 @@ pub struct Repo {
     pub egress: gateway::egress::Settings,
     /// `[repos."NAME".push]`
     pub push: gateway::push::Settings,
+    /// `[repos."NAME".limits]`
+    pub limits: RepoLimits,
+}
+
+/// What of `[limits]` a repository can have for itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepoLimits {
+    /// Attempts at one task when its box is lost.
+    pub attempts_max: u32,
 }
 
 /// What of `[compute]` a repository can have for itself.
@@ -314,6 +324,9 @@ pub struct Limits {
     pub lifetime_s: u64,
     pub finalize_deadline_s: u64,
     pub verify_timeout_s: u64,
+    pub attempts_max: u32,
+    pub lost_backoff_s: u64,
+    pub save_interval_s: u64,
     pub lease_s: u64,
 }
 
@@ -407,6 +420,16 @@ impl Config {
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
         }
+        let repos =
+            self.repos.iter().map(|(name, repo)| (format!("repos.{name:?}."), repo.limits.attempts_max));
+        for (place, attempts) in [(String::new(), limits.attempts_max)].into_iter().chain(repos) {
+            if !(1..=limit::ATTEMPTS_MAX).contains(&attempts) {
+                let most = limit::ATTEMPTS_MAX;
+                return Err(ConfigError(format!(
+                    "{place}limits.attempts_max must be 1 to {most}, got {attempts}"
+                )));
+            }
+        }
         while self.server.public_url.ends_with('/') {
             self.server.public_url.pop();
         }
@@ -483,6 +506,9 @@ impl Config {
             finalize_deadline: Duration::from_secs(l.finalize_deadline_s),
             verify_timeout: Duration::from_secs(l.verify_timeout_s),
             lease: Duration::from_secs(l.lease_s.max(1)),
+            attempts_max: self.per_repo(l.attempts_max, |repo| repo.limits.attempts_max),
+            lost_backoff: Duration::from_secs(l.lost_backoff_s),
+            save_interval: Duration::from_secs(l.save_interval_s),
             stop_grace: Duration::from_secs(self.compute.stop_grace_s),
             keep_sessions: if self.compute.keep_sessions { KeepSessions::Yes } else { KeepSessions::No },
             git_identity: self.git.identity.clone(),
@@ -677,10 +703,13 @@ fn complete_repos(all: &mut Table) -> Result<(), ConfigError> {
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), compute.get(*key)?.clone())))
         .collect();
+    let attempts = section(all, "limits").get("attempts_max").cloned();
+    let own_limits: Table = attempts.into_iter().map(|n| ("attempts_max".to_owned(), n)).collect();
     let sections: Table = [
         ("compute", Value::Table(common)),
         ("egress", Value::Table(section(all, "egress").clone())),
         ("push", Value::Table(section(all, "push").clone())),
+        ("limits", Value::Table(own_limits)),
     ]
     .into_iter()
     .map(|(name, table)| (name.to_owned(), table))
@@ -775,11 +804,23 @@ mod tests {
     }
 
     #[test]
+    fn attempts_are_a_repositorys_own_where_it_has_some() {
+        let own = "[limits]\nattempts_max = 3\n[repos.\"o/one\".limits]\nattempts_max = 1\n[repos.\"o/two\".egress]\nallow = []\n";
+        let policy = load(own, &[]).unwrap().policy();
+        let of = |name: &str| *policy.attempts_max.of(&name.parse().unwrap());
+        assert_eq!((of("o/one"), of("o/two"), of("o/other")), (1, 3, 3));
+        assert_eq!(*load("", &[]).unwrap().policy().attempts_max.of(&"o/n".parse().unwrap()), 2);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, pairs, word) in [
             ("[limits]\nper_usr = 3\n", &[][..], "per_usr"),
             ("[limits\n", &[], "bgagent.toml"),
             ("[limits]\nper_user = 0\n", &[], "limits.per_user"),
+            ("[limits]\nattempts_max = 0\n", &[], "limits.attempts_max must be 1 to 10, got 0"),
+            ("[repos.\"o/n\".limits]\nattempts_max = 11\n", &[], "repos.\"o/n\".limits.attempts_max"),
+            ("[repos.\"o/n\".limits]\nper_user = 1\n", &[], "per_user"),
             ("", &[("BGAGENT__LIMITS__PER_USER", "many")], "BGAGENT__LIMITS__PER_USER"),
             ("", &[("BGAGENT__NO__SUCH", "1")], "no"),
             ("[compute]\nisolation = \"magic\"\n", &[], "magic"),

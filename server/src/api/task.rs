@@ -259,7 +259,9 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
-    Ok(TaskDetail { trace_s3_uri, ..detail_of(app, task, queue) })
+    let attempts_max = *app.orchestrator().parts().policy.attempts_max.of(&task.spec.repo);
+    let lost = wire::lost(task, attempts_max);
+    Ok(TaskDetail { trace_s3_uri, lost, ..detail_of(app, task, queue) })
 }
 
 /// A task as the wire has it, with its trace when its spans are told.
