@@ -86,6 +86,8 @@ pub struct Settings {
     pub public_url: String,
     /// What the secrets of webhooks are derived from.
     pub webhook_key: WebhookKey,
+    /// How the deliveries of a webhook are signed whose maker does not say.
+    pub webhook_signature: store::Signature,
 }
 
 /// When the API was last used, for the idle exit.

@@ -24,6 +24,7 @@ use crate::paths;
 pub mod budgets;
 pub mod screening;
 pub mod secret;
+pub mod webhooks;
 
 use self::secret::{Need, Secrets};
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[attachments]`
     pub attachments: Attachments,
+    /// `[webhooks]`
+    pub webhooks: webhooks::Webhooks,
     /// `[screening]`
     pub screening: screening::Screening,
     /// `[egress]`

@@ -210,6 +210,7 @@ pub async fn serve(
             url => url.to_owned(),
         },
         webhook_key: WebhookKey::new(webhook_key),
+        webhook_signature: config.webhooks.signature,
     };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
     let keys = match &oidc {

@@ -7,8 +7,10 @@ mod cancel;
 mod create;
 mod detail;
 mod events;
+mod keys;
 mod list;
 mod raw;
+mod webhooks;
 
 use std::collections::BTreeSet;
 
@@ -36,6 +38,7 @@ pub const DETAIL: &[&str] = &[
     "updated_at",
     "started_at",
     "completed_at",
+    "agent_heartbeat_at",
     "duration_s",
     "cost_usd",
     "build_passed",
