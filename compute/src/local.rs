@@ -43,7 +43,7 @@ use domain::{Attempt, IsolationTier, SessionHandle, TaskId};
 
 use self::child::Child;
 use self::error::PathError;
-use self::folder::{Folder, LastTurn, absent_ok};
+use self::folder::{Folder, absent_ok};
 pub use self::proc::SESSION_MARK;
 use self::tree::{Ended, Identity};
 use crate::{ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
@@ -276,18 +276,8 @@ fn purge(folder: &Folder, worker: Identity, doing: &str) -> Result<(), ComputeEr
     if !folder.path.try_exists().map_err(|e| PathError::at("reading", &folder.path)(e).of(doing))? {
         return Ok(());
     }
-    // The lock goes with the folder; a `start` that waits for it finds the folder gone, and may be repeated.
     let turn = folder.last_turn().map_err(|e| e.of(doing))?;
-    match turn {
-        LastTurn::Ours(_) => (),
-        LastTurn::Gone => return Ok(()),
-        LastTurn::OfAnother => {
-            return Err(error::unavailable(
-                doing,
-                "another process is starting or removing the same session",
-            ));
-        }
-    }
+    let Some(_turn) = turn.into_lock(doing)? else { return Ok(()) };
     let all = proc::snapshot().map_err(|e| proc_error(e, doing))?;
     let worker = folder.worker().ok().flatten().unwrap_or(worker);
     let left = tree::members(&all, &folder.target(Some(worker)), &Default::default());

@@ -174,11 +174,23 @@ pub struct Caps {
     pub month: Option<MicroUsd>,
 }
 
+/// What becomes of a task that is about to start when a budget it shares with others is used up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenExhausted {
+    /// It waits in the queue until the next period begins.
+    #[default]
+    Wait,
+    /// It fails.
+    Refuse,
+}
+
 /// Every configured bound.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Budgets {
     /// The part of a hard bound, in percent, at which a warning is due; 0 is never.
     pub soft_percent: u8,
+    /// What becomes of a task that finds nothing left of a day or a month.
+    pub when_exhausted: WhenExhausted,
     /// For tasks that name no budget.
     pub task: Option<MicroUsd>,
     /// For each user without a row of their own.

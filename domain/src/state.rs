@@ -103,6 +103,12 @@ pub enum QueueReason {
     /// The provider's usage limit; resumed at the earliest time.
     #[serde(rename = "usage_limit", alias = "provider_limit")]
     ProviderLimit,
+    /// A budget that it shares with other tasks is used up; tried again when its next period begins, or when a server starts
+    /// that allows more.
+    Budget {
+        /// Which one, and what was spent of it, for people.
+        detail: String,
+    },
 }
 
 impl QueueReason {
@@ -112,6 +118,15 @@ impl QueueReason {
             QueueReason::ConcurrencyLimit => "concurrency_limit",
             QueueReason::Paused => "paused",
             QueueReason::ProviderLimit => "usage_limit",
+            QueueReason::Budget { .. } => "budget",
+        }
+    }
+
+    /// What a person should know beside the name.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            QueueReason::Budget { detail } => Some(detail),
+            QueueReason::ConcurrencyLimit | QueueReason::Paused | QueueReason::ProviderLimit => None,
         }
     }
 }

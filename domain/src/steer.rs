@@ -78,6 +78,16 @@ pub struct Ask {
     pub answer: Option<Answer>,
 }
 
+/// Where an agent stands when it looks for nudges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boundary {
+    /// The turn, from 1.
+    pub turn: u32,
+    /// Tool calls of this turn that are done; none before the model is asked.
+    #[serde(default)]
+    pub calls: Option<u32>,
+}
+
 /// The event that says that the agent has these nudges, written before it is shown them. Its details are *ABCA*'s: how
 /// many, the ends of their ids, a preview.
 pub fn nudges_acknowledged(taken: &[Nudge]) -> NewEvent {

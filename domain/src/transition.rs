@@ -593,7 +593,7 @@ impl Task {
     }
 
     fn park(&self, why: QueueReason, not_before: Option<Timestamp>, now: Timestamp) -> Change {
-        let data = json!({ "why": why.as_str(), "not_before": not_before });
+        let data = json!({ "why": why.as_str(), "not_before": not_before, "detail": why.detail() });
         let events = vec![NewEvent::new(EventKind::TaskParked, data)];
         match &self.state {
             State::Queued { why: now, .. } if *now == why => Change::Nothing,
@@ -708,9 +708,13 @@ pub(crate) fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
         State::PendingUploads { until, .. } => Some(*until),
         State::Queued { since, why, not_before } => Some(match (why, not_before) {
             (_, Some(at)) => *at,
-            (QueueReason::ConcurrencyLimit | QueueReason::Paused | QueueReason::ProviderLimit, None) => {
-                after(*since, limit::QUEUE_BACKSTOP)
-            }
+            (
+                QueueReason::ConcurrencyLimit
+                | QueueReason::Paused
+                | QueueReason::ProviderLimit
+                | QueueReason::Budget { .. },
+                None,
+            ) => after(*since, limit::QUEUE_BACKSTOP),
         }),
         State::Submitted { .. } | State::Finalizing { .. } => Some(now),
         State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => Some(now),

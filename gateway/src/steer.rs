@@ -1,17 +1,21 @@
 //! The box's side of steering: what waits for its agent, and taking it over.
 
+use std::sync::Arc;
+
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use domain::{TaskId, limit};
+use domain::steer::Boundary;
+use domain::{Attempt, NudgeId, TaskId, limit};
 use orchestrator::Orchestrator;
 use protocol::box_api::*;
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal};
 use crate::box_api::{Sent, heard};
+use crate::model::script::transcript::Transcript;
 
 /// The routes.
 pub(crate) fn routes() -> Router<Gateway> {
@@ -51,6 +55,26 @@ fn tag(found: &Directives) -> String {
     format!("{hash:016x}")
 }
 
+impl Gateway {
+    /// The transcript that this model plays, when people speak in it.
+    pub(crate) fn scripted(&self, model: &str) -> Option<Arc<Transcript>> {
+        self.models().resolve(model).ok()?.nudges()
+    }
+
+    /// What people say by the task's transcript at that boundary, stored as if they had said it now. Asked again, it is the
+    /// same.
+    async fn played(&self, task: TaskId, attempt: Attempt, at: Boundary) -> Result<Vec<NudgeId>, Refusal> {
+        let found = self.orchestrator().store().task_get(task).await?;
+        let model = found.and_then(|task| task.results.model.or(task.spec.model)).unwrap_or_default();
+        let Some(script) = self.scripted(&model) else { return Ok(Vec::new()) };
+        let mut ids = Vec::new();
+        for (turn, n, text) in script.nudges(at) {
+            ids.push(self.orchestrator().nudge_played(task, attempt, turn, n, text).await?);
+        }
+        Ok(ids)
+    }
+}
+
 async fn take_nudges(
     State(gateway): State<Gateway>,
     Caller(me): Caller,
@@ -60,7 +84,11 @@ async fn take_nudges(
         let message = format!("at most {} nudges are taken at once", limit::NUDGES_AT_ONCE);
         return Err(Refusal::new(BoxErrorCode::TooLarge, message));
     }
-    let taken = gateway.orchestrator().box_takes_nudges(me.task, me.attempt, request.ids).await?;
+    let mut ids = request.ids;
+    if let Some(at) = request.at {
+        ids.extend(gateway.played(me.task, me.attempt, at).await?);
+    }
+    let taken = gateway.orchestrator().box_takes_nudges(me.task, me.attempt, ids).await?;
     let nudge = |n: domain::steer::Nudge| TakenNudge { id: n.id, submitted_at: n.submitted_at, text: n.text };
     Ok(Json(TakenNudges { nudges: heard(taken)?.into_iter().map(nudge).collect() }))
 }
@@ -90,8 +118,6 @@ async fn answer(
 
 #[cfg(test)]
 mod tests {
-    use domain::NudgeId;
-
     use super::*;
 
     #[test]

@@ -8,6 +8,8 @@
 //! |---|---|
 //! | [`local`] | as files of a folder |
 //! | [`memory`] | in this process; for tests and simulation |
+//!
+//! A bucket of S3 is a crate of its own, `objects-s3`.
 
 pub mod conformance;
 mod key;
@@ -116,6 +118,14 @@ pub enum ObjectError {
         /// The operation and its object.
         doing: String,
         /// Why.
+        reason: String,
+    },
+    /// The place refuses, or is not what was configured (no such bucket, no permission): a person must act.
+    #[error("{doing}: {reason}")]
+    Refused {
+        /// The operation and its object.
+        doing: String,
+        /// Why, and what to do.
         reason: String,
     },
     /// The bytes to store could not be had.

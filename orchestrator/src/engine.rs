@@ -49,6 +49,7 @@ impl Orchestrator {
         let drivers = Arc::new(Semaphore::new(DRIVERS));
         let mut last_look = self.now();
         *self.awake_since.lock().unwrap_or_else(PoisonError::into_inner) = last_look;
+        self.budgets_raised().await;
         while !stop.is_cancelled() {
             last_look = self.notice_sleep(last_look);
             let free = u32::try_from(drivers.available_permits()).unwrap_or(1);

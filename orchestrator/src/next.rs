@@ -90,7 +90,9 @@ pub fn next_step(
                 }
                 // Only a person's `resume` ends this.
                 QueueReason::Paused => Step::Wait(after(now, policy.queue_backstop)),
-                QueueReason::ProviderLimit => Step::Apply(Box::new(Command::Resume { by: None })),
+                QueueReason::ProviderLimit | QueueReason::Budget { .. } => {
+                    Step::Apply(Box::new(Command::Resume { by: None }))
+                }
             }
         }
         State::Submitted { .. } => Step::Admit,

@@ -20,7 +20,7 @@ impl Orchestrator {
         Ok(onward)
     }
 
-    /// All checks, and what they say when all pass; the first failure in this order counts: backend, budgets, model, repository, provider.
+    /// All checks, and what comes next by them: the task goes on, or waits for a budget; the first failure in this order counts: backend, budgets, model, repository, provider.
     async fn checks(&self, task: &Task) -> Result<Command, Failure> {
         let parts = self.parts();
         let tier = parts.policy.tier_of(&task.spec);
@@ -31,7 +31,9 @@ impl Orchestrator {
             return Err(unavailable(format!("`compute.tiers` lets tasks ask for {allowed} only")));
         }
         parts.compute.supports(tier).map_err(unavailable)?;
-        self.budget_left(task).await?;
+        if let Some(instead) = self.without_budget(task).await? {
+            return Ok(instead);
+        }
         let choice = parts.models.choose(task.spec.model.as_deref(), parts.policy.budgets.least(task))?;
         let forge = parts.forges.of(&task.spec.repo);
         let repository = async {

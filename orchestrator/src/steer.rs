@@ -4,9 +4,9 @@
 //! call that the store makes whole: acknowledged and consumed, or neither. A question that no agent will answer is
 //! answered from the record when somebody looks: nothing has to notice that the agent is gone.
 
-use domain::steer::AnswerSource;
-use domain::steer::{Ask, Nudge};
+use domain::steer::{AnswerSource, Ask, Nudge};
 use domain::{AskId, Attempt, NudgeId, State, Status, Task, TaskId, UserId, limit};
+use sha2::{Digest as _, Sha256};
 use store::{
     Answered, Asked, EventCursor, EventQuery, NewAnswer, NewAsk, NewNudge, NudgeTake, Nudged, NudgesTaken,
     SessionRecord, StoreError,
@@ -38,6 +38,36 @@ impl Orchestrator {
             now,
         };
         self.store().nudge_add(nudge).await
+    }
+
+    /// What a transcript says to the agent in a turn, stored once however often it is asked for. `number` is its place among
+    /// what is said in that turn.
+    pub async fn nudge_played(
+        &self,
+        task: TaskId,
+        attempt: Attempt,
+        turn: u32,
+        number: usize,
+        text: &str,
+    ) -> Result<NudgeId, StoreError> {
+        let place = format!("{task} {attempt} {turn} {number}");
+        let mut bits = [0u8; 16];
+        bits.copy_from_slice(&Sha256::digest(place.as_bytes())[..16]);
+        let id = NudgeId::from_bits(u128::from_be_bytes(bits));
+        if self.store().nudge_list(task).await?.iter().any(|nudge| nudge.id == id) {
+            return Ok(id);
+        }
+        let nudge = NewNudge {
+            id,
+            task,
+            by: UserId::new("script"),
+            text: self.parts().policy.masks.all().mask(text).into_owned(),
+            per_minute: u32::MAX,
+            now: self.now(),
+        };
+        // Of a task that has ended, nothing is taken.
+        let _ = self.store().nudge_add(nudge).await?;
+        Ok(id)
     }
 
     /// Asks a question about a task. A task without an agent is answered at once, from its record.

@@ -122,8 +122,8 @@ impl Orchestrator {
             mirrors.quarantine_end(id, &task.spec.repo, &pull.head_sha).await.map_err(|e| chain(&e))?;
             return Ok(Fate::Ended);
         }
-        let old = self.is_over(task.state.since(), self.parts().policy.retention.records);
-        if !old && mirrors.was_pushed(id, &task.branch).await.map_err(|e| chain(&e))? {
+        // It goes with the record of its task: see `retention`.
+        if mirrors.was_pushed(id, &task.branch).await.map_err(|e| chain(&e))? {
             return Ok(Fate::Kept);
         }
         mirrors.quarantine_drop(id).map_err(|e| chain(&e))?;

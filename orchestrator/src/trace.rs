@@ -71,7 +71,8 @@ impl SealError {
     /// Whether a person must look.
     pub(crate) fn alarm(&self) -> Alarm {
         match self {
-            SealError::Object(ObjectError::NotWritable { .. }) | SealError::Key(_) => Alarm::On,
+            SealError::Object(ObjectError::NotWritable { .. } | ObjectError::Refused { .. })
+            | SealError::Key(_) => Alarm::On,
             SealError::Store(_)
             | SealError::Object(ObjectError::Unavailable { .. } | ObjectError::Body { .. }) => Alarm::Off,
         }

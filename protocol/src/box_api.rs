@@ -20,7 +20,7 @@
 //! [`BoxErrorCode::SessionSuperseded`] means that this box is no longer wanted: it stops itself at once. 425 means "not
 //! yet, ask again".
 
-use domain::steer::AnswerSource;
+use domain::steer::{AnswerSource, Boundary};
 use domain::{AskId, AttachmentId, Attempt, NudgeId, TaskId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,9 @@ pub struct WorkSpec {
     pub verify_timeout_s: u64,
     /// Whether longer previews are wanted.
     pub trace: bool,
+    /// Whether the model plays a transcript that has words of people too: then they are asked for at every boundary.
+    #[serde(default)]
+    pub nudges_scripted: bool,
     /// Harness to run: `native`.
     pub harness: String,
     /// Author and committer of the work, `Name <mail>`.
@@ -190,6 +193,9 @@ pub struct OpenAsk {
 pub struct TakeNudges {
     /// Their ids; at most [`domain::limit::NUDGES_AT_ONCE`].
     pub ids: Vec<NudgeId>,
+    /// Where the agent stands; for tasks whose [`WorkSpec::nudges_scripted`] is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Boundary>,
 }
 
 /// The nudges that are the box's now. The event that acknowledges them is stored.

@@ -67,6 +67,9 @@ pub struct TaskFilter {
     /// Repository.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repo: Option<String>,
+    /// `mine`, `team` or `all`; the server's default is `mine`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whose: Option<String>,
     /// Rows of a page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,

@@ -85,6 +85,7 @@ pub enum ErrorCode {
     TaskNotTerminal,
     RequestTimeout,
     PayloadTooLarge,
+    HeadersTooLarge,
     RepoNotOnboarded,
     AttachmentBlocked,
     AttachmentTooLarge,
@@ -128,6 +129,7 @@ impl ErrorCode {
         ErrorCode::TaskNotTerminal,
         ErrorCode::RequestTimeout,
         ErrorCode::PayloadTooLarge,
+        ErrorCode::HeadersTooLarge,
         ErrorCode::RepoNotOnboarded,
         ErrorCode::AttachmentBlocked,
         ErrorCode::AttachmentTooLarge,
@@ -180,6 +182,7 @@ impl ErrorCode {
             ErrorCode::TaskNotTerminal => ("TASK_NOT_TERMINAL", 409),
             ErrorCode::RequestTimeout => ("REQUEST_TIMEOUT", 408),
             ErrorCode::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413),
+            ErrorCode::HeadersTooLarge => ("HEADERS_TOO_LARGE", 431),
             ErrorCode::RepoNotOnboarded => ("REPO_NOT_ONBOARDED", 422),
             ErrorCode::AttachmentBlocked => ("ATTACHMENT_BLOCKED", 400),
             ErrorCode::AttachmentTooLarge => ("ATTACHMENT_TOO_LARGE", 400),
@@ -398,6 +401,9 @@ pub struct AttachmentSummary {
 #[expect(missing_docs, reason = "ABCA's names; those that do not explain themselves are documented")]
 pub struct TaskDetail {
     pub task_id: String,
+    /// *Ours.* Whose task it is; null from servers that do not tell.
+    #[serde(default)]
+    pub user_id: Option<String>,
     /// One of the eleven states.
     pub status: String,
     pub repo: Option<String>,
@@ -479,10 +485,13 @@ pub struct TaskDetail {
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
     pub estimated_wait_s: Option<u64>,
-    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused` or `usage_limit`.
+    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused`, `usage_limit` or `budget`.
     pub queue_reason: Option<String>,
     /// *Ours.* It stays QUEUED until then.
     pub not_before: Option<String>,
+    /// *Ours.* More about why it is QUEUED: which budget is used up, and when it renews.
+    #[serde(default)]
+    pub queue_detail: Option<String>,
     /// *Ours.* What its agent is asked to leave for, while it saves its work: `cancel`, `pause` or `usage_limit`.
     pub leaving: Option<String>,
     /// *Ours.* The task that this one tries again.
@@ -501,6 +510,9 @@ impl TaskDetail {
 #[expect(missing_docs, reason = "as in TaskDetail")]
 pub struct TaskSummary {
     pub task_id: String,
+    /// *Ours.* Whose task it is; null from servers that do not tell.
+    #[serde(default)]
+    pub user_id: Option<String>,
     pub status: String,
     pub repo: Option<String>,
     pub issue_number: Option<u64>,

@@ -12,7 +12,8 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::lock::at_most;
 use crate::run::{BoxError, Doing};
-use crate::{seccomp, sys};
+use crate::seccomp::{self, all, has_not, is};
+use crate::sys;
 
 /// Descriptors that it may have: input, output, errors.
 const DESCRIPTORS: u64 = 3;
@@ -51,7 +52,9 @@ pub fn confine(bounds: &Bounds) -> Result<(), BoxError> {
     setrlimit(Resource::RLIMIT_CORE, 1, 1).doing(|| "forbidding core dumps".into())?;
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0).doing(|| "forbidding new privileges".into())?;
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).doing(|| "hiding the process".into())?;
-    let filter = filter().map_err(io::Error::other).doing(|| "making the filter of system calls".into())?;
+    let filter = filter(std::process::id())
+        .map_err(io::Error::other)
+        .doing(|| "making the filter of system calls".into())?;
     nothing_of_the_system()?;
     // Last, for what is above opens some.
     at_most(Resource::RLIMIT_NOFILE, DESCRIPTORS).doing(|| "bounding RLIMIT_NOFILE".into())?;
@@ -77,14 +80,20 @@ fn nothing_of_the_system() -> Result<(), BoxError> {
     enforce().map_err(io::Error::other).doing(|| "enforcing Landlock".into())
 }
 
-fn filter() -> Result<BpfProgram, seccompiler::Error> {
+fn filter(pid: u32) -> Result<BpfProgram, seccompiler::Error> {
     let arch: TargetArch = std::env::consts::ARCH.try_into()?;
-    let allowed: BTreeMap<_, _> = ALLOWED.iter().map(|call| (*call, vec![])).collect();
+    let mut allowed: BTreeMap<_, _> = ALLOWED.iter().map(|call| (*call, vec![])).collect();
+    // A process that aborts raises a signal in itself; others of its user are not its to signal.
+    allowed.insert(libc::SYS_tgkill, vec![all([is(0, pid.into())?])?]);
+    // No memory becomes code.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        allowed.insert(call, vec![all([has_not(2, libc::PROT_EXEC as u64)?])?]);
+    }
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     Ok(SeccompFilter::new(allowed, refuse, SeccompAction::Allow, arch)?.try_into()?)
 }
 
-/// Reading, writing and memory; ending. No call here names a file, an address or a process but itself.
+/// Reading, writing and memory; ending; three more with conditions. No call here names a file, an address or a process but itself.
 const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_readv,
@@ -92,11 +101,9 @@ const ALLOWED: &[i64] = &[
     libc::SYS_writev,
     libc::SYS_close,
     libc::SYS_brk,
-    libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mremap,
     libc::SYS_madvise,
-    libc::SYS_mprotect,
     libc::SYS_futex,
     libc::SYS_sched_yield,
     libc::SYS_clock_gettime,
@@ -107,8 +114,6 @@ const ALLOWED: &[i64] = &[
     libc::SYS_sigaltstack,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    // A process that aborts raises a signal in itself; to others NO_NEW_PRIVS and Landlock's scope bar the way.
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
 ];
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_filter_fits_the_kernel_and_names_no_way_out() {
-        assert!(filter().unwrap().len() < 4_096);
+        assert!(filter(1).unwrap().len() < 4_096);
         for call in [
             libc::SYS_openat,
             libc::SYS_socket,

@@ -121,16 +121,23 @@ fn refused(wanted: Wanted) -> Result<Rules, seccompiler::Error> {
     Ok(rules)
 }
 
-fn all(conditions: impl IntoIterator<Item = SeccompCondition>) -> Result<SeccompRule, seccompiler::Error> {
+pub(crate) fn all(
+    conditions: impl IntoIterator<Item = SeccompCondition>,
+) -> Result<SeccompRule, seccompiler::Error> {
     Ok(SeccompRule::new(conditions.into_iter().collect())?)
 }
 
-fn is(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
+pub(crate) fn is(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?)
 }
 
 fn is_not(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::Error> {
     Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)?)
+}
+
+/// Only without the flag.
+pub(crate) fn has_not(argument: u8, flag: u64) -> Result<SeccompCondition, seccompiler::Error> {
+    Ok(SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), 0)?)
 }
 
 fn has(argument: u8, flag: u64) -> Result<SeccompCondition, seccompiler::Error> {

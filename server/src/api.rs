@@ -9,6 +9,7 @@ pub mod body;
 mod cors;
 pub mod error;
 pub mod event;
+mod head;
 pub mod held;
 pub mod identity;
 pub mod key;
@@ -20,6 +21,7 @@ mod screen;
 pub mod stream;
 pub mod system;
 pub mod task;
+mod ticket;
 pub mod trace;
 pub mod upload;
 pub mod usage;
@@ -35,7 +37,7 @@ use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::HeaderValue;
 use axum::http::request::Parts;
 use axum::middleware::{self, Next};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use domain::access::Teams;
 use domain::{RequestId, limit};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -51,6 +53,9 @@ use crate::cursor::Cursors;
 use crate::feed::Feeds;
 use crate::identity::Keys;
 use crate::link::Links;
+use crate::login::Logins;
+use crate::peer::Proxies;
+use crate::rate::stranger::Strangers;
 use crate::rate::{Limiter, Rates};
 use crate::webhook::WebhookKey;
 pub use access::Caller;
@@ -70,6 +75,8 @@ struct Parts_ {
     activity: Activity,
     settings: Settings,
     limiter: Limiter,
+    strangers: Strangers,
+    logins: Logins,
     trail: Trail,
 }
 
@@ -88,6 +95,8 @@ pub struct Settings {
     pub webhook_key: WebhookKey,
     /// How the deliveries of a webhook are signed whose maker does not say.
     pub webhook_signature: store::Signature,
+    /// Proxies whose word on a request's address is believed.
+    pub proxies: Proxies,
 }
 
 /// When the API was last used, for the idle exit.
@@ -129,6 +138,7 @@ impl App {
             open: AtomicU64::new(0),
         };
         let limiter = Limiter::new(settings.rates.clone());
+        let strangers = Strangers::new(settings.rates.login);
         let trail = Trail::default();
         let feeds = Feeds::new(orchestrator.store().clone());
         App(Arc::new(Parts_ {
@@ -141,6 +151,8 @@ impl App {
             activity,
             settings,
             limiter,
+            strangers,
+            logins: Logins::default(),
             trail,
         }))
     }
@@ -173,6 +185,16 @@ impl App {
     /// How much each caller has asked.
     pub fn limiter(&self) -> &Limiter {
         &self.0.limiter
+    }
+
+    /// How often each address has come with what is not good.
+    pub fn strangers(&self) -> &Strangers {
+        &self.0.strangers
+    }
+
+    /// Who came in today.
+    pub fn logins(&self) -> &Logins {
+        &self.0.logins
     }
 
     /// Lines on their way to the audit log.
@@ -307,7 +329,15 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let contract = cors::open(request.uri().path());
     let mut response = match cors::preflight(&request) {
         Some(answer) => answer,
-        None => error::REQUEST_ID.scope(id, next.run(request).instrument(span)).await,
+        None => {
+            let answer = async {
+                match head::too_large(&request) {
+                    Some(refused) => refused.into_response(),
+                    None => next.run(request).await,
+                }
+            };
+            error::REQUEST_ID.scope(id, answer.instrument(span)).await
+        }
     };
     drop(open);
     if contract {

@@ -7,6 +7,9 @@
 //! state/           bgagent.db, keys, objects, what was pushed and is on no forge
 //! ```
 //!
+//! Objects in a bucket are copied from there, into the same files, and put back there: into the bucket that is configured
+//! when they are put back, or the folder.
+//!
 //! The database is copied first, as of one moment. Objects are never changed once they are there, so that those it names
 //! are in the copy too. Mirrors and dependency caches are left out: they are made again. Boxes that ran are not part of it:
 //! their tasks fail after a restore, with what they had pushed kept.
@@ -15,8 +18,10 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use objects::{ObjectError, ObjectStore};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use store::StoreError;
@@ -24,14 +29,18 @@ use store::sqlite::snapshot;
 
 use crate::paths::State;
 
+mod bucket;
+
 /// The version of the form described above.
 const FORMAT: u32 = 1;
 const MANIFEST: &str = "manifest.json";
 const STATE: &str = "state";
 const DATABASE: &str = "bgagent.db";
 
-/// Folders of a state folder that a backup holds.
-const FOLDERS: &[&str] = &["objects", "pushes"];
+/// The folder of objects in a state folder and in a backup.
+const OBJECTS: &str = "objects";
+/// The others of a state folder that a backup holds.
+const FOLDERS: &[&str] = &["pushes"];
 /// Files of a state folder that a backup does not hold: of the running server, and the database with its journals, which
 /// is copied apart.
 const NOT_FILES: &[&str] =
@@ -88,6 +97,17 @@ pub enum BackupError {
     NotEmpty { path: String },
     #[error("the backup {path} is damaged, nothing was restored: {}", problems.join("; "))]
     Damaged { path: String, problems: Vec<String> },
+    #[error("{0}")]
+    Object(#[from] ObjectError),
+}
+
+/// Where the objects of a state are.
+#[derive(Debug, Clone)]
+pub enum Objects {
+    /// In its folder.
+    InState,
+    /// Elsewhere: in a bucket. To copy them needs a runtime of tokio around, as `spawn_blocking` has.
+    Elsewhere(Arc<dyn ObjectStore>),
 }
 
 fn at(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
@@ -105,7 +125,7 @@ pub enum Old {
 }
 
 /// Copies the state to the new folder `to`, whole or not at all. Its server may run. Blocks.
-pub fn backup(state: &State, to: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
+pub fn backup(state: &State, objects: &Objects, to: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
     if !state.database().exists() {
         return Err(BackupError::NoState { path: state.0.display().to_string() });
     }
@@ -114,7 +134,7 @@ pub fn backup(state: &State, to: &Path, now: Timestamp) -> Result<Manifest, Back
     }
     let partial = beside(to, "partial");
     remove(&partial)?;
-    let made = fill(state, &partial, now).and_then(|manifest| {
+    let made = fill(state, objects, &partial, now).and_then(|manifest| {
         fs::rename(&partial, to).map_err(at("cannot make", to))?;
         sync_dir(to.parent().unwrap_or(Path::new(".")))?;
         Ok(manifest)
@@ -126,7 +146,7 @@ pub fn backup(state: &State, to: &Path, now: Timestamp) -> Result<Manifest, Back
     made
 }
 
-fn fill(state: &State, partial: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
+fn fill(state: &State, objects: &Objects, partial: &Path, now: Timestamp) -> Result<Manifest, BackupError> {
     let into = partial.join(STATE);
     make_dir(&into)?;
     snapshot::copy(&state.database(), &into.join(DATABASE))?;
@@ -139,7 +159,14 @@ fn fill(state: &State, partial: &Path, now: Timestamp) -> Result<Manifest, Backu
             files.push(entry(&into, name)?);
         }
     }
-    for folder in FOLDERS {
+    let here = match objects {
+        Objects::InState => Some(OBJECTS),
+        Objects::Elsewhere(bucket) => {
+            files.extend(bucket::copy_out(bucket.as_ref(), &into)?);
+            None
+        }
+    };
+    for folder in here.iter().chain(FOLDERS) {
         for name in below(&state.0, Path::new(folder))? {
             let (from, to) = (state.0.join(&name), into.join(&name));
             make_dir(to.parent().unwrap_or(&into))?;
@@ -207,6 +234,7 @@ fn database_problems(path: &Path) -> Result<Vec<String>, BackupError> {
 pub fn restore(
     from: &Path,
     state: &State,
+    objects: &Objects,
     old: Old,
     now: Timestamp,
 ) -> Result<(Manifest, Option<PathBuf>), BackupError> {
@@ -221,12 +249,20 @@ pub fn restore(
     let fresh = beside(&state.0, "restoring");
     remove(&fresh)?;
     make_dir(&fresh)?;
-    for file in &manifest.files {
+    let (elsewhere, here): (Vec<&Entry>, Vec<&Entry>) = match objects {
+        Objects::InState => (Vec::new(), manifest.files.iter().collect()),
+        Objects::Elsewhere(_) => manifest.files.iter().partition(|file| bucket::key(&file.name).is_some()),
+    };
+    for file in here {
         let to = fresh.join(&file.name);
         make_dir(to.parent().unwrap_or(&fresh))?;
         copy(&from.join(STATE).join(&file.name), &to)?;
     }
     sync_dir(&fresh)?;
+    // Objects are the same whenever they are put: when it fails after this, it can be repeated.
+    if let Objects::Elsewhere(bucket) = objects {
+        bucket::copy_in(bucket.as_ref(), &from.join(STATE), &elsewhere)?;
+    }
     let aside = match fs::symlink_metadata(&state.0) {
         Err(_) => None,
         Ok(_) => {
@@ -377,27 +413,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state = state(dir.path()).await;
         let to = dir.path().join("backup");
-        let made = backup(&state, &to, Timestamp::UNIX_EPOCH).unwrap();
+        let made = backup(&state, &Objects::InState, &to, Timestamp::UNIX_EPOCH).unwrap();
         let names: Vec<&str> = made.files.iter().map(|f| f.name.as_str()).collect();
         assert_eq!(names, ["bgagent.db", "objects/traces/ann/1", "owner-key"]);
         assert_eq!(verify(&to).unwrap(), (made, vec![]));
         use std::os::unix::fs::PermissionsExt as _;
         let mode = |name: &str| fs::metadata(to.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode("state"), mode("state/owner-key")), (0o700, 0o700, 0o600));
-        assert!(matches!(backup(&state, &to, Timestamp::UNIX_EPOCH), Err(BackupError::Exists { .. })));
+        assert!(matches!(
+            backup(&state, &Objects::InState, &to, Timestamp::UNIX_EPOCH),
+            Err(BackupError::Exists { .. })
+        ));
 
         let now = Timestamp::from_millisecond(7).unwrap();
-        let refused = restore(&to, &state, Old::Refuse, now).unwrap_err();
+        let refused = restore(&to, &state, &Objects::InState, Old::Refuse, now).unwrap_err();
         assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
         fs::write(state.0.join("owner-key"), "another").unwrap();
-        let (_, aside) = restore(&to, &state, Old::MoveAside, now).unwrap();
+        let (_, aside) = restore(&to, &state, &Objects::InState, Old::MoveAside, now).unwrap();
         assert_eq!(fs::read_to_string(state.owner_key()).unwrap(), "bgak_secret");
         assert_eq!(fs::read_to_string(aside.unwrap().join("owner-key")).unwrap(), "another");
         assert_eq!(verify_state(&state).unwrap(), Vec::<String>::new());
 
         let elsewhere = State(dir.path().join("new/place"));
         make_dir(elsewhere.0.parent().unwrap()).unwrap();
-        assert_eq!(restore(&to, &elsewhere, Old::Refuse, now).unwrap().1, None);
+        assert_eq!(restore(&to, &elsewhere, &Objects::InState, Old::Refuse, now).unwrap().1, None);
         assert_eq!(fs::read_to_string(elsewhere.objects().join("traces/ann/1")).unwrap(), "a trace");
     }
 
@@ -424,16 +463,64 @@ mod tests {
         ];
         for (n, (words, damage)) in damages.into_iter().enumerate() {
             let to = dir.path().join(format!("backup-{n}"));
-            backup(&state, &to, Timestamp::UNIX_EPOCH).unwrap();
+            backup(&state, &Objects::InState, &to, Timestamp::UNIX_EPOCH).unwrap();
             damage(&to);
             let target = State(dir.path().join(format!("target-{n}")));
-            let refused = restore(&to, &target, Old::Refuse, Timestamp::UNIX_EPOCH).unwrap_err().to_string();
+            let refused = restore(&to, &target, &Objects::InState, Old::Refuse, Timestamp::UNIX_EPOCH)
+                .unwrap_err()
+                .to_string();
             assert!(refused.contains(words), "{words}: {refused}");
             assert!(!target.0.exists(), "{words}");
         }
-        let none = backup(&State(dir.path().join("nothing")), &dir.path().join("b"), Timestamp::UNIX_EPOCH);
+        let none = backup(
+            &State(dir.path().join("nothing")),
+            &Objects::InState,
+            &dir.path().join("b"),
+            Timestamp::UNIX_EPOCH,
+        );
         assert!(matches!(none, Err(BackupError::NoState { .. })));
         assert!(!dir.path().join("b").exists());
         assert!(matches!(verify(dir.path()), Err(BackupError::NoBackup { .. })));
+    }
+
+    #[tokio::test]
+    async fn objects_that_are_elsewhere_are_in_a_backup_and_put_back_where_they_belong() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = state(dir.path()).await;
+        let place = objects::MemoryObjects::default();
+        let big = vec![7u8; 300_000];
+        for (name, bytes) in [("traces/bob/2", b"another trace".to_vec()), ("artifacts/t-1/log", big.clone())]
+        {
+            place.put(&name.parse().unwrap(), objects::body(bytes)).await.unwrap();
+        }
+        let bucket = Objects::Elsewhere(Arc::new(place));
+        let to = dir.path().join("backup");
+        let (from, into, of) = (state.clone(), to.clone(), bucket.clone());
+        let blocking = tokio::task::spawn_blocking(move || backup(&from, &of, &into, Timestamp::UNIX_EPOCH));
+        let made = blocking.await.unwrap().unwrap();
+        let names: Vec<&str> = made.files.iter().map(|f| f.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["bgagent.db", "objects/artifacts/t-1/log", "objects/traces/bob/2", "owner-key"],
+            "what is in the folder from before is not in use"
+        );
+        assert_eq!(verify(&to).unwrap(), (made, vec![]));
+
+        // Into an empty bucket, into a folder.
+        let fresh = objects::MemoryObjects::default();
+        let (from, elsewhere) = (to.clone(), Objects::Elsewhere(Arc::new(fresh.clone())));
+        let target = State(dir.path().join("target"));
+        let place = target.clone();
+        let restored = tokio::task::spawn_blocking(move || {
+            restore(&from, &place, &elsewhere, Old::Refuse, Timestamp::UNIX_EPOCH)
+        });
+        restored.await.unwrap().unwrap();
+        assert!(!target.objects().exists() && target.owner_key().exists());
+        let object = fresh.get(&"artifacts/t-1/log".parse().unwrap()).await.unwrap().unwrap();
+        assert!(object.whole(usize::MAX).await.unwrap() == big);
+        assert_eq!(fresh.list("").await.unwrap().len(), 2);
+        let folder = State(dir.path().join("folder"));
+        restore(&to, &folder, &Objects::InState, Old::Refuse, Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(fs::read_to_string(folder.objects().join("traces/bob/2")).unwrap(), "another trace");
     }
 }

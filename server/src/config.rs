@@ -22,6 +22,7 @@ use toml::{Table, Value};
 use crate::paths;
 
 pub mod budgets;
+pub mod objects;
 pub mod screening;
 pub mod secret;
 pub mod webhooks;
@@ -60,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// `[budgets]`
     pub budgets: budgets::Budgets,
+    /// `[objects]`
+    pub objects: objects::Objects,
     /// `[retention]`
     pub retention: Retention,
     /// `[attachments]`
@@ -143,6 +146,8 @@ pub struct Server {
     pub idle_exit_s: u64,
     /// Where others reach this server; empty for the address it listens on.
     pub public_url: String,
+    /// Proxies whose word on a request's address is believed.
+    pub trusted_proxies: crate::peer::Proxies,
     /// `unix:/path`, `host:port`, or empty for a socket in the state folder.
     pub gateway_listen: String,
 }
@@ -418,6 +423,7 @@ impl Config {
         crate::identity::oidc::Oidc::new(&self.identity.oidc)
             .map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
         self.screening.build()?;
+        self.objects.validate()?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
             return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
@@ -516,6 +522,7 @@ impl Config {
         lines.push(format!("forge.local.enabled = {}", self.forge.local.enabled));
         lines.push(format!("compute.isolation = {:?}", self.compute.isolation.as_str()));
         lines.push(format!("compute.keep_sessions = {}", self.compute.keep_sessions));
+        lines.extend(self.objects.show(secret));
         lines.push(format!("git.identity = {:?}", self.git.identity));
         let limits = toml::to_string(&self.limits).unwrap_or_default();
         lines.extend(limits.lines().map(|line| format!("limits.{line}")));
@@ -561,7 +568,8 @@ fn standard_variables(all: &mut Table, env: &Env) {
         ("AWS_SESSION_TOKEN", "session_token"),
     ] {
         if let Some(value) = set(name) {
-            section(section(all, "screening"), "bedrock").insert(setting.into(), value.into());
+            section(section(all, "screening"), "bedrock").insert(setting.into(), value.as_str().into());
+            section(section(all, "objects"), "s3").insert(setting.into(), value.into());
         }
     }
     let mut provider = |name: &str, kind: &str, key: Option<String>, url: Option<String>, model: &str| {

@@ -8,6 +8,7 @@
 //! | [`feed`] | one reader of the store for all who watch a task |
 //! | [`listen`] | the people's port, with bounds on the head of a request |
 //! | [`log`] | log lines without secrets |
+//! | [`mod@objects`] | the place of objects, as it is configured |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`audit`] | who did what, on its way to the store |
 //! | [`rate`] | how many requests one caller may make |
@@ -31,8 +32,11 @@ pub mod identity;
 pub mod link;
 pub mod listen;
 pub mod log;
+pub mod login;
+pub mod objects;
 pub mod outfit;
 pub mod paths;
+pub mod peer;
 pub mod rate;
 pub mod registry;
 pub mod serve;

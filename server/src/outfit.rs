@@ -137,7 +137,7 @@ mod tests {
         let env = Env::from([("PATH".to_owned(), dir.path().display().to_string())]);
         let own = "-----BEGIN CERTIFICATE-----\nOWN\n-----END CERTIFICATE-----\n".to_owned();
         let fake = Arc::new(FakeBackend::default());
-        let book = Book::new(env.clone(), dir.path().join("sites"));
+        let book = Book::new(env.clone(), dir.path().join("sites"), dir.path().join("tmp"));
         let kit = Kit { book, env, own: Some(own), bundle: path.clone() };
         let outfit = Outfit::new(fake.clone(), kit.clone());
 

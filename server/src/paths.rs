@@ -68,6 +68,10 @@ impl State {
     pub fn sites(&self) -> PathBuf {
         self.0.join("sites")
     }
+    /// What is of use while a process runs; the server empties it.
+    pub fn tmp(&self) -> PathBuf {
+        self.0.join("tmp")
+    }
     /// The certificates that boxes trust.
     pub fn box_ca(&self) -> PathBuf {
         self.0.join("box-ca.pem")

@@ -3,6 +3,8 @@
 //! A generic cell rate algorithm: one time for each bucket, no counting windows, so no burst at a window's edge. Time is
 //! an argument.
 
+pub mod stranger;
+
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -72,13 +74,14 @@ pub struct Rates {
     pub pending: Rate,
     pub manage: Rate,
     pub webhook: Rate,
+    pub login: Rate,
 }
 
 impl Rates {
     /// No limits.
     pub fn off() -> Rates {
         let off = Rate { per_minute: 0, burst: 1 };
-        Rates { read: off, write: off, decide: off, pending: off, manage: off, webhook: off }
+        Rates { read: off, write: off, decide: off, pending: off, manage: off, webhook: off, login: off }
     }
 
     fn of(&self, class: Class) -> Rate {

@@ -26,7 +26,8 @@ pub struct Registry {
 
 /// Asks the tools, or what was kept of their answers.
 pub async fn registries(config: &Config, env: &Env) -> Vec<Registry> {
-    let book = Book::new(env.clone(), State(config.state_dir.clone()).sites());
+    let state = State(config.state_dir.clone());
+    let book = Book::new(env.clone(), state.sites(), state.tmp());
     let own = config.repos.values().map(|repo| &repo.egress);
     let egress: Vec<_> = own.chain([&config.egress]).collect();
     let named: BTreeSet<&str> = egress.iter().flat_map(|e| &e.allow).map(|rule| rule.trim()).collect();

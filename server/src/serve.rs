@@ -19,14 +19,14 @@ use forge::github::{self, GitHub};
 use forge::local::{LocalAccess, LocalForge};
 use forge::mirror::Mirrors;
 use gateway::Gateway;
-use gateway::egress::Egress;
 use gateway::egress::fetch::{Fetcher, HostCredential};
 use gateway::egress::site::book::{Book, Fill};
+use gateway::egress::{Egress, site};
 use gateway::listen::Address;
 use gateway::model::ModelRouter;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
-use objects::{LocalObjects, ObjectStore};
+use objects::ObjectError;
 use orchestrator::tasks::OnPanic;
 use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, TokenKey, fault};
 use secrecy::{ExposeSecret, SecretString};
@@ -110,6 +110,8 @@ pub enum ServeError {
     GatewayNotLoopback { address: String },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("objects: {0}")]
+    Objects(ObjectError),
     #[error("model configuration: {0}")]
     Model(domain::Failure),
     #[error("forge configuration: {0}")]
@@ -131,6 +133,7 @@ pub async fn serve(
     let state = paths::State(config.state_dir.clone());
     private_dir(&state.0)?;
     let lock = lock(&state)?;
+    clear(&state);
     let oidc = Oidc::new(&config.identity.oidc).map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
     let reach = if oidc.is_some() { Reach::Anywhere } else { Reach::ThisMachine };
     let listener = match bind(options.listen.as_deref().unwrap_or(&config.server.listen), reach).await {
@@ -164,7 +167,7 @@ pub async fn serve(
     let gateway_address = gateway_address(&config, &state, env)?;
     let store = Store::open_sqlite(&state.database()).await?;
     let tasks = Tasks::default();
-    let sites = Book::new(env.clone(), state.sites());
+    let sites = Book::new(env.clone(), state.sites(), state.tmp());
     let egress = crate::egress::egress(&config, &state, env, Arc::new(sites.clone()), Clock::System.now())
         .map_err(|e| ServeError::Other(e.to_string()))?;
     let backends = Arc::new(backends(&config, &state, &options, env, gateway_address.for_boxes())?);
@@ -177,7 +180,7 @@ pub async fn serve(
         store,
         forges: forges(&config)?,
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
-        objects: objects(&state)?,
+        objects: crate::objects::open(&config, &state, env).await?,
         fetch: Arc::new(fetcher),
         inspector: Arc::new(Inspector::new(program(&options)?)),
         compute,
@@ -211,6 +214,7 @@ pub async fn serve(
         },
         webhook_key: WebhookKey::new(webhook_key),
         webhook_signature: config.webhooks.signature,
+        proxies: config.server.trusted_proxies.clone(),
     };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
     let keys = match &oidc {
@@ -248,6 +252,7 @@ pub async fn serve(
     let _ = tokio::time::timeout(DRAIN, tasks.drained()).await;
     let _ = models.drain(DRAIN).await;
     let _ = std::fs::remove_file(state.server_json());
+    clear(&state);
     drop(lock);
     info!("stopped; running tasks go on and are found again at the next start");
     Ok(())
@@ -282,15 +287,13 @@ fn keep_boxes_ready(tasks: &Tasks, config: &Config, state: &paths::State, sites:
     });
 }
 
-/// Where traces and artifacts are kept.
-fn objects(state: &paths::State) -> Result<Arc<dyn ObjectStore>, ServeError> {
-    let path = state.objects();
-    let opened = LocalObjects::open(path.clone()).map_err(|source| ServeError::State {
-        doing: "cannot make the folder of objects",
-        path: path.display().to_string(),
-        source,
-    });
-    Ok(Arc::new(opened?))
+/// Takes away what questions to tools left; for the holder of the lock, while it asks nothing.
+fn clear(state: &paths::State) {
+    match site::scratch::clear(&state.tmp()) {
+        Ok(0) => (),
+        Ok(removed) => info!(removed, "folders of questions that were cut short were removed"),
+        Err(failure) => warn!(error = %failure, "the folder for temporary files could not be emptied"),
+    }
 }
 
 /// Makes a folder of this user's only.

@@ -95,7 +95,7 @@ pub async fn warm(config: &Config, env: &Env, what: &Warm, said: impl Fn(&str)) 
     let commit = git::branch_head(&mirror, &branch).await.ok().flatten();
     let commit = commit.ok_or_else(|| WarmError::Empty { repo: what.repo.to_string(), branch })?;
 
-    let book = Book::new(env.clone(), state.sites());
+    let book = Book::new(env.clone(), state.sites(), state.tmp());
     let egress = crate::egress::egress(config, &state, env, Arc::new(book.clone()), Clock::System.now())?;
     let own = egress.certificate_pem().map(str::to_owned);
     let kit = Kit { book, env: env.clone(), own, bundle: state.box_ca() };

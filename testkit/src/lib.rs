@@ -6,6 +6,7 @@
 //! | [`rng`] | a generator that gives the same numbers for the same seed |
 //! | [`repo`] | git repositories in temporary folders |
 //! | [`forge`](mod@forge) | a code host in memory that records what it was told, and fails as told |
+//! | [`moto`] | an S3 service |
 //! | [`oidc`] | identity providers, and somebody who signs in at them |
 //! | [`peers`] | programs nobody here wrote, where they are installed |
 //! | [`poll`] | waiting for something with a deadline |
@@ -14,6 +15,7 @@
 //! Compute has its double in `compute::fake`, the store in `store::memory`.
 
 pub mod forge;
+pub mod moto;
 pub mod oidc;
 pub mod peers;
 pub mod platform;

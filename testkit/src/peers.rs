@@ -9,6 +9,17 @@ pub fn program(peer: &str, program: &str) -> Option<PathBuf> {
     there(peer, format!("venv/bin/{program}"))
 }
 
+/// The same of a peer that every machine can hold: where `BGAGENT_PEERS` is set and the peer is not there, the test fails
+/// instead of passing without having looked.
+pub fn required(peer: &str, name: &str) -> anyhow::Result<Option<PathBuf>> {
+    match (program(peer, name), std::env::var_os("BGAGENT_PEERS")) {
+        (None, Some(folder)) => {
+            anyhow::bail!("{peer} is not in {}; run `cargo xtask peers {peer}`", folder.to_string_lossy())
+        }
+        (found, _) => Ok(found),
+    }
+}
+
 /// The folder with a peer's Node packages.
 pub fn node_modules(peer: &str) -> Option<PathBuf> {
     there(peer, "node_modules".into())

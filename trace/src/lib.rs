@@ -7,6 +7,7 @@
 //! | [`prefix`] | what a model request adds to the one before it |
 //! | [`pack`] | lines to gzip and back |
 //! | [`read`] | a whole file, checked and put together again |
+//! | [`nudge`] | what people said meanwhile, and where it was heard |
 //! | [`play`] | a transcript that plays what the model said |
 //! | [`compare`](mod@compare) | where two runs of the same trajectory differ |
 //! | [`normal`] | texts without what differs from run to run (times, folders, ids) |
@@ -14,6 +15,7 @@
 pub mod compare;
 pub mod line;
 pub mod normal;
+pub mod nudge;
 pub mod pack;
 pub mod play;
 pub mod prefix;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use crate::nudge;
 use crate::read::{Call, Trajectory};
 
 /// What a transcript is made of.
@@ -53,7 +54,23 @@ pub fn transcript(trajectory: &Trajectory, attempt: u32) -> Result<Played, Unpla
         let call = turns.get(&turn).ok_or(Unplayable::Missing { turn })?;
         Ok(turn_of(whole(call).unwrap_or(&Value::Null)))
     });
-    let said = said.collect::<Result<Vec<_>, _>>()?;
+    let mut said = said.collect::<Result<Vec<_>, _>>()?;
+    for (turn, call) in &turns {
+        for heard in nudge::heard(&call.messages) {
+            // What came before a call of the turn before is that turn's.
+            let turn = turn - u32::from(heard.before_call.is_some());
+            if let Some(played) = turn.checked_sub(1).and_then(|n| said.get_mut(n as usize)) {
+                let mut words = json!({ "text": heard.text });
+                if let Some(call) = heard.before_call {
+                    words["before_call"] = call.into();
+                }
+                match played["nudges"].as_array_mut() {
+                    Some(all) => all.push(words),
+                    None => played["nudges"] = json!([words]),
+                }
+            }
+        }
+    }
     let mut transcript = json!({ "version": 1, "turns": said });
     let mut compactions =
         trajectory.calls.iter().filter(|c| c.attempt == attempt && c.purpose == "compaction");

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use domain::report::Report;
+use domain::steer::Boundary;
 use domain::{AskId, AttachmentId, NudgeId};
 use protocol::box_api::{
     AskAnswer, AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch,
@@ -195,8 +196,12 @@ impl Gateway {
     }
 
     /// Takes nudges over: acknowledged in the log when this returns. A repeat gets the same ones.
-    pub async fn take_nudges(&self, ids: Vec<NudgeId>) -> Result<Vec<TakenNudge>, CallError> {
-        let request = TakeNudges { ids };
+    pub async fn take_nudges(
+        &self,
+        ids: Vec<NudgeId>,
+        at: Option<Boundary>,
+    ) -> Result<Vec<TakenNudge>, CallError> {
+        let request = TakeNudges { ids, at };
         let taken: TakenNudges =
             self.ask("taking nudges", Patience::Once, |g| g.post("nudges/take").json(&request)).await?;
         Ok(taken.nudges)

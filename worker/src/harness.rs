@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::event::EventKind;
 use domain::report::AgentStatus;
-use domain::steer::AnswerSource;
+use domain::steer::{AnswerSource, Boundary};
 use domain::{AskId, Failure, NudgeId, TokenCount};
 use jiff::Timestamp;
 use secrecy::SecretString;
@@ -99,8 +99,9 @@ pub trait EventSink: Send + Sync {
 #[async_trait]
 pub trait Steering: Send + Sync {
     /// Takes over the nudges that wait, each once, the oldest first. When this returns some, their acknowledgement is
-    /// stored. Costs nothing when none waits; empty, too, when the control plane is away: then they wait on.
-    async fn take_nudges(&self) -> Result<Vec<Nudge>, Stop>;
+    /// stored. Costs nothing when none waits; empty, too, when the control plane is away: then they wait on. `at` is where
+    /// the agent stands.
+    async fn take_nudges(&self, at: Boundary) -> Result<Vec<Nudge>, Stop>;
     /// The questions that wait. From memory.
     fn questions(&self) -> Vec<Question>;
     /// Answers one.

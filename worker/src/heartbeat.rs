@@ -37,24 +37,40 @@ pub async fn listen(gateway: Gateway, stop: Stop, mailbox: Mailbox) {
     loop {
         let asked = Instant::now();
         let answer = gateway.directives(POLL_WAIT, &seen).await;
+        let next = match &answer {
+            Ok(heard) if heard.tag == seen => Next::NotBefore(asked + POLL_MIN),
+            Ok(_) => Next::AtOnce,
+            Err(_) => Next::Paused,
+        };
         if let Ok(heard) = &answer
             && !heard.cancel
         {
             mailbox.put(heard);
             seen.clone_from(&heard.tag);
         }
-        let away = answer.is_err();
         if !heed(answer, &stop) {
             return;
         }
-        match away {
-            true => tokio::time::sleep(pause.next()).await,
-            false => {
+        match next {
+            Next::Paused => tokio::time::sleep(pause.next()).await,
+            Next::NotBefore(time) => {
                 pause = Pause::default();
-                tokio::time::sleep_until(asked + POLL_MIN).await;
+                tokio::time::sleep_until(time).await;
             }
+            Next::AtOnce => pause = Pause::default(),
         }
     }
+}
+
+/// When to ask again. While nobody asks, nobody hears of a cancel: what was news is followed by the next poll at once.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// There was something new; the gateway holds the next poll until there is something newer.
+    AtOnce,
+    /// There was not: the gateway may not have waited at all.
+    NotBefore(Instant),
+    /// There was no answer.
+    Paused,
 }
 
 /// Whether to go on asking.

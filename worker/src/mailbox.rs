@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use domain::steer::AnswerSource;
+use domain::steer::{AnswerSource, Boundary};
 use domain::{AskId, NudgeId};
 use protocol::box_api::{AskAnswer, Directives, OpenAsk};
 
@@ -24,6 +24,7 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 pub struct Mailbox {
     gateway: Gateway,
     stop: Stop,
+    scripted: bool,
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -37,9 +38,9 @@ struct Inner {
 }
 
 impl Mailbox {
-    /// Empty.
-    pub fn new(gateway: Gateway, stop: Stop) -> Mailbox {
-        Mailbox { gateway, stop, inner: Arc::default() }
+    /// Empty. `scripted`: the control plane knows at which boundary people speak, and is asked at each.
+    pub fn new(gateway: Gateway, stop: Stop, scripted: bool) -> Mailbox {
+        Mailbox { gateway, stop, scripted, inner: Arc::default() }
     }
 
     /// What a poll heard replaces what waited.
@@ -79,12 +80,12 @@ impl Mailbox {
 
 #[async_trait]
 impl Steering for Mailbox {
-    async fn take_nudges(&self) -> Result<Vec<Nudge>, Left> {
-        let waiting = self.waiting();
-        if waiting.is_empty() {
+    async fn take_nudges(&self, at: Boundary) -> Result<Vec<Nudge>, Left> {
+        let (waiting, at) = (self.waiting(), self.scripted.then_some(at));
+        if waiting.is_empty() && at.is_none() {
             return Ok(Vec::new());
         }
-        match self.gateway.take_nudges(waiting).await {
+        match self.gateway.take_nudges(waiting, at).await {
             Ok(taken) => {
                 let mut inner = self.lock();
                 let fresh = taken.into_iter().filter(|n| inner.taken.insert(n.id));

@@ -89,7 +89,7 @@ pub async fn run(mut job: Job, stop: Stop, attached: Arc<OnceLock<Gateway>>) -> 
     if !launcher.is_boxed() {
         beside.spawn(reap::reap());
     }
-    let mailbox = Mailbox::new(gateway.clone(), stop.clone());
+    let mailbox = Mailbox::new(gateway.clone(), stop.clone(), spec.nudges_scripted);
     beside.spawn(heartbeat::listen(gateway.clone(), stop.clone(), mailbox.clone()));
     let Job { way, objects, .. } = job;
     let pipeline = Pipeline { folders, launcher, objects, gateway, spec, spool, stop, mailbox, runner };

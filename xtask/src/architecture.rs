@@ -16,6 +16,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("git", &[]),
     ("redact", &[]),
     ("objects", &[]),
+    ("objects-s3", &["objects"]),
     ("trace", &[]),
     ("screening", &[]),
     ("sandbox", &["domain"]),
@@ -54,6 +55,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gateway",
             "git",
             "objects",
+            "objects-s3",
             "identity",
             "orchestrator",
             "protocol",
@@ -93,8 +95,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// A package of somebody else that only these crates of ours may use, so that what it does is done in one place.
-const ONLY_USED_BY: &[(&str, &[&str])] =
-    &[("rusqlite", &["store"]), ("axum", &["gateway", "server", "testkit"])];
+const ONLY_USED_BY: &[(&str, &[&str])] = &[
+    ("rusqlite", &["store"]),
+    ("object_store", &["objects-s3"]),
+    ("axum", &["gateway", "server", "testkit"]),
+];
 
 /// What would make `domain` read a clock, do IO, or wait.
 const NEVER_IN_DOMAIN: &[&str] =

@@ -53,6 +53,8 @@ enum Name {
     Bubblewrap,
     /// A model gateway that speaks the Anthropic and the OpenAI wire, and both official clients
     Litellm,
+    /// An S3 service
+    Moto,
     /// A scripted world of services behind a model gateway (needs Python 3.12)
     Myworld,
     /// Two identity providers, to sign in at
@@ -78,6 +80,8 @@ pub enum Peer {
     Bubblewrap,
     /// See [`Name::Litellm`].
     Litellm,
+    /// See [`Name::Moto`].
+    Moto,
     /// See [`Name::Myworld`].
     Myworld,
     /// See [`Name::Oidc`].
@@ -118,6 +122,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::AgUi => Peer::AgUi,
             Name::Bubblewrap => Peer::Bubblewrap,
             Name::Litellm => Peer::Litellm,
+            Name::Moto => Peer::Moto,
             Name::Myworld => Peer::Myworld,
             Name::Oidc => Peer::Oidc,
             Name::Podman => Peer::Podman,
@@ -166,10 +171,11 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 10] = [
+    pub const ALL: [Peer; 11] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
+        Peer::Moto,
         Peer::Myworld,
         Peer::Oidc,
         Peer::Podman,
@@ -179,9 +185,10 @@ impl Peer {
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 8] = [
+    pub const OF_TESTS: [Peer; 9] = [
         Peer::AgUi,
         Peer::Litellm,
+        Peer::Moto,
         Peer::Myworld,
         Peer::Oidc,
         Peer::Podman,
@@ -196,6 +203,7 @@ impl Peer {
             Peer::AgUi => "ag-ui",
             Peer::Bubblewrap => bubblewrap::PACKAGE,
             Peer::Litellm => "litellm",
+            Peer::Moto => "moto",
             Peer::Myworld => "myworld",
             Peer::Oidc => "oidc",
             Peer::Podman => "podman",
@@ -212,6 +220,7 @@ impl Peer {
             Peer::AgUi => npm::AG_UI.join(" "),
             Peer::Bubblewrap => bubblewrap::PACKAGE.into(),
             Peer::Litellm => venv::LITELLM.recipe(),
+            Peer::Moto => venv::MOTO.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Oidc => npm::OIDC.join(" "),
             Peer::Podman => podman::recipe(),
@@ -227,6 +236,7 @@ impl Peer {
             Peer::AgUi => npm::make(&npm::AG_UI, folder),
             Peer::Bubblewrap => bubblewrap::make(folder),
             Peer::Litellm => venv::LITELLM.make(folder),
+            Peer::Moto => venv::MOTO.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Oidc => npm::make(&npm::OIDC, folder),
             Peer::Podman => podman::make(folder),

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Subcommand;
 use jiff::Timestamp;
@@ -9,7 +10,8 @@ use nix::fcntl::{Flock, FlockArg};
 use protocol::admin::PurgeRequest;
 use protocol::client::AuditQuery;
 use serde_json::json;
-use server::backup::{self, BackupError, Old};
+use server::backup::{self, BackupError, Objects, Old};
+use server::config::objects::Kind;
 use server::paths::State;
 
 use super::number;
@@ -35,7 +37,8 @@ enum Verb {
     /// Copy the state of this machine's server to a new folder; the server may run
     ///
     /// The copy holds the database as of one moment, traces and artifacts, what was pushed and is on no forge, and the keys of
-    /// the server: keep it as you keep those. Mirrors and dependency caches are made again and are not in it.
+    /// the server: keep it as you keep those. Objects in a bucket are copied from there. Mirrors and dependency caches are made
+    /// again and are not in it.
     #[command(after_help = "Examples:
   bgagent admin backup /backups/bgagent-2026-11-28
   bgagent admin backup /backups/$(date +%F) --output json | jq .bytes")]
@@ -45,7 +48,7 @@ enum Verb {
     },
     /// Put a backup back as the state of this machine's server, which must not run
     ///
-    /// The backup is checked first. Tasks that ran when it was made fail when the server starts: their boxes are gone.
+    /// The backup is checked first. Objects go where the configuration keeps them: to the folder or the bucket. Tasks that ran when it was made fail when the server starts: their boxes are gone.
     #[command(after_help = "Examples:
   bgagent admin restore /backups/bgagent-2026-11-28
   bgagent admin restore /backups/bgagent-2026-11-28 --force")]
@@ -163,7 +166,7 @@ async fn audit(cx: &Context, query: AuditQuery) -> Result<Exit, Failure> {
     let page = connect::connect(cx).await?.audit(&query).await?;
     match cx.output {
         Output::Json => page.data.iter().try_for_each(|line| cx.json(line))?,
-        Output::Text => cx.text(&render::access::audit(&page.data))?,
+        Output::Text => cx.text(&render::access::audit(&page.data, &cx.view()))?,
     }
     if page.pagination.has_more {
         cx.note("(More lines: narrow them with --actor, --action or --object, or raise --limit)");
@@ -174,8 +177,8 @@ async fn audit(cx: &Context, query: AuditQuery) -> Result<Exit, Failure> {
 async fn backup(cx: &Context, to: PathBuf) -> Result<Exit, Failure> {
     let state = state(cx)?;
     cx.passing("Copying ...");
-    let (at, target) = (cx.view().now, to.clone());
-    let manifest = blocking(move || backup::backup(&state, &target, at)).await?;
+    let (at, target, objects) = (cx.view().now, to.clone(), objects(cx)?);
+    let manifest = blocking(move || backup::backup(&state, &objects, &target, at)).await?;
     cx.passing("");
     let (files, bytes) = (manifest.files.len(), manifest.bytes());
     match cx.output {
@@ -198,9 +201,9 @@ async fn restore(cx: &Context, from: PathBuf, force: bool) -> Result<Exit, Failu
     let _lock = lock(&state)?;
     cx.passing("Checking and copying ...");
     let old = if force { Old::MoveAside } else { Old::Refuse };
-    let (at, source) = (cx.view().now, from.clone());
+    let (at, source, objects) = (cx.view().now, from.clone(), objects(cx)?);
     let place = state.0.clone();
-    let (manifest, aside) = blocking(move || backup::restore(&source, &state, old, at)).await?;
+    let (manifest, aside) = blocking(move || backup::restore(&source, &state, &objects, old, at)).await?;
     cx.passing("");
     match cx.output {
         Output::Json => cx.json(&json!({
@@ -257,6 +260,16 @@ fn state(cx: &Context) -> Result<State, Failure> {
     Ok(State(cx.config()?.state_dir))
 }
 
+/// Where the server keeps its objects.
+fn objects(cx: &Context) -> Result<Objects, Failure> {
+    // The secrets are only read for a bucket.
+    if cx.config()?.objects.kind == Kind::Local {
+        return Ok(Objects::InState);
+    }
+    let bucket = server::objects::bucket(&cx.server_config()?, &cx.env)?;
+    Ok(bucket.map_or(Objects::InState, |bucket| Objects::Elsewhere(Arc::new(bucket))))
+}
+
 /// Keeps a server from starting meanwhile, and fails while one runs.
 fn lock(state: &State) -> Result<Option<Flock<File>>, Failure> {
     let path = state.lock();
@@ -282,6 +295,7 @@ fn hint(failure: &BackupError) -> &'static str {
         BackupError::File { .. } => "look at the space and the permissions there, and repeat it",
         BackupError::Store(_) => "repeat it; when it fails again, `bgagent admin verify` says more",
         BackupError::Exists { .. } => "a backup is never written over",
+        BackupError::Object(_) => "`bgagent doctor` looks at the bucket; repeat it when it is in order",
         BackupError::NoState { .. } => "BGAGENT__STATE_DIR names another folder",
         BackupError::NoBackup { .. } => "name the folder that `bgagent admin backup` made",
         BackupError::NotEmpty { .. } => "nothing was changed",

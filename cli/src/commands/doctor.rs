@@ -2,6 +2,7 @@
 
 mod identity;
 mod isolation;
+mod objects;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -51,6 +52,7 @@ pub async fn doctor(cx: &Context, _args: Args) -> Result<Exit, Failure> {
             checks.push(settings(cx));
             checks.extend(secrets(&config));
             checks.push(state_dir(&config.state_dir));
+            checks.extend(objects::bucket(&config, &cx.env).await);
             checks.push(model(&config));
             checks.push(forge(&config));
             checks.extend(isolation(cx, &config));

@@ -108,7 +108,7 @@ pub async fn key(cx: &Context, args: Args) -> Result<Exit, Failure> {
             let page = client.api_keys(&held(include_revoked, all, limit)).await?;
             match cx.output {
                 Output::Json => page.data.iter().try_for_each(|key| cx.json(key))?,
-                Output::Text => cx.text(&access::keys(&page.data))?,
+                Output::Text => cx.text(&access::keys(&page.data, &cx.view()))?,
             }
             if page.pagination.has_more {
                 cx.note("(More keys: raise --limit)");

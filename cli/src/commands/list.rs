@@ -13,11 +13,12 @@ use crate::repo;
 
 /// Show tasks, the newest first
 ///
-/// With --output json: one task a line.
+/// Tasks of several people have a column that says whose they are. With --output json: one task a line.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bgagent list
   bgagent list --status RUNNING,QUEUED --limit 100
+  bgagent list --whose team --status RUNNING
   bgagent list --repo . --output json | jq -r .task_id")]
 pub struct Args {
     /// Only tasks in these states, separated by commas
@@ -26,9 +27,31 @@ pub struct Args {
     /// Only tasks of this repository
     #[arg(long, value_name = "REPO")]
     repo: Option<String>,
+    /// Whose tasks: your own, also your team's, or (for owners) everybody's
+    #[arg(long, value_name = "WHOSE", value_enum, default_value_t = Whose::Mine)]
+    whose: Whose,
     /// Rows, 1 to 100
     #[arg(long, value_name = "N", value_parser = number::task_rows)]
     limit: Option<u32>,
+}
+
+/// Whose tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Whose {
+    Mine,
+    Team,
+    All,
+}
+
+impl Whose {
+    /// As the server is asked; its default needs no word.
+    fn wire(self) -> Option<String> {
+        match self {
+            Whose::Mine => None,
+            Whose::Team => Some("team".into()),
+            Whose::All => Some("all".into()),
+        }
+    }
 }
 
 /// Runs the command.
@@ -36,7 +59,13 @@ pub async fn list(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let home = cx.env.get("HOME").map(std::path::Path::new);
     let repo = args.repo.map(|text| repo::resolve(&text, home)).transpose()?;
     let client = connect::connect(cx).await?;
-    let filter = TaskFilter { status: args.status, repo, limit: args.limit, next_token: None };
+    let filter = TaskFilter {
+        status: args.status,
+        repo,
+        whose: args.whose.wire(),
+        limit: args.limit,
+        next_token: None,
+    };
     let page = client.list(&filter).await?;
     match cx.output {
         Output::Json => {

@@ -120,7 +120,7 @@ pub async fn webhook(cx: &Context, args: Args) -> Result<Exit, Failure> {
             let page = connect::connect(cx).await?.webhooks(&held(include_revoked, all, limit)).await?;
             match cx.output {
                 Output::Json => page.data.iter().try_for_each(|webhook| cx.json(webhook))?,
-                Output::Text => cx.text(&access::webhooks(&page.data))?,
+                Output::Text => cx.text(&access::webhooks(&page.data, &cx.view()))?,
             }
             if page.pagination.has_more {
                 cx.note("(More webhooks: raise --limit)");

@@ -3,8 +3,8 @@
 use protocol::access::*;
 use serde_json::Value;
 
-use super::MISSING;
-use super::table::table;
+use super::table::{fits, folded, table};
+use super::{MISSING, View};
 use crate::clean;
 
 /// A new key, with its secret on a line of its own.
@@ -21,8 +21,8 @@ pub fn key_made(key: &CreatedApiKey) -> String {
     ])
 }
 
-/// Keys, one a row.
-pub fn keys(keys: &[ApiKeyDetail]) -> String {
+/// Keys, one a row; scopes and times below it where there is no room.
+pub fn keys(keys: &[ApiKeyDetail], view: &View) -> String {
     if keys.is_empty() {
         return "No keys found.".into();
     }
@@ -39,7 +39,14 @@ pub fn keys(keys: &[ApiKeyDetail]) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
-    table(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows)
+    let wide = table(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows);
+    let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
+    let folds = rows.into_iter().map(|[id, name, status, user, scopes, used, expires]| {
+        let used = if used == MISSING { "never used".to_owned() } else { format!("used {used}") };
+        let note = format!("{}; {used}; expires {expires}", scopes.replace(',', ", "));
+        ([id, name, status, user], note)
+    });
+    folded(["KEY ID", "NAME", "STATUS", "USER"], &folds.collect::<Vec<_>>(), width)
 }
 
 /// A secret of a webhook, and where deliveries go.
@@ -57,8 +64,8 @@ pub fn webhook_secret(webhook: &WebhookSecret) -> String {
     facts(&rows)
 }
 
-/// Webhooks, one a row.
-pub fn webhooks(webhooks: &[WebhookDetail]) -> String {
+/// Webhooks, one a row; times below it where there is no room.
+pub fn webhooks(webhooks: &[WebhookDetail], view: &View) -> String {
     if webhooks.is_empty() {
         return "No webhooks found.".into();
     }
@@ -74,7 +81,13 @@ pub fn webhooks(webhooks: &[WebhookDetail]) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = webhooks.iter().map(row).collect();
-    table(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows)
+    let wide = table(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows);
+    let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
+    let folds = rows.into_iter().map(|[id, name, status, signature, used, created]| {
+        let used = if used == MISSING { "never used".to_owned() } else { format!("used {used}") };
+        ([id, name, status, signature], format!("{used}; created {created}"))
+    });
+    folded(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE"], &folds.collect::<Vec<_>>(), width)
 }
 
 /// What was revoked, and when.
@@ -98,8 +111,8 @@ pub fn tested(answer: &Value) -> String {
     clean::line(&told)
 }
 
-/// Lines of the audit log.
-pub fn audit(lines: &[AuditLine]) -> String {
+/// Lines of the audit log; credential and object below a line where there is no room.
+pub fn audit(lines: &[AuditLine], view: &View) -> String {
     if lines.is_empty() {
         return "No lines found.".into();
     }
@@ -121,7 +134,13 @@ pub fn audit(lines: &[AuditLine]) -> String {
         .map(|cell| clean::line(&cell))
     };
     let rows: Vec<_> = lines.iter().map(row).collect();
-    table(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows)
+    let wide = table(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows);
+    let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
+    let folds = rows.into_iter().map(|[time, who, by, action, object, outcome]| {
+        let object = if object == MISSING { String::new() } else { format!("; object {object}") };
+        ([time, who, action, outcome], format!("by {by}{object}"))
+    });
+    folded(["TIME", "WHO", "ACTION", "OUTCOME"], &folds.collect::<Vec<_>>(), width)
 }
 
 /// Names and values below each other.
@@ -139,6 +158,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::render::sample;
 
     #[test]
     fn keys_and_webhooks_are_rows() {
@@ -149,7 +169,11 @@ mod tests {
             "expires_at": null, "revoked_at": null, "last_used_at": "2026-11-28T11:00:00.000Z",
         }))
         .unwrap();
-        insta::assert_snapshot!("keys", keys(&[key]));
+        let (view, narrow) = (sample::view(), View { width: Some(80), ..sample::view() });
+        let key = [key];
+        insta::assert_snapshot!("keys", keys(&key, &View { width: None, ..sample::view() }));
+        insta::assert_snapshot!("keys_narrow", keys(&key, &narrow));
+        assert!(fits(&keys(&key, &narrow), Some(80)));
         let webhook: WebhookDetail = serde_json::from_value(json!({
             "webhook_id": "01ARZ3NDEKTSV4RRFFQ69G5FAW", "name": "CI", "status": "revoked", "signature": "strict",
             "webhook_url": "http://127.0.0.1:7878/v1/webhooks/tasks?webhook_id=01ARZ3NDEKTSV4RRFFQ69G5FAW",
@@ -157,9 +181,12 @@ mod tests {
             "revoked_at": "2026-11-28T12:00:00.000Z", "last_used_at": null, "previous_secret_until": null,
         }))
         .unwrap();
-        insta::assert_snapshot!("webhooks", webhooks(&[webhook]));
-        assert_eq!(keys(&[]), "No keys found.");
-        assert_eq!(webhooks(&[]), "No webhooks found.");
+        let webhook = [webhook];
+        insta::assert_snapshot!("webhooks", webhooks(&webhook, &View { width: None, ..sample::view() }));
+        insta::assert_snapshot!("webhooks_narrow", webhooks(&webhook, &narrow));
+        assert!(fits(&webhooks(&webhook, &narrow), Some(80)));
+        assert_eq!(keys(&[], &view), "No keys found.");
+        assert_eq!(webhooks(&[], &view), "No webhooks found.");
     }
 
     #[test]
@@ -192,14 +219,16 @@ mod tests {
             }))
             .unwrap()
         };
-        insta::assert_snapshot!(
-            "audit",
-            audit(&[
-                line("api_key", json!("01ARZ3NDEKTSV4RRFFQ69G5FAZ"), "task.cancel", "refused", 403),
-                line("owner_key", Value::Null, "api_key.create", "done", 201),
-            ])
-        );
-        assert_eq!(audit(&[]), "No lines found.");
+        let lines = [
+            line("api_key", json!("01ARZ3NDEKTSV4RRFFQ69G5FAZ"), "task.cancel", "refused", 403),
+            line("owner_key", Value::Null, "api_key.create", "done", 201),
+        ];
+        let wide = View { width: Some(200), ..sample::view() };
+        let narrow = View { width: Some(80), ..sample::view() };
+        insta::assert_snapshot!("audit", audit(&lines, &wide));
+        insta::assert_snapshot!("audit_narrow", audit(&lines, &narrow));
+        assert!(fits(&audit(&lines, &narrow), Some(80)));
+        assert_eq!(audit(&[], &wide), "No lines found.");
     }
 
     #[test]

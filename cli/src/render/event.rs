@@ -87,7 +87,8 @@ impl Show<'_> {
             EventKind::TaskParked => {
                 let until = self.word(" until ", "not_before");
                 let work = self.word("; work so far is saved at ", "head_sha");
-                self.said("·", &format!("Parked{}{until}{work}", self.word(": ", "why")))
+                let detail = self.word("; ", "detail");
+                self.said("·", &format!("Parked{}{until}{detail}{work}", self.word(": ", "why")))
             }
             EventKind::TaskResumed => self
                 .said("·", &format!("Resumed{}{}", self.word(" by ", "by"), self.word(" after: ", "after"))),

@@ -32,6 +32,7 @@ pub fn event(seq: u64, kind: &str, metadata: Value) -> EventRecord {
 pub fn running() -> TaskDetail {
     TaskDetail {
         task_id: TASK.into(),
+        user_id: Some("ann".into()),
         status: "RUNNING".into(),
         repo: Some("octo/cat".into()),
         issue_number: None,
@@ -85,6 +86,7 @@ pub fn running() -> TaskDetail {
         queue_position: None,
         estimated_wait_s: None,
         queue_reason: None,
+        queue_detail: None,
         not_before: None,
         leaving: None,
         retry_of: None,
@@ -144,6 +146,7 @@ pub fn summary() -> TaskSummary {
     let task = running();
     TaskSummary {
         task_id: task.task_id,
+        user_id: Some("ann".into()),
         status: task.status,
         repo: task.repo,
         issue_number: None,

@@ -145,6 +145,9 @@ fn queue(task: &TaskDetail) -> String {
     match (task.queue_reason.as_deref(), &task.not_before) {
         (Some("paused"), _) => return format!("paused (go on with: bgagent resume {})", task.task_id),
         (Some("usage_limit"), Some(at)) => return format!("waits until {at} for the provider's usage limit"),
+        (Some("budget"), _) => {
+            return format!("waits: {}", task.queue_detail.as_deref().unwrap_or("a budget is used up"));
+        }
         _ => (),
     }
     let Some(position) = task.queue_position else { return MISSING.into() };
@@ -254,6 +257,13 @@ mod tests {
             ..sample::queued()
         };
         assert_eq!(queue(&limited), "waits until 2026-01-02T09:00:00Z for the provider's usage limit");
+        let detail = "the budget of user ann for this day is used up: $5.00 of $5.00; it renews at 2026-01-03T00:00:00Z";
+        let spent = TaskDetail {
+            queue_reason: Some("budget".into()),
+            queue_detail: Some(detail.into()),
+            ..sample::queued()
+        };
+        assert_eq!(queue(&spent), format!("waits: {detail}"));
     }
 
     #[test]

@@ -205,6 +205,37 @@ async fn a_real_run_is_fetched_by_its_schema_run_again_and_compared() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_said_is_said_again_where_it_was_heard() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut twice = bash("echo one > one.txt");
+    twice["content"].as_array_mut().unwrap().push(bash("echo two > two.txt")["content"][0].clone());
+    twice["nudges"] =
+        json!([{ "text": "before anything" }, { "text": "leave <two> & \"three\"", "before_call": 2 }]);
+    let mut third = bash("cat one.txt");
+    third["nudges"] = json!([{ "text": "between turns" }]);
+    let mut end = say("Add a file\n\nIt is there.");
+    end["nudges"] = json!([{ "text": "one thing more", "before_call": 1 }]);
+    let turns = [twice, third, end, bash("echo more >> one.txt"), say("Add a file\n\nDone.")];
+    let script = transcript(dir.path(), "nudged", &turns);
+    let repo = TempRepo::new(&[("README.md", "# sample\n")]).await.unwrap();
+    let mut platform = platform(&script, "nudged");
+    platform.start().await.unwrap();
+    let request = CreateTaskRequest { trace: Some(true), ..request(repo.path(), "Add a file") };
+    let task = run(&platform, &request).await;
+    assert_eq!(task.status, "COMPLETED", "{task:#?}\n{}", platform.log());
+    let told = events(&platform, task.task_id.parse().unwrap()).await;
+    let acknowledged = told.iter().filter(|e| e.metadata["milestone"] == "nudge_acknowledged").count();
+    assert_eq!(acknowledged, 4, "each at a boundary of its own");
+    let calls = told.iter().filter(|e| e.event_type == "agent_tool_call").count();
+    assert_eq!(calls, 3, "the one that a nudge came before was not made");
+
+    let same = types(&platform, &["replay", "run", &task.task_id]).await;
+    assert_eq!(same.code, 0, "{same:?}");
+    assert!(same.out.contains("It behaves the same: 5 turns"), "{same:?}");
+    platform.end(END).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_commit_it_started_from_is_what_is_run_whatever_the_branch_holds_by_now() {
     let dir = tempfile::tempdir().unwrap();
     let script = transcript(dir.path(), "traced", &[bash("cat version.txt"), say("Look\n\nDone.")]);

@@ -20,7 +20,7 @@ use super::layer;
 use super::place::{End, Place, Record, TREE};
 use super::start::on;
 use super::{ContainerBackend, Ids};
-use crate::local::folder::{LastTurn, printable_tail};
+use crate::local::folder::printable_tail;
 use crate::local::{blocking, error};
 use crate::{ComputeError, SessionStatus, StopOutcome};
 
@@ -128,18 +128,8 @@ pub(super) async fn purge(
     if !on(place, doing, |place| Ok(place.0.path.exists())).await? {
         return Ok(());
     }
-    // The lock goes with the folder; a `start` that waits for it finds the folder gone, and may be repeated.
     let turn = on(place, doing, |place| place.0.last_turn()).await?;
-    match turn {
-        LastTurn::Ours(_) => (),
-        LastTurn::Gone => return Ok(()),
-        LastTurn::OfAnother => {
-            return Err(error::unavailable(
-                doing,
-                "another process is starting or removing the same session",
-            ));
-        }
-    }
+    let Some(_turn) = turn.into_lock(doing)? else { return Ok(()) };
     let open = backend.engine.open().await.map_err(|trouble| trouble.of(doing))?;
     for id in [&ids.worker, &ids.tools] {
         if look(&open, id, doing).await? == Seen::Running {

@@ -11,9 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::error::PathError;
+use super::error::{self, PathError};
 use super::tree::{Identity, Target};
-use crate::BoxSpec;
+use crate::{BoxSpec, ComputeError};
 
 /// Whoever writes into the folder while it is removed writes a file or two.
 const REMOVE_TRIES: usize = 5;
@@ -49,9 +49,23 @@ pub(crate) struct Folder {
 #[derive(Debug)]
 pub(crate) enum LastTurn {
     /// Until this is dropped.
-    Ours(#[expect(dead_code, reason = "held")] Flock<File>),
+    Ours(Flock<File>),
     OfAnother,
     Gone,
+}
+
+impl LastTurn {
+    /// The lock to hold while the session is removed; `None` when there is nothing left to remove. The lock goes with the
+    /// folder: a `start` that waits for it finds the folder gone, and may be repeated.
+    pub(crate) fn into_lock(self, doing: &str) -> Result<Option<Flock<File>>, ComputeError> {
+        match self {
+            LastTurn::Ours(lock) => Ok(Some(lock)),
+            LastTurn::Gone => Ok(None),
+            LastTurn::OfAnother => {
+                Err(error::unavailable(doing, "another process is starting or removing the same session"))
+            }
+        }
+    }
 }
 
 impl Folder {

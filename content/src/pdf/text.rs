@@ -104,6 +104,8 @@ impl<'a> Reader<'a> {
         if depth > FORMS_DEPTH_MAX {
             return Err(bad("its forms lie too deep in one another"));
         }
+        // A reader that goes on behind what cannot be read would show what is not screened.
+        Content::decode_strict(content).map_err(|_| bad("what it shows cannot be read to its end"))?;
         let mut font: Option<*const Dictionary> = None;
         // The line that text stands on, as the last matrix said.
         let mut baseline = None;
@@ -210,7 +212,7 @@ impl<'a> Reader<'a> {
                 let value = annotation.get(key).and_then(|value| document.dereference(value));
                 if let Some(said) = value.ok().and_then(|(_, value)| decode_text_string(value).ok()) {
                     self.line();
-                    self.text.push_str(&said);
+                    self.text.push_str(&said.replace(unwanted, ""));
                     within(&self.text)?;
                 }
             }

@@ -213,13 +213,14 @@ fn what_leads_back_to_itself_ends() {
 #[test]
 fn what_unpacks_to_too_much_is_refused() {
     // Content, a map of a font, and a group of objects.
-    let huge = stream("/Filter/FlateDecode", &bomb(65 << 20));
+    let bomb = bomb(65 << 20);
+    let huge = stream("/Filter/FlateDecode", &bomb);
     let too_much = "it unpacks to too much";
     assert_eq!(refused(&pdf_of(&one_page("", "", huge.clone(), &[]), "")), too_much);
     let mut objects = one_page("", "", stream("", &shows("hello")), &[huge]);
     objects[3] = b"<</Type/Font/Subtype/Type1/BaseFont/A/ToUnicode 6 0 R>>".to_vec();
     assert_eq!(refused(&pdf_of(&objects, "")), too_much);
-    let twice = packed(&bomb(65 << 20));
+    let twice = packed(&bomb);
     let twice = stream("/Filter[/FlateDecode/FlateDecode]", &twice);
     assert_eq!(refused(&pdf_of(&one_page("", "", twice, &[]), "")), too_much);
     // Many small forms, each of which draws the next one many times.
@@ -253,4 +254,14 @@ fn codes_that_nothing_explains_are_no_text() {
     let mut objects = one_page("", "", stream("", b"BT /F1 9 Tf <0041004200430044> Tj ET"), &[]);
     objects[3] = b"<</Type/Font/Subtype/Type0/BaseFont/A/Encoding/Identity-H>>".to_vec();
     assert_eq!(checked(&pdf_of(&objects, "")), Err(Refusal::PdfWithoutText));
+}
+
+/// A reader that goes on behind it would show what nobody screened.
+#[test]
+fn what_is_shown_is_read_to_its_end_or_not_at_all() {
+    for garbage in ["}", ")", ">>", "<</A", "BI /W 1 ID"] {
+        let content = format!("BT /F1 9 Tf (shown) Tj {garbage} (hidden) Tj ET");
+        let file = pdf_of(&one_page("", "", stream("", content.as_bytes()), &[]), "");
+        assert_eq!(refused(&file), "what it shows cannot be read to its end", "{garbage}");
+    }
 }

@@ -119,6 +119,7 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
         warnings: vec!["shallow".into()],
     };
     let park = Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(3_600)) };
+    let budget = QueueReason::Budget { detail: "of ann".into() };
     let open = |id: &str, attempt| Command::OpenGate { attempt, request_id: id.into(), until: at(900) };
     let named = |suffix: &str, command: Command| (format!("{}{suffix}", command.name()), command);
     vec![
@@ -145,6 +146,7 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
         named(" (other)", Command::CloseGate { request_id: "q2".into() }),
         named("", park),
         named(" (pause)", Command::Park { why: QueueReason::Paused, not_before: None }),
+        named(" (budget)", Command::Park { why: budget, not_before: Some(at(3_600)) }),
         named("", Command::Leave { order: Order::Cancel { by: "u".into() }, until: at(900) }),
         named("", Command::Left { attempt: a }),
         named(" (old)", Command::Left { attempt: old }),

@@ -10,7 +10,7 @@
 //! | module | answers |
 //! |---|---|
 //! | [`mod@cargo`], [`npm`], [`pip`], [`apt`] | what one tool uses |
-//! | [`ask`] | how a tool is run: bounded, in an empty folder, with its own variables only |
+//! | [`ask`] | how a tool is run: bounded, in a folder of the question's own, with its own variables only |
 //! | [`look`] | what a registry says about itself (where its files are) |
 //! | [`trust`] | the certificates that boxes trust |
 //! | [`book`] | the groups of a running server: kept on disk, refreshed, waited for |
@@ -23,12 +23,13 @@ mod cargo;
 mod look;
 mod npm;
 mod pip;
+pub mod scratch;
 pub mod trust;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -228,8 +229,10 @@ pub struct Sites {
 
 impl Sites {
     /// Asks all tools at once. A tool that is missing or fails gives a group without hosts, and a note.
-    pub async fn discover(env: &Env) -> Sites {
-        Sites { groups: futures_util::future::join_all(Tool::ALL.map(|tool| discover(tool, env))).await }
+    /// Each question has a folder of its own below `scratch`.
+    pub async fn discover(env: &Env, scratch: &Path) -> Sites {
+        let groups = Tool::ALL.map(|tool| discover(tool, env, scratch));
+        Sites { groups: futures_util::future::join_all(groups).await }
     }
 
     /// The group of that tool.
@@ -238,10 +241,10 @@ impl Sites {
     }
 }
 
-/// Asks one tool.
-pub async fn discover(tool: Tool, env: &Env) -> Group {
+/// Asks one tool, with a folder of the question's own below `scratch`, which goes away.
+pub async fn discover(tool: Tool, env: &Env, scratch: &Path) -> Group {
     let mut group = Group::new(tool);
-    let ask = match Ask::new(tool, env) {
+    let ask = match Ask::new(tool, env, scratch) {
         Ok(ask) => ask,
         Err(failure) => {
             group.miss(format!("{tool} cannot be asked: {failure}"));

@@ -78,6 +78,14 @@ impl Provider {
         }
     }
 
+    /// The transcript that this model plays, if it does.
+    pub fn transcript(&self, model: &str) -> Option<std::sync::Arc<script::transcript::Transcript>> {
+        match &self.wire {
+            Wire::Script(script) => script.transcript(model).ok(),
+            Wire::Anthropic(_) | Wire::Openai(_) => None,
+        }
+    }
+
     /// Whether the provider can be reached and takes the key, as far as a cheap request can tell.
     pub async fn check(&self) -> Result<(), Failure> {
         let (upstream, path) = match &self.wire {

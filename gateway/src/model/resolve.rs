@@ -8,6 +8,7 @@ use domain::{Failure, FailureCode};
 
 use super::ModelRouter;
 use super::provider::Provider;
+use super::script::transcript::Transcript;
 
 /// Where a model string leads.
 #[derive(Clone)]
@@ -23,6 +24,11 @@ impl Resolved {
     /// `provider/model`: the name that is recorded and shown.
     pub fn name(&self) -> String {
         format!("{}/{}", self.provider.name, self.model)
+    }
+
+    /// The transcript it plays, if it does and people speak in it.
+    pub(crate) fn nudges(&self) -> Option<Arc<Transcript>> {
+        self.provider.transcript(&self.model).filter(|transcript| transcript.has_nudges())
     }
 
     /// How its provider is configured.

@@ -150,6 +150,7 @@ fn said(text: &str) -> Turn {
         malformed_tool_json: None,
         error: None,
         cut_after: None,
+        nudges: vec![],
     }
 }
 

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::IntoResponse as _;
-use domain::budget::Caps;
+use domain::budget::{Caps, WhenExhausted};
 use domain::event::{Event, EventKind};
 use domain::money::Price;
-use domain::{Budgets, MicroUsd, State, TaskId, UserId};
+use domain::state::QueueReason;
+use domain::{Budgets, MicroUsd, State, Status, TaskId, UserId};
 use gateway::model::Kind;
 use serde_json::{Value, json};
 use store::{EventCursor, EventQuery};
@@ -85,18 +86,65 @@ async fn a_users_day_is_bounded_across_tasks_and_renews() {
     assert_eq!(events(&world, first.task, EventKind::BudgetExceeded).await.len(), 1);
     assert_eq!(world.task(first.task).await.spent.calls, 1, "a refused call is not made");
 
-    // A task that could not make one call is not given a box.
-    let third = world.submitted().await;
+    // A task that could not make one call is not given a box: it waits, and can be cancelled.
+    let (third, fourth) = (world.submitted().await, world.submitted().await);
+    for task in [third, fourth] {
+        world.drive(task).await;
+        let State::Queued { why: QueueReason::Budget { detail }, not_before, .. } =
+            world.task(task).await.state
+        else {
+            panic!("{:?}", world.task(task).await)
+        };
+        assert!(detail.contains("user ann for this day is used up: $2.0000 of $2.0000"), "{detail}");
+        assert_eq!(not_before.unwrap().to_string(), "2023-11-15T00:00:00Z");
+    }
+    let parked = events(&world, third, EventKind::TaskParked).await;
+    assert_eq!((parked.len(), &parked[0].metadata["why"]), (1, &json!("budget")));
+    assert!(parked[0].metadata["detail"].as_str().unwrap().contains("user ann"), "{parked:?}");
+    world.cancel(fourth).await;
+    assert_eq!(world.task(fourth).await.status(), Status::Cancelled);
+    // While nothing is left, no look at it helps.
+    world.orchestrator.budgets_raised().await;
+    assert_eq!(world.task(third).await.status(), Status::Queued);
+    world.clock.advance(Duration::from_secs(86_400));
     world.drive(third).await;
-    match world.task(third).await.state {
+    assert_eq!(world.task(third).await.status(), Status::Hydrating, "{:?}", world.task(third).await);
+    ask(&world, &first).await.json(200);
+}
+
+#[tokio::test]
+async fn a_task_that_waits_for_a_budget_goes_on_when_a_server_starts_that_allows_more() {
+    let upstream = Fake::start(|_, _| axum::Json(message()).into_response()).await;
+    let world = world(Budgets { repo: cap(1, 0), ..Budgets::default() }, &upstream, 0.0).await;
+    let first = world.boxed().await;
+    ask(&world, &first).await.json(200);
+    let waits = world.submitted().await;
+    world.drive(waits).await;
+    assert_eq!(world.task(waits).await.status(), Status::Queued);
+
+    let richer = world.restarted(|policy| policy.budgets.repo = cap(2, 0));
+    richer.budgets_raised().await;
+    let task = world.task(waits).await;
+    assert!(matches!(task.state, State::Queued { why: QueueReason::ConcurrencyLimit, .. }), "{task:?}");
+    assert_eq!(events(&world, waits, EventKind::TaskResumed).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_is_refused_where_that_is_wanted_or_where_its_own_budget_is_none() {
+    let upstream = Fake::start(|_, _| axum::Json(message()).into_response()).await;
+    let budgets = Budgets { user: cap(1, 0), when_exhausted: WhenExhausted::Refuse, ..Budgets::default() };
+    let world = world(budgets, &upstream, 0.0).await;
+    let first = world.boxed().await;
+    ask(&world, &first).await.json(200);
+    let second = world.submitted().await;
+    world.drive(second).await;
+    match world.task(second).await.state {
         State::Failed { failure, .. } => {
             assert_eq!(failure.code, domain::FailureCode::MaxBudget);
             assert!(failure.detail.contains("user ann"), "{}", failure.detail);
         }
         other => panic!("{other:?}"),
     }
-    world.clock.advance(Duration::from_secs(86_400));
-    ask(&world, &first).await.json(200);
 }
 
 #[tokio::test]

@@ -49,7 +49,8 @@ fn text_of(group: &Group) -> String {
 
 #[tokio::test]
 async fn every_tool_of_this_machine_names_a_host() {
-    let sites = Sites::discover(&environment()).await;
+    let place = TempDir::new().unwrap();
+    let sites = Sites::discover(&environment(), &place.path().join("tmp")).await;
     for (tool, program) in
         [(Tool::Cargo, "cargo"), (Tool::Npm, "npm"), (Tool::Pip, "python3"), (Tool::Apt, "apt-get")]
     {
@@ -73,7 +74,7 @@ async fn every_tool_of_this_machine_names_a_host() {
 async fn a_missing_tool_is_an_empty_group_with_a_note() {
     let folder = TempDir::new().unwrap();
     let env: Env = [("PATH".to_owned(), folder.path().display().to_string())].into();
-    for group in Sites::discover(&env).await.groups {
+    for group in Sites::discover(&env, &folder.path().join("tmp")).await.groups {
         assert_eq!(group.hosts, []);
         assert!(group.note.unwrap().contains("not installed"));
     }
@@ -87,7 +88,7 @@ async fn a_tool_that_does_not_end_does_not_hold_up() {
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let env: Env = [("PATH".to_owned(), folder.path().display().to_string())].into();
     let began = std::time::Instant::now();
-    let group = discover(Tool::Npm, &env).await;
+    let group = discover(Tool::Npm, &env, &folder.path().join("tmp")).await;
     assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
     assert!(group.hosts.is_empty() && !group.complete);
     assert!(group.note.unwrap().contains("did not answer"));
@@ -115,7 +116,7 @@ async fn cargo_uses_the_mirror_that_replaces_its_default() {
          [registries.own-one]\nindex = \"sparse+http://me:s3cret@{place}/index/\"\ntoken = \"s3cret\"\n"
     );
     std::fs::write(home.path().join(".cargo/config.toml"), config).unwrap();
-    let group = discover(Tool::Cargo, &at_home(home.path())).await;
+    let group = discover(Tool::Cargo, &at_home(home.path()), &home.path().join("tmp")).await;
     assert_eq!(hosts(&group), [format!("{place}"), "files.example.org:443".into()], "{group:?}");
     let origins: Vec<Origin> = group.hosts.iter().map(|site| site.origin).collect();
     assert_eq!(origins, [Origin::Configured, Origin::Learned]);
@@ -150,7 +151,7 @@ async fn npm_uses_the_registry_and_the_scopes_of_its_files() {
          //npm.acme.invalid/x/:_authToken=s3cret\n"
     );
     std::fs::write(home.path().join(".npmrc"), ini).unwrap();
-    let group = discover(Tool::Npm, &at_home(home.path())).await;
+    let group = discover(Tool::Npm, &at_home(home.path()), &home.path().join("tmp")).await;
     assert_eq!(hosts(&group), [format!("{place}"), "npm.acme.invalid:443".into()], "{group:?}");
     assert!(!text_of(&group).contains("s3cret"), "{group:?}");
     let npmrc = &group.files.iter().find(|(file, _)| file.ends_with(".npmrc")).unwrap().1;
@@ -180,7 +181,7 @@ async fn pip_uses_its_indexes_and_the_hosts_of_their_files() {
     env.insert("PIP_INDEX_URL".into(), format!("http://me:s3cret@{place}/simple"));
     env.insert("PIP_EXTRA_INDEX_URL".into(), format!("http://{place}/simple http://{place}/simple/"));
     env.insert("PIP_TRUSTED_HOST".into(), place.ip().to_string());
-    let group = discover(Tool::Pip, &env).await;
+    let group = discover(Tool::Pip, &env, &home.path().join("tmp")).await;
     assert_eq!(hosts(&group), [format!("{place}"), "files.example.org:443".into()], "{group:?}");
     assert!(!text_of(&group).contains("s3cret"), "{group:?}");
     let var = |name: &str| group.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
@@ -204,21 +205,21 @@ async fn a_book_asks_once_and_again_only_when_something_changed() {
     std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let times = || std::fs::read_to_string(&asked).unwrap_or_default().lines().count();
     let env: Env = [("PATH".to_owned(), format!("{}:/bin", bin.display()))].into();
-    let kept = folder.path().join("state/sites");
+    let (kept, tmp) = (folder.path().join("state/sites"), folder.path().join("state/tmp"));
 
-    let book = Book::new(env.clone(), kept.clone());
+    let book = Book::new(env.clone(), kept.clone(), tmp.clone());
     assert_eq!(book.known(Tool::Apt), None);
     let (a, b) = tokio::join!(book.group(Tool::Apt), book.group(Tool::Apt));
     assert_eq!((hosts(&a), &a), (vec!["apt.example:80".to_owned()], &b));
     assert_eq!(times(), 1);
 
     // The next server finds it on disk.
-    let next = Book::new(env.clone(), kept.clone());
+    let next = Book::new(env.clone(), kept.clone(), tmp.clone());
     assert_eq!(next.group(Tool::Apt).await, a);
     assert_eq!(times(), 1);
 
     let changed = [("APT_CONFIG".to_owned(), "/x".to_owned())].into_iter().chain(env).collect();
-    let changed = Book::new(changed, kept);
+    let changed = Book::new(changed, kept, tmp.clone());
     let tasks = Tasks::default();
     let (fresh, stop) = (changed.clone(), tasks.stopping());
     tasks.spawn("sites", OnPanic::Log, async move {
@@ -228,4 +229,36 @@ async fn a_book_asks_once_and_again_only_when_something_changed() {
     assert_eq!(times(), 2);
     tasks.stop();
     tasks.drained().await;
+}
+
+#[tokio::test]
+async fn a_question_writes_in_a_folder_of_its_own_which_goes_also_when_it_is_cut_short() {
+    let folder = TempDir::new().unwrap();
+    let (bin, asked, tmp) =
+        (folder.path().join("bin"), folder.path().join("asked"), folder.path().join("tmp"));
+    std::fs::create_dir(&bin).unwrap();
+    let program = bin.join("apt-get");
+    let script = format!(
+        "#!/bin/sh\n: > \"$TMPDIR/left\"\necho \"$PWD $TMPDIR\" > {0}.new\nmv {0}.new {0}\nsleep 60\n",
+        asked.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let env: Env = [("PATH".to_owned(), format!("{}:/bin:/usr/bin", bin.display()))].into();
+
+    let began = async {
+        loop {
+            match std::fs::read_to_string(&asked) {
+                Ok(told) => break told,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(10)).await,
+            }
+        }
+    };
+    let told = tokio::select! {
+        group = discover(Tool::Apt, &env, &tmp) => panic!("it has not answered: {group:?}"),
+        told = began => told,
+    };
+    let (at, own) = told.trim().split_once(' ').unwrap();
+    assert_eq!((at, Path::new(own).parent()), ("/", Some(tmp.as_path())));
+    assert_eq!(std::fs::read_dir(&tmp).unwrap().count(), 0);
 }

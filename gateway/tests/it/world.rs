@@ -122,6 +122,28 @@ impl World {
         World { router: gateway.routes(), orchestrator, models, backend, forge, clock, source, folder }
     }
 
+    /// The next server on the same store, with another policy.
+    pub fn restarted(&self, change: impl FnOnce(&mut Policy)) -> Orchestrator {
+        let parts = self.orchestrator.parts();
+        let mut policy = parts.policy.clone();
+        change(&mut policy);
+        Orchestrator::new(Parts {
+            store: parts.store.clone(),
+            forges: parts.forges.clone(),
+            mirrors: Mirrors::new(self.folder.path().join("mirrors"), self.folder.path().join("pushes")),
+            fetch: parts.fetch.clone(),
+            inspector: parts.inspector.clone(),
+            objects: parts.objects.clone(),
+            compute: parts.compute.clone(),
+            models: self.models.clone(),
+            token_key: parts.token_key.clone(),
+            policy,
+            clock: self.clock.clone(),
+            node: NodeId::new("next"),
+            gateway: parts.gateway.clone(),
+        })
+    }
+
     /// A task, just submitted.
     pub async fn submitted(&self) -> TaskId {
         self.submitted_with(|_| ()).await

@@ -27,6 +27,8 @@ queued not_before=60 now=60
 queued not_before=90000 now=89999
 queued not_before=90000 now=90000
 queued paused=1 now=90000
+queued budget=1 not_before=90000 now=89999
+queued budget=1 not_before=90000 now=90000
 
 submitted now=0
 submitted now=999999
@@ -128,6 +130,7 @@ fn state(word: &str, times: &BTreeMap<&str, i64>) -> State {
             let not_before = times.get("not_before").map(|s| at(*s));
             let why = match (times.contains_key("paused"), not_before) {
                 (true, _) => QueueReason::Paused,
+                (false, _) if times.contains_key("budget") => QueueReason::Budget { detail: "d".into() },
                 (false, Some(_)) => QueueReason::ProviderLimit,
                 (false, None) => QueueReason::ConcurrencyLimit,
             };

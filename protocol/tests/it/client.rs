@@ -1,12 +1,15 @@
 //! Requests as they are on the wire, errors as callers see them, and streams that are cut.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use domain::TaskId;
-use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _};
 use protocol::client::stream::{Item, Watch};
-use protocol::client::{Client, ClientError, EventQuery, Order, Replayed, TaskFilter};
+use protocol::client::{Bearer, Client, ClientError, EventQuery, Order, Replayed, TaskFilter};
 use protocol::rest::CreateTaskRequest;
+use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use crate::fake::{Fake, event, frame, json, sse};
@@ -167,6 +170,44 @@ async fn a_cut_stream_goes_on_where_it_was_and_drops_what_is_repeated() {
         .collect();
     let id = |seq| Some(event(seq, "").event_id);
     assert_eq!(ids, [None, id(2), id(2), id(3)]);
+}
+
+/// A login that is renewed each time it is asked for.
+#[derive(Debug, Default)]
+struct Renewed(std::sync::atomic::AtomicU32);
+
+impl Bearer for Renewed {
+    fn token(&self) -> BoxFuture<'_, Result<SecretString, ClientError>> {
+        let number = self.0.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        async move { Ok(SecretString::from(format!("token-{number}"))) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_with_its_token_goes_on_with_the_next_one() {
+    let fake = Fake::start(|number, _| match number {
+        0 => sse(vec![frame(1, "task_created"), Some(": the stream ends: the token has expired\n\n".into())]),
+        _ => sse(vec![frame(2, "task_completed")]),
+    })
+    .await;
+    let client =
+        Client::new(fake.url.parse().unwrap(), None).unwrap().with_bearer(Arc::new(Renewed::default()));
+    let items: Vec<_> = client.stream(task(), Watch::default()).collect().await;
+    let seen: Vec<_> = items
+        .iter()
+        .filter_map(|item| match item {
+            Ok(Item::Event(event)) => Some(event.seq),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(seen, [1, 2], "{items:?}");
+    let asked = fake.asked();
+    let header = |n: usize, name: &str| asked[n].headers[name].to_str().unwrap().to_owned();
+    assert_eq!(
+        [header(0, "authorization"), header(1, "authorization")],
+        ["Bearer token-0", "Bearer token-1"]
+    );
+    assert_eq!(header(1, "last-event-id"), event(1, "").event_id);
 }
 
 #[tokio::test]

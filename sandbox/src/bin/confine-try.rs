@@ -10,6 +10,19 @@ use nix::sys::signal::kill;
 use nix::unistd::getppid;
 use sandbox::confine::{Bounds, confine};
 
+/// The other call that signals a process.
+fn signal_thread(pid: i32) -> bool {
+    // SAFETY: numbers only; signal 0 asks whether one could be sent.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, pid, 0) == 0 }
+}
+
+/// Memory that can be executed.
+fn executable() -> bool {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh mapping, which nobody uses.
+    unsafe { libc::mmap(std::ptr::null_mut(), 4_096, prot, flags, -1, 0) != libc::MAP_FAILED }
+}
+
 const MIB: usize = 1024 * 1024;
 
 fn main() -> ExitCode {
@@ -32,7 +45,8 @@ fn main() -> ExitCode {
         ("talk to a neighbour", UnixStream::pair().is_ok()),
         ("start a program", std::process::Command::new("/bin/true").status().is_ok()),
         ("start a thread", std::thread::Builder::new().spawn(|| ()).is_ok()),
-        ("signal its parent", kill(parent, None).is_ok()),
+        ("signal its parent", kill(parent, None).is_ok() || signal_thread(parent.as_raw())),
+        ("make code", executable()),
         ("take more memory", big.try_reserve_exact(300 * MIB).is_ok()),
         ("take some memory", small.try_reserve_exact(64 * MIB).is_ok()),
     ];

@@ -10,7 +10,7 @@ fn it_reads_thinks_and_answers_and_no_more() {
     let (last, others) =
         said.lines().collect::<Vec<_>>().split_last().map(|(l, o)| (*l, o.to_vec())).unwrap();
     assert_eq!(last, "take some memory: done");
-    assert_eq!(others.len(), 11, "{said}");
+    assert_eq!(others.len(), 12, "{said}");
     for line in others {
         assert!(line.ends_with(": refused"), "{said}");
     }

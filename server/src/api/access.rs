@@ -3,6 +3,8 @@
 //! A route that is in the API's description and not in the table is closed to everybody.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
@@ -19,7 +21,8 @@ use utoipa::openapi::{ContentBuilder, OpenApi, Ref, ResponseBuilder};
 
 use super::{ApiError, App};
 use crate::audit;
-use crate::identity::Denied;
+use crate::identity::{Credential, Denied};
+use crate::login::At;
 use crate::rate::{self, Class};
 
 /// What a request must bring.
@@ -160,16 +163,27 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let deed = Deed::of(&request);
+    let (deed, door) = (Deed::of(&request), Door::of(&app, &request));
     let (who, response) = match admit(&app, &undecided, request).await {
         Ok(request) => {
             let caller = request.extensions().get::<Caller>().map(|c| (c.user.clone(), c.by.clone()));
+            if let Some((user, by)) = &caller {
+                door.opened(&app, user, by);
+            }
             let response = next.run(request).await;
             // A delivery shows whose it is by its signature, which its handler checks.
             let signed = response.extensions().get::<Identity>().map(|i| (i.user.clone(), i.by.clone()));
+            let response = match signed.is_none() && response.status() == StatusCode::UNAUTHORIZED {
+                true => door.closed(&app, None).map_or(response, IntoResponse::into_response),
+                false => response,
+            };
             (caller.or(signed), response)
         }
-        Err((caller, refused)) => (caller.map(|c| (c.user, c.by)), refused.into_response()),
+        Err((None, refused)) => {
+            let slow = door.closed(&app, Some(&refused));
+            (None, slow.unwrap_or(refused).into_response())
+        }
+        Err((Some(caller), refused)) => (Some((caller.user, caller.by)), refused.into_response()),
     };
     if let (Some(deed), Some((actor, by))) = (deed, who) {
         let at_once = deed.at_once;
@@ -179,6 +193,63 @@ pub(super) async fn guard(
         }
     }
     response
+}
+
+/// Where a request comes in, and what it shows at it.
+struct Door {
+    from: Option<IpAddr>,
+    /// Whether it brings something that may be wrong.
+    shows: bool,
+}
+
+impl Door {
+    fn of(app: &App, request: &Request) -> Door {
+        let method = request.method().as_str();
+        let route = request.extensions().get::<MatchedPath>().and_then(|path| needs(method, path.as_str()));
+        Door {
+            from: app.settings().proxies.client(request.extensions(), request.headers()),
+            shows: matches!(route, Some(Signature)) || Credential::of(request.headers()).is_some(),
+        }
+    }
+
+    fn at(&self, app: &App) -> Option<At> {
+        let request = super::request_id()?;
+        Some(At { request, now: app.orchestrator().now(), from: self.from })
+    }
+
+    /// Somebody known came in.
+    fn opened(&self, app: &App, user: &UserId, by: &Authenticated) {
+        let line = self.at(app).and_then(|at| app.logins().accepted(user, by, at));
+        note(app, line);
+    }
+
+    /// What was shown is not good. `refused` is the answer where it is known why; the answer of this, if any, is given
+    /// instead: the address has tried too often.
+    fn closed(&self, app: &App, refused: Option<&ApiError>) -> Option<ApiError> {
+        let denied =
+            refused.is_none_or(|why| matches!(why.code(), ErrorCode::Unauthorized | ErrorCode::Forbidden));
+        if !self.shows || !denied {
+            return None;
+        }
+        metrics::counter!("bgagent_credentials_refused_total").increment(1);
+        let slow = self.from.and_then(|from| app.strangers().failed(from, app.orchestrator().now()).err());
+        if let Some(wait) = slow {
+            return Some(too_many("requests with a credential that is not good", wait));
+        }
+        if let Some(why) = refused {
+            let status = why.code().http_status();
+            note(app, self.at(app).and_then(|at| app.logins().refused(why.message(), status, at)));
+        }
+        None
+    }
+}
+
+/// Adds a line without an id.
+fn note(app: &App, line: Option<AuditRecord>) {
+    if let Some(mut line) = line {
+        line.id = app.trail().id(line.request, line.at);
+        app.trail().add(line);
+    }
 }
 
 /// A request that changes something, if it is let.
@@ -242,12 +313,15 @@ pub(super) fn within_rate(
     class: Class,
 ) -> Result<(), ApiError> {
     let Some(bucket) = rate::bucket(user.as_str(), by) else { return Ok(()) };
-    app.limiter().take(&bucket, class, app.orchestrator().now()).map_err(|wait| {
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        metrics::counter!("bgagent_rate_limited_total").increment(1);
-        let message = format!("too many requests of this kind; try again in {seconds} s");
-        ApiError::new(ErrorCode::RateLimitExceeded, message).retry_after(seconds)
-    })
+    let taken = app.limiter().take(&bucket, class, app.orchestrator().now());
+    taken.map_err(|wait| too_many("requests of this kind", wait))
+}
+
+fn too_many(what: &str, wait: Duration) -> ApiError {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    metrics::counter!("bgagent_rate_limited_total").increment(1);
+    let message = format!("too many {what}; try again in {seconds} s");
+    ApiError::new(ErrorCode::RateLimitExceeded, message).retry_after(seconds)
 }
 
 /// The request with its caller, or why not, with the caller where it is known.

@@ -34,6 +34,11 @@ pub struct ApiError {
 }
 
 impl ApiError {
+    /// For people.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// An error with a sentence that names the field or object and what to do.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> ApiError {
         ApiError { code, message: message.into(), retry_after_s: None }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use domain::{EventId, TaskId, limit};
+use axum::http::HeaderMap;
+use domain::{EventId, Task, TaskId, limit};
 use protocol::rest::*;
 use serde::Deserialize;
 use store::{EventCursor, EventQuery};
 use tokio::time::Instant;
 use utoipa::IntoParams;
 
-use super::{ApiError, App, Caller, TaskPath, task, wire};
+use super::ticket::Ticket;
+use super::{ApiError, App, Caller, TaskPath, stream, task, wire};
 use crate::feed::Next;
 
 /// Which events.
@@ -42,6 +44,7 @@ pub async fn list(
     caller: Caller,
     TaskPath(id): TaskPath,
     query: Result<Query<EventsQuery>, QueryRejection>,
+    headers: HeaderMap,
 ) -> Result<Json<Page<EventRecord>>, ApiError> {
     let query = query?.0;
     let task = task::owned(&app, &caller, &id).await?;
@@ -74,7 +77,9 @@ pub async fn list(
     } else {
         wait.min(limit::LONG_POLL_MAX)
     };
-    let mut events = read(&app, EventQuery { task: task.id, from, limit: rows + 1 }, wait).await?;
+    let ticket = Ticket::of(&caller, &headers);
+    let query = EventQuery { task: task.id, from, limit: rows + 1 };
+    let mut events = read(&app, &task, query, wait, &ticket).await?;
     let has_more = events.len() > rows as usize && !newest_first;
     events.truncate(rows as usize);
     let last = events.last().filter(|_| has_more);
@@ -99,8 +104,15 @@ pub(super) async fn known_event(app: &App, task: TaskId, text: &str) -> Result<u
     })
 }
 
-/// Reads, and when there is nothing yet, waits for something together with all others who do.
-async fn read(app: &App, query: EventQuery, wait: Duration) -> Result<Vec<EventRecord>, ApiError> {
+/// Reads, and when there is nothing yet, waits for something together with all others who do, as long as the credential is
+/// good.
+async fn read(
+    app: &App,
+    task: &Task,
+    query: EventQuery,
+    wait: Duration,
+    ticket: &Ticket,
+) -> Result<Vec<EventRecord>, ApiError> {
     let last = match query.from {
         EventCursor::Start => Some(0),
         EventCursor::AfterSeq(seq) => Some(seq),
@@ -113,9 +125,18 @@ async fn read(app: &App, query: EventQuery, wait: Duration) -> Result<Vec<EventR
         }
         Some(last) => {
             let mut watcher = app.feeds().watch(query.task, last);
-            match watcher.next(query.limit as usize, Some(Instant::now() + wait)).await? {
-                Next::Events(told) => Ok(told.iter().map(|t| wire::event(&t.event)).collect()),
-                Next::Nothing | Next::Ended => Ok(Vec::new()),
+            let end = Instant::now() + wait;
+            loop {
+                let until = end.min(Instant::now() + stream::KEEP_ALIVE);
+                match watcher.next(query.limit as usize, Some(until)).await? {
+                    Next::Events(told) => return Ok(told.iter().map(|t| wire::event(&t.event)).collect()),
+                    Next::Ended => return Ok(Vec::new()),
+                    Next::Nothing => match ticket.lost(app, task).await {
+                        Some(why) => return Err(why),
+                        None if end <= Instant::now() => return Ok(Vec::new()),
+                        None => (),
+                    },
+                }
             }
         }
     }

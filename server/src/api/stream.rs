@@ -15,15 +15,17 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use protocol::rest::ErrorBody;
 use serde::Deserialize;
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 use utoipa::{IntoParams, ToSchema};
 
 use super::ag_ui::{self, Run};
+use super::ticket::Ticket;
 use super::{ApiError, App, Caller, TaskPath, body, event, task};
 use crate::feed::{Next, Told};
 
-/// Between two comments that keep proxies from closing the connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Between two comments that keep proxies from closing the connection, and between two looks at the watcher's credential.
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Where to begin, and in which words.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -78,9 +80,17 @@ pub async fn stream(
     let task = task::owned(&app, &caller, &id).await?;
     let query = query?.0;
     let last = start(&app, &task, &query, &headers).await?;
+    let ticket = Ticket::of(&caller, &headers);
     let frames = match query.format.as_deref() {
-        None | Some("") => told(app, task, last).map(|told| Ok(frame(&told))).boxed(),
-        Some("ag-ui") => as_run(app, task, last, RunInput::default()).boxed(),
+        None | Some("") => said(app, task, last, ticket)
+            .map(|said| {
+                Ok(match said {
+                    Said::Told(told) => frame(&told),
+                    Said::Over(why) => over(&why),
+                })
+            })
+            .boxed(),
+        Some("ag-ui") => as_run(app, task, last, RunInput::default(), ticket).boxed(),
         Some(other) => {
             let other = domain::event::preview(other, 40);
             return Err(ApiError::invalid(format!("format: {other:?} is not known; there is ag-ui")));
@@ -112,6 +122,7 @@ pub async fn run(
         ));
     }
     let last = start(&app, &task, &query, request.headers()).await?;
+    let ticket = Ticket::of(&caller, request.headers());
     let bytes = body::read(request, &app).await?;
     let input: RunInput = serde_json::from_slice(&bytes)
         .map_err(|e| ApiError::invalid(format!("body: it is no run input of AG-UI: {e}")))?;
@@ -121,7 +132,7 @@ pub async fn run(
         let max = limit::NAME_MAX_CHARS;
         return Err(ApiError::invalid(format!("threadId and runId may have {max} characters")));
     }
-    Ok(answer(as_run(app, task, last, input).boxed()))
+    Ok(answer(as_run(app, task, last, input, ticket).boxed()))
 }
 
 fn answer(frames: Frames) -> Sse<KeepAliveStream<Frames>> {
@@ -138,15 +149,32 @@ async fn start(app: &App, task: &Task, query: &StreamQuery, headers: &HeaderMap)
     }
 }
 
-/// Each event once and in order, to the end of the task.
-fn told(app: App, task: Task, last: u64) -> impl Stream<Item = Arc<Told>> {
+/// What a stream says.
+enum Said {
+    /// An event.
+    Told(Arc<Told>),
+    /// Nothing more to this watcher, and why.
+    Over(ApiError),
+}
+
+/// Each event once and in order, to the end of the task, or until the watcher's credential is not good any more.
+fn said(app: App, task: Task, last: u64, ticket: Ticket) -> impl Stream<Item = Said> {
     async_stream::stream! {
         let mut watcher = app.feeds().watch(task.id, last);
+        let mut look_at = Instant::now() + KEEP_ALIVE;
         loop {
-            match watcher.next(limit::EVENTS_PAGE_MAX as usize, None).await {
+            if look_at <= Instant::now() {
+                if let Some(why) = ticket.lost(&app, &task).await {
+                    info!(task.id = %task.id, "a stream ends because its watcher may not watch any more");
+                    yield Said::Over(why);
+                    return;
+                }
+                look_at = Instant::now() + KEEP_ALIVE;
+            }
+            match watcher.next(limit::EVENTS_PAGE_MAX as usize, Some(look_at)).await {
                 Ok(Next::Events(told)) => {
                     for told in told {
-                        yield told;
+                        yield Said::Told(told);
                     }
                 }
                 Ok(Next::Nothing) => (),
@@ -165,8 +193,21 @@ fn frame(told: &Told) -> Frame {
     Frame::default().id(told.event.id.to_string()).event(told.event.kind.as_str()).data(&told.json)
 }
 
+/// The last words of a stream whose watcher may not watch any more: a comment, which changes no client's events.
+fn over(why: &ApiError) -> Frame {
+    let why = domain::text::line(why.message());
+    Frame::default()
+        .comment(format!("the stream ends: {why}; come back with a good credential and Last-Event-ID"))
+}
+
 /// The last frame of an event carries its id: a client that comes back begins with a whole event.
-fn as_run(app: App, task: Task, last: u64, input: RunInput) -> impl Stream<Item = Result<Frame, Infallible>> {
+fn as_run(
+    app: App,
+    task: Task,
+    last: u64,
+    input: RunInput,
+    ticket: Ticket,
+) -> impl Stream<Item = Result<Frame, Infallible>> {
     let id = task.id.to_string();
     let state = match last {
         0 => Run::blank(),
@@ -176,7 +217,11 @@ fn as_run(app: App, task: Task, last: u64, input: RunInput) -> impl Stream<Item 
         }
     };
     let mut run = Run::new(input.thread_id.unwrap_or_else(|| id.clone()), input.run_id.unwrap_or(id), state);
-    told(app, task, last).flat_map(move |told| {
+    said(app, task, last, ticket).flat_map(move |said| {
+        let told = match said {
+            Said::Told(told) => told,
+            Said::Over(why) => return futures_util::stream::iter(vec![Ok(over(&why))]),
+        };
         let frames = run.on(&told.event);
         let count = frames.len();
         let frames = frames.into_iter().enumerate().map(move |(n, data)| {

@@ -31,6 +31,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
     };
     TaskDetail {
         task_id: task.id.to_string(),
+        user_id: Some(task.user.to_string()),
         status: task.status().to_string(),
         repo: Some(task.spec.repo.to_string()),
         issue_number: task.spec.issue_number,
@@ -84,6 +85,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         queue_position: queue.map(|q| q.position),
         estimated_wait_s: queue.map(|q| q.estimated_wait_s),
         queue_reason: waits.map(|(why, _)| why.as_str().to_owned()),
+        queue_detail: waits.and_then(|(why, _)| why.detail()).map(str::to_owned),
         not_before: waits.and_then(|(_, at)| at).map(time),
         leaving: task.leaving.as_ref().map(|l| l.order.as_str().to_owned()),
         retry_of: task.retry_of.map(|id| id.to_string()),
@@ -113,6 +115,7 @@ fn attachment((id, asked, known): (AttachmentId, &Attachment, Option<&Screened>)
 pub fn summary(task: &Task, beat: Option<Timestamp>) -> TaskSummary {
     TaskSummary {
         task_id: task.id.to_string(),
+        user_id: Some(task.user.to_string()),
         status: task.status().to_string(),
         repo: Some(task.spec.repo.to_string()),
         issue_number: task.spec.issue_number,

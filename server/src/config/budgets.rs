@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::budget::Caps;
+use domain::budget::{Caps, WhenExhausted};
 use domain::{MicroUsd, RepoRef};
 use serde::Deserialize;
 
@@ -14,12 +14,22 @@ use super::ConfigError;
 #[expect(missing_docs, reason = "described in defaults.toml")]
 pub struct Budgets {
     pub soft_percent: u8,
+    pub when_exhausted: Exhausted,
     pub task_usd: f64,
     pub user: CapsUsd,
     pub repo: CapsUsd,
     pub system: CapsUsd,
     pub users: BTreeMap<String, CapsUsd>,
     pub repos: BTreeMap<String, CapsUsd>,
+}
+
+/// `budgets.when_exhausted`
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "described in defaults.toml")]
+pub enum Exhausted {
+    Wait,
+    Refuse,
 }
 
 /// Dollars for a UTC day and a UTC month; 0 is no bound.
@@ -52,6 +62,10 @@ impl Budgets {
         });
         Ok(domain::Budgets {
             soft_percent: self.soft_percent,
+            when_exhausted: match self.when_exhausted {
+                Exhausted::Wait => WhenExhausted::Wait,
+                Exhausted::Refuse => WhenExhausted::Refuse,
+            },
             task: dollars("budgets.task_usd", self.task_usd)?,
             user: self.user.build("budgets.user")?,
             repo: self.repo.build("budgets.repo")?,
@@ -100,6 +114,9 @@ mod tests {
                     [budgets.repos.\"owner/name\"]\nday_usd = 1\n[budgets.system]\nmonth_usd = 1e4";
         let budgets = read(text).unwrap();
         assert_eq!(budgets.task, Some(MicroUsd(5_000_000)));
+        assert_eq!(budgets.when_exhausted, WhenExhausted::Wait);
+        let refuse = read("[budgets]\nwhen_exhausted = \"refuse\"").unwrap();
+        assert_eq!(refuse.when_exhausted, WhenExhausted::Refuse);
         assert_eq!(budgets.user, Caps { day: Some(MicroUsd(20_500_000)), month: None });
         assert_eq!(budgets.users["ann"], Caps { day: None, month: Some(MicroUsd(500_000_000)) });
         assert_eq!(budgets.repos["owner/name"].day, Some(MicroUsd(1_000_000)));
@@ -115,6 +132,7 @@ mod tests {
             ("[budgets.users.ann]\nmonth_usd = inf", "budgets.users.\"ann\".month_usd"),
             ("[budgets.repos.\"nonsense\"]\nday_usd = 1", "[budgets.repos.\"nonsense\"]"),
             ("[budgets.user]\nweek_usd = 1", "week_usd"),
+            ("[budgets]\nwhen_exhausted = \"later\"", "`wait` or `refuse`"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

@@ -33,6 +33,9 @@ const SETTINGS: &[&str] = &[
     "screening.http.key",
     "screening.bedrock.secret_access_key",
     "screening.bedrock.session_token",
+    "objects.s3.access_key_id",
+    "objects.s3.secret_access_key",
+    "objects.s3.session_token",
 ];
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(10);

@@ -16,8 +16,9 @@ pub struct Webhooks {
 
 fn signature<'de, D: Deserializer<'de>>(from: D) -> Result<Signature, D::Error> {
     let name = String::deserialize(from)?;
-    Signature::from_wire(&name)
-        .ok_or_else(|| D::Error::custom(format!("must be \"strict\" or \"plain\", got {name:?}")))
+    Signature::from_wire(&name).ok_or_else(|| {
+        D::Error::custom(format!("webhooks.signature must be \"strict\" or \"plain\", got {name:?}"))
+    })
 }
 
 #[cfg(test)]
@@ -30,7 +31,10 @@ mod tests {
         assert_eq!(read("signature = \"strict\"").unwrap().signature, Signature::Strict);
         assert_eq!(read("signature = \"plain\"").unwrap().signature, Signature::Plain);
         let wrong = read("signature = \"Plain\"").unwrap_err().to_string();
-        assert!(wrong.contains("must be \"strict\" or \"plain\", got \"Plain\""), "{wrong}");
+        assert!(
+            wrong.contains("webhooks.signature must be \"strict\" or \"plain\", got \"Plain\""),
+            "{wrong}"
+        );
         assert!(read("").is_err(), "the defaults have it");
     }
 }

@@ -73,9 +73,11 @@ pub const DETAIL_OURS: &[&str] = &[
     "model",
     "not_before",
     "output_tokens",
+    "queue_detail",
     "queue_reason",
     "retry_of",
     "unpriced_calls",
+    "user_id",
     "warning",
 ];
 

@@ -19,6 +19,7 @@ mod identity;
 mod key;
 mod leave;
 mod list;
+mod login;
 mod nudge;
 mod pull_request;
 mod rate;

@@ -138,3 +138,59 @@ async fn the_place_to_begin_is_checked() {
     garbled.headers_mut().insert("last-event-id", value);
     world.send(garbled).await.error(400, "VALIDATION_ERROR");
 }
+
+/// A key of the owner, and its id.
+async fn key(world: &World) -> (String, String) {
+    let made = serde_json::json!({ "name": "watcher", "scopes": ["tasks:read"] });
+    let made = world.call(Method::POST, "/v1/api-keys", Some(made)).await.data(201);
+    (made["key"].as_str().unwrap().into(), made["key_id"].as_str().unwrap().into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_within_a_keep_alive_when_its_key_is_revoked() {
+    let world = World::new();
+    let id = world.submitted("x").await;
+    for format in ["", "?format=ag-ui"] {
+        let (key, key_id) = key(&world).await;
+        let mut request = ask(id, format, None);
+        request.headers_mut().insert("x-api-key", key.parse().unwrap());
+        let began = tokio::time::Instant::now();
+        let response = world.router.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let mut body = response.into_body().into_data_stream();
+        let mut text = String::new();
+        // It goes on while the key is good.
+        while began.elapsed() < std::time::Duration::from_secs(40) {
+            let chunk = body.next().await.expect("the key is good").unwrap();
+            text += std::str::from_utf8(&chunk).unwrap();
+        }
+        assert!(!text.contains("the stream ends"), "{text}");
+        let revoked = tokio::time::Instant::now();
+        world.call(Method::DELETE, &format!("/v1/api-keys/{key_id}"), None).await.data(200);
+        while let Some(chunk) = body.next().await {
+            text += std::str::from_utf8(&chunk.unwrap()).unwrap();
+        }
+        assert!(revoked.elapsed() <= std::time::Duration::from_secs(16), "{:?}", revoked.elapsed());
+        let last = text.trim_end().lines().last().unwrap();
+        assert!(last.starts_with(": the stream ends: API key ") && last.contains("was revoked"), "{last}");
+        assert!(!text.contains(&key));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_poll_ends_when_its_key_is_revoked() {
+    let world = World::new();
+    let id = world.submitted("x").await;
+    let (key, key_id) = key(&world).await;
+    let events = world.get(&format!("/v1/tasks/{id}/events")).await.data(200);
+    let last = events.as_array().unwrap().last().unwrap()["event_id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/tasks/{id}/events?after={last}&wait=30");
+    let began = tokio::time::Instant::now();
+    let revoke = async {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        world.call(Method::DELETE, &format!("/v1/api-keys/{key_id}"), None).await.data(200);
+    };
+    let (answer, ()) = tokio::join!(world.get_as(&key, &path), revoke);
+    assert!(answer.error(401, "UNAUTHORIZED").contains("was revoked"));
+    assert!(began.elapsed() <= std::time::Duration::from_secs(16), "{:?}", began.elapsed());
+}

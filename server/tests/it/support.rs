@@ -28,6 +28,7 @@ use server::api::{self, App, Settings};
 use server::cursor::Cursors;
 use server::identity::api_key::ApiKeys;
 use server::identity::{Credential, Denied, Keys, LOCAL_OWNER, Verifier};
+use server::peer::Proxies;
 use server::rate::Rates;
 use server::webhook::WebhookKey;
 use store::{Created, EventAppend, Store};
@@ -315,6 +316,7 @@ pub fn settings() -> Settings {
         public_url: "https://agents.example.com".into(),
         webhook_key: WebhookKey::new(SecretString::from("w".to_owned())),
         webhook_signature: store::Signature::Strict,
+        proxies: Proxies::default(),
     }
 }
 

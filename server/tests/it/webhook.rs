@@ -111,6 +111,7 @@ async fn a_signed_delivery_becomes_a_task_of_whoever_made_the_webhook() {
         let first = world.get_as(ANN, &format!("/v1/tasks/{id}/events")).await.data(200)[0].clone();
         let from = &first["metadata"]["channel_metadata"];
         assert_eq!(from["webhook_id"], hook.id.as_str());
+        assert_eq!(from["source_ip"], Value::Null, "this delivery came over no connection");
         assert_eq!(from["delivery_id"], if signature == "strict" { json!("d-1") } else { Value::Null });
         assert!(from["api_request_id"].as_str().unwrap().len() == 26, "{from}");
     }

@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
         match stop {
             StopReason::EndTurn | StopReason::ToolUse => {
                 // Somebody spoke while it came to its end: that is heeded first.
-                let nudges = if self.has_turns_left() { self.nudges().await? } else { Vec::new() };
+                let nudges = if self.has_turns_left() { self.nudges(Some(0)).await? } else { Vec::new() };
                 if nudges.is_empty() {
                     self.answer_questions().await?;
                     return Ok(Some(AgentStatus::Success));

@@ -130,6 +130,7 @@ impl Gateway {
             build_command: None,
             lint_command: None,
             verify_timeout_s: 60,
+            nudges_scripted: false,
             trace: false,
             harness: "native".into(),
             git_identity: "Bot <bot@example>".into(),

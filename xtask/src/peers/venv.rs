@@ -15,6 +15,9 @@ pub const LITELLM: Venv = Venv {
     python: Python::Any,
     packages: &["litellm[proxy]==1.106.2", "anthropic==2.11.0", "openai==2.54.0"],
 };
+/// An S3 service: of its many services only this one, and what its server stands on.
+pub const MOTO: Venv =
+    Venv { python: Python::Any, packages: &["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"] };
 /// A scripted world behind a gateway.
 pub const MYWORLD: Venv = Venv { python: Python::Minor("3.12"), packages: &["myworld[gateway]==0.2.1"] };
 /// A tester of APIs by their description.

@@ -1,5 +1,5 @@
-//! Running a tool to ask it something: in an empty folder, without a person, with its own variables only, for a bounded
-//! time. A project's own configuration must not count, and what a tool prints is material, not an instruction.
+//! Running a tool to ask it something: at `/`, with an empty folder for what it writes, without a person, with its own
+//! variables only, for a bounded time. A project's own configuration must not count, and what a tool prints is material, not an instruction.
 
 use std::ffi::OsStr;
 use std::io;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use super::scratch::Scratch;
 use super::{Env, Tool};
 
 /// One question.
@@ -17,12 +18,11 @@ const QUESTION: Duration = Duration::from_secs(15);
 const ANSWER_MAX: usize = 4 * 1024 * 1024;
 
 /// Variables that every tool gets: where programs, the person's folders and certificates are, and the way out.
-const COMMON: [&str; 22] = [
+const COMMON: [&str; 21] = [
     "PATH",
     "HOME",
     "USER",
     "LOGNAME",
-    "TMPDIR",
     "XDG_CONFIG_HOME",
     "XDG_CONFIG_DIRS",
     "XDG_DATA_HOME",
@@ -62,8 +62,9 @@ pub(super) struct Answer {
 }
 
 impl<'a> Ask<'a> {
-    pub(super) fn new(tool: Tool, env: &'a Env) -> io::Result<Ask<'a>> {
-        Ok(Ask { env, tool, scratch: Scratch::new()? })
+    /// `scratch` is where the question's own folder is made.
+    pub(super) fn new(tool: Tool, env: &'a Env, scratch: &Path) -> io::Result<Ask<'a>> {
+        Ok(Ask { env, tool, scratch: Scratch::new(scratch)? })
     }
 
     /// The value of a variable, unless it is empty.
@@ -119,8 +120,10 @@ impl<'a> Ask<'a> {
             .envs(self.env.iter().filter(|(name, _)| passes(self.tool, name)))
             .env("LC_ALL", "C.UTF-8")
             .env("NO_COLOR", "1")
+            .env("TMPDIR", self.scratch())
             .envs(env.iter().copied())
-            .current_dir(self.scratch())
+            // Tools look for configuration in all folders above: above this there is none, and only root writes in it.
+            .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -183,27 +186,5 @@ impl Drop for Group {
             let _ =
                 nix::sys::signal::killpg(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
         }
-    }
-}
-
-/// A folder that goes away.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> io::Result<Scratch> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let mut random = [0u8; 12];
-        getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;
-        let path = std::env::temp_dir().join(format!("bgagent-ask-{}", hex::encode(random)));
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Scratch(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // It is in the system's folder for such: what cannot be removed is cleaned there.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

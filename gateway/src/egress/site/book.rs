@@ -47,6 +47,7 @@ pub struct Book {
 struct Inner {
     env: Env,
     folder: PathBuf,
+    scratch: PathBuf,
     slots: [Slot; Tool::ALL.len()],
 }
 
@@ -75,10 +76,11 @@ struct Kept {
 }
 
 impl Book {
-    /// An empty book that asks tools in `env` and keeps answers in `folder`.
-    pub fn new(env: Env, folder: PathBuf) -> Book {
+    /// An empty book that asks tools in `env` and keeps answers in `folder`. While a tool is asked it writes in a folder
+    /// below `scratch`; see [`scratch::clear`](super::scratch::clear).
+    pub fn new(env: Env, folder: PathBuf, scratch: PathBuf) -> Book {
         let slots = Tool::ALL.map(|tool| Slot { tool, known: RwLock::default(), asking: Mutex::default() });
-        Book { inner: Arc::new(Inner { env, folder, slots }) }
+        Book { inner: Arc::new(Inner { env, folder, scratch, slots }) }
     }
 
     /// The group of a tool; asks when it is not known yet.
@@ -143,7 +145,7 @@ impl Book {
 
     /// Asks the tool, and keeps what it says. The caller holds the slot's `asking`.
     async fn ask(&self, slot: &Slot) -> Arc<Group> {
-        let group = super::discover(slot.tool, &self.inner.env).await;
+        let group = super::discover(slot.tool, &self.inner.env, &self.inner.scratch).await;
         let hosts = group.hosts.len();
         if group.complete {
             debug!(egress.group = %slot.tool, hosts, "a tool was asked for its registries");

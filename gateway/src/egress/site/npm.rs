@@ -21,7 +21,8 @@ pub(super) async fn ask(ask: &Ask<'_>, look: &Look, group: &mut Group) {
         return;
     }
     // Its cache and logs are the question's: the person's home stays as it is.
-    let env = [("npm_config_loglevel", "silent"), ("npm_config_cache", "cache")];
+    let cache = ask.scratch().join("cache").display().to_string();
+    let env = [("npm_config_loglevel", "silent"), ("npm_config_cache", cache.as_str())];
     let answer = match ask.run("npm", ["config", "ls", "-l", "--json"], &env).await {
         Ok(answer) => answer,
         Err(failure) => {
@@ -125,12 +126,13 @@ fn expand(text: &str, ask: &Ask<'_>) -> String {
 
 /// npm did not say its registry: it is let to go there, and watched.
 async fn default_registry(ask: &Ask<'_>, group: &mut Group) {
+    let cache = ask.scratch().join("cache").display().to_string();
     let seen = watch(async |proxy: String| {
         let env = [
             ("npm_config_proxy", proxy.as_str()),
             ("npm_config_https_proxy", proxy.as_str()),
             ("npm_config_fetch_retries", "0"),
-            ("npm_config_cache", "cache"),
+            ("npm_config_cache", cache.as_str()),
         ];
         ask.run("npm", ["ping"], &env).await
     })
@@ -182,7 +184,8 @@ mod tests {
     #[test]
     fn an_npmrc_is_read_as_npm_reads_it() {
         let env = [("HOST".to_owned(), "npm.example".to_owned())].into();
-        let ask = Ask::new(Tool::Npm, &env).unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let ask = Ask::new(Tool::Npm, &env, place.path()).unwrap();
         let ini =
             "; words\n# words\nregistry = https://u:p@${HOST}/x/\n@a:registry=\"https://b.example\"\n[x]\n";
         let told = entries(ini, &ask);

@@ -156,6 +156,7 @@ fn links(told: &Told, group: &mut Group) {
 /// pip did not say its default: it is let to go there, and watched.
 async fn default_index(ask: &Ask<'_>, group: &mut Group) {
     let program = if ask.has("pip") { "pip" } else { "pip3" };
+    let dest = ask.scratch().display().to_string();
     let seen = watch(async |proxy: String| {
         let args = [
             "--no-input",
@@ -167,6 +168,8 @@ async fn default_index(ask: &Ask<'_>, group: &mut Group) {
             "download",
             "--no-deps",
             "--no-cache-dir",
+            "--dest",
+            &dest,
             "pip",
         ];
         ask.run(program, args, &[]).await

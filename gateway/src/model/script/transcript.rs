@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use domain::steer::Boundary;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -38,6 +39,20 @@ pub struct Turn {
     pub error: Option<ErrorField>,
     /// The connection breaks after this many events.
     pub cut_after: Option<usize>,
+    /// What people say at this turn.
+    pub nudges: Vec<NudgeField>,
+}
+
+/// Words of a person to the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NudgeField {
+    /// The words.
+    pub text: String,
+    /// They are heard before this tool call of the turn, from 1 (of a turn without one: when it would be the last); before the
+    /// model is asked when absent.
+    #[serde(default)]
+    pub before_call: Option<u32>,
 }
 
 /// One block of a turn.
@@ -146,6 +161,8 @@ struct TurnFields {
     malformed_tool_json: Option<String>,
     error: Option<Value>,
     cut_after: Option<usize>,
+    #[serde(default)]
+    nudges: Vec<Value>,
 }
 
 const STOP_REASONS: [&str; 6] =
@@ -178,6 +195,31 @@ impl Transcript {
     }
 }
 
+impl Transcript {
+    /// Whether people speak in it.
+    pub fn has_nudges(&self) -> bool {
+        self.turns.iter().any(|turn| !turn.nudges.is_empty())
+    }
+
+    /// What people say by that boundary: the turn, its place among what is said in that turn, the words. What was heard at an
+    /// earlier boundary of the turn is among it; what should have been heard before a call of the turn before and was not,
+    /// because there was none, is heard before the next one.
+    pub fn nudges(&self, at: Boundary) -> Vec<(u32, usize, &str)> {
+        let of = |turn: u32| {
+            let found = turn.checked_sub(1).and_then(|n| self.turns.get(n as usize));
+            let said = found.into_iter().flat_map(|turn| turn.nudges.iter().enumerate());
+            said.map(move |(n, nudge)| (turn, n, nudge))
+        };
+        let before = of(at.turn.saturating_sub(1)).filter(|(_, _, nudge)| nudge.before_call.is_some());
+        let now = of(at.turn).filter(|(_, _, nudge)| match (nudge.before_call, at.calls) {
+            (None, _) => at.calls.is_none(),
+            (Some(call), done) => done.is_some_and(|done| call <= done.saturating_add(1)),
+        });
+        let before = before.filter(|_| at.calls.is_none());
+        before.chain(now).map(|(turn, n, nudge)| (turn, n, nudge.text.as_str())).collect()
+    }
+}
+
 impl Turn {
     fn check(turn: Value, number: usize) -> Result<Self, String> {
         let at = format!("turn {number}");
@@ -185,6 +227,15 @@ impl Turn {
         let mut content = vec![];
         for (n, block) in fields.content.into_iter().enumerate() {
             content.push(part::<Block>(block, &format!("{at}, content {}", n + 1))?);
+        }
+        let mut nudges = vec![];
+        for (n, nudge) in fields.nudges.into_iter().enumerate() {
+            let at = format!("{at}, nudge {}", n + 1);
+            let nudge: NudgeField = part(nudge, &at)?;
+            if nudge.text.trim().is_empty() || nudge.before_call == Some(0) {
+                return Err(format!("{at}: text must say something, and before_call counts from 1"));
+            }
+            nudges.push(nudge);
         }
         let usage = fields.usage.map(|u| part(u, &format!("{at}, usage"))).transpose()?;
         let error: Option<ErrorField> = fields.error.map(|e| part(e, &format!("{at}, error"))).transpose()?;
@@ -213,6 +264,7 @@ impl Turn {
             malformed_tool_json: fields.malformed_tool_json,
             error,
             cut_after: fields.cut_after,
+            nudges,
         })
     }
 }
@@ -236,8 +288,34 @@ mod tests {
     }
 
     #[test]
+    fn people_speak_before_a_turn_or_before_one_of_its_calls() {
+        let said =
+            json!([{ "text": "a" }, { "text": "b", "before_call": 2 }, { "text": "c", "before_call": 3 }]);
+        let content = json!([{ "type": "text", "text": "x" }]);
+        let text = json!({ "version": 1, "turns": [{ "content": content }, { "content": content, "nudges": said }] });
+        let script = Transcript::parse(&text.to_string()).unwrap();
+        let heard = |turn, calls| {
+            let all = script.nudges(Boundary { turn, calls });
+            all.iter().map(|(turn, n, text)| format!("{turn}.{n}{text} ")).collect::<String>()
+        };
+        assert_eq!((heard(1, None), heard(2, None)), (String::new(), "2.0a ".to_owned()));
+        // A boundary that was passed over is made up for at the next one.
+        assert_eq!([Some(0), Some(1), Some(2)].map(|calls| heard(2, calls)), ["", "2.1b ", "2.1b 2.2c "]);
+        assert_eq!((heard(3, None), heard(3, Some(0))), ("2.1b 2.2c ".to_owned(), String::new()));
+        assert!(
+            !Transcript::parse(r#"{"version":1,"turns":[{"content":[{"type":"text","text":"x"}]}]}"#)
+                .unwrap()
+                .has_nudges()
+        );
+    }
+
+    #[test]
     fn errors_name_the_turn_and_the_field() {
         let cases = [
+            (
+                json!({ "content": [{ "type": "text", "text": "a" }], "nudges": [{ "text": "a", "before_call": 0 }] }),
+                "turn 2, nudge 1: text must say something",
+            ),
             (
                 json!({ "content": [{ "type": "txt", "text": "a" }] }),
                 "turn 2, content 1: unknown variant `txt`",

@@ -4,6 +4,8 @@
 //! body; whether the delivery came in before; the task. A strict delivery is taken in once: the very same bytes again are
 //! refused, while the sender's own second try, which it signs anew, is answered with the task of the first.
 
+use std::net::IpAddr;
+
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::HeaderMap;
@@ -59,6 +61,7 @@ pub async fn deliver(
     request: Request,
 ) -> Result<Response, ApiError> {
     let id = which(query?.0.webhook_id, &headers)?;
+    let from = app.settings().proxies.client(request.extensions(), &headers);
     let body = body::read(request, &app).await?;
     let (webhook, signed) = authenticate(&app, id.as_deref(), &headers, &body).await?;
     let identity = Identity {
@@ -69,7 +72,7 @@ pub async fn deliver(
         by: Authenticated::Webhook(webhook.id),
     };
     // From here on it is known who asks, whatever becomes of it.
-    let answer = accept(&app, &webhook, &identity, signed, &headers, &body).await;
+    let answer = accept(&app, &webhook, &identity, signed, Sender { from, headers: &headers }, &body).await;
     Ok((Extension(identity), answer).into_response())
 }
 
@@ -154,12 +157,19 @@ fn good(app: &App, webhook: &WebhookRecord) -> Vec<Secret> {
         .collect()
 }
 
+/// Who sent it, as far as it can be told.
+#[derive(Debug, Clone, Copy)]
+struct Sender<'a> {
+    from: Option<IpAddr>,
+    headers: &'a HeaderMap,
+}
+
 async fn accept(
     app: &App,
     webhook: &WebhookRecord,
     identity: &Identity,
     signed: Signed,
-    headers: &HeaderMap,
+    sender: Sender<'_>,
     body: &[u8],
 ) -> Result<Response, ApiError> {
     if !identity.allowed().has(Scope::TasksCreate) {
@@ -168,7 +178,7 @@ async fn accept(
     }
     access::within_rate(app, &identity.user, &identity.by, Class::Webhook)?;
     let (request, dry) = read(body)?;
-    let key = match one(headers, "idempotency-key")? {
+    let key = match one(sender.headers, "idempotency-key")? {
         Some(key) => Some(validate::idempotency_key(key)?),
         // No key of a person has a colon.
         None => match &signed {
@@ -192,7 +202,7 @@ async fn accept(
     note(app, webhook).await;
     let submission =
         Submission { user: webhook.user.clone(), channel: "webhook".into(), spec, idempotency_key: key };
-    task::submit(app, submission, inline, metadata(webhook, &signed, headers)).await
+    task::submit(app, submission, inline, metadata(webhook, &signed, sender)).await
 }
 
 /// The request of a body, and whether it is only to be looked at. `None`: a dry run that asks for no task.
@@ -249,8 +259,8 @@ async fn note(app: &App, webhook: &WebhookRecord) {
 }
 
 /// What is kept of where a task came from.
-fn metadata(webhook: &WebhookRecord, signed: &Signed, headers: &HeaderMap) -> Map<String, Value> {
-    let agent = headers.get("user-agent").and_then(|v| v.to_str().ok());
+fn metadata(webhook: &WebhookRecord, signed: &Signed, sender: Sender<'_>) -> Map<String, Value> {
+    let agent = sender.headers.get("user-agent").and_then(|v| v.to_str().ok());
     let delivery = match signed {
         Signed::Strict { delivery, .. } => Some(delivery),
         Signed::Plain => None,
@@ -259,6 +269,7 @@ fn metadata(webhook: &WebhookRecord, signed: &Signed, headers: &HeaderMap) -> Ma
     let kept = json!({
         "webhook_id": webhook.id.to_string(),
         "delivery_id": delivery,
+        "source_ip": sender.from.map(|from| from.to_string()),
         "user_agent": agent.map(|agent| domain::event::preview(agent, AGENT_MAX_CHARS)),
         "api_request_id": super::super::request_id().map(|id| id.to_string()),
     });

@@ -35,9 +35,22 @@ async fn floods_of_headers_are_a_431_and_the_server_goes_on() {
     let world = World::new();
     let (address, stop, serve) = served(&world).await;
     let work = async {
-        let many: String = (0..200).map(|n| format!("x-h-{n}: 1\r\n")).collect();
-        let long = "y".repeat(200_000);
-        for head in [many, format!("x-long: {long}\r\n")] {
+        let fields = |count: usize| (0..count).map(|n| format!("x-h-{n}: 1\r\n")).collect::<String>();
+        let long = |bytes: usize| format!("x-long: {}\r\n", "y".repeat(bytes));
+        // In our form, as all refusals, with an id.
+        for head in [fields(120), long(70_000)] {
+            let bytes = format!("GET /v1/tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{head}\r\n");
+            let answer = say(address, bytes.as_bytes()).await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            let body: Value = serde_json::from_str(body).unwrap();
+            assert_eq!(body["error"]["code"], "HEADERS_TOO_LARGE", "{body}");
+            assert!(
+                head.contains(&format!("x-request-id: {}", body["error"]["request_id"].as_str().unwrap()))
+            );
+        }
+        // Beyond that the HTTP library ends it.
+        for head in [fields(300), long(200_000)] {
             let answer =
                 say(address, format!("GET /v1/tasks HTTP/1.1\r\nhost: x\r\n{head}\r\n").as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");

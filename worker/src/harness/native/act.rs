@@ -23,7 +23,7 @@ const PARALLEL: usize = 4;
 const CALLS_MAX: usize = 64;
 /// A tool that runs longer is reported on, this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
-/// What a call is answered that a nudge came before.
+/// What a call is answered that a nudge came before. `trace::nudge` knows its first words.
 const NOT_RUN: &str = "Not run: the person who gave the task said something first (below). Heed it, then call again if it is still \
 wanted.";
 /// Bytes of a line that are kept for such a report.
@@ -66,7 +66,7 @@ impl Run<'_> {
         for batch in calls.chunk_by(|a, b| effect(a) == Effect::Reads && effect(b) == Effect::Reads) {
             // Words of a person take effect before the next call, not after all that were planned without them.
             if said.is_empty() && self.has_turns_left() {
-                said = self.nudges().await?;
+                said = self.nudges(Some(results.len())).await?;
             }
             if !said.is_empty() {
                 results.extend(batch.iter().map(|call| Block::result(&call.id, ToolOutput::error(NOT_RUN))));

@@ -4,7 +4,7 @@
 //! only while there is a turn left in which it can be heeded. A question costs one model call on the conversation as it
 //! stands; neither it nor its answer is left in the conversation, so the work goes on as if nobody had asked.
 
-use domain::steer::AnswerSource;
+use domain::steer::{AnswerSource, Boundary};
 use redact::Redactor;
 
 use super::call::{CallError, Purpose};
@@ -19,7 +19,7 @@ impl Run<'_> {
     /// Between two turns.
     pub(super) async fn heed(&mut self) -> Result<(), End> {
         self.ctx.signals.check().await.or_stop()?;
-        let nudges = self.nudges().await?;
+        let nudges = self.nudges(None).await?;
         if !nudges.is_empty() {
             self.transcript.push(Role::User, nudges);
         }
@@ -32,9 +32,12 @@ impl Run<'_> {
     }
 
     /// The nudges that wait, as they are shown to the model. Their acknowledgement is stored before this returns.
-    pub(super) async fn nudges(&self) -> Result<Vec<Block>, Stop> {
+    /// `calls` of this turn are done; none before the model is asked.
+    pub(super) async fn nudges(&self, calls: Option<usize>) -> Result<Vec<Block>, Stop> {
         self.ctx.signals.check().await.or_stop()?;
-        let taken = self.ctx.steering.take_nudges().await?;
+        let calls = calls.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        let at = Boundary { turn: self.attempted, calls };
+        let taken = self.ctx.steering.take_nudges(at).await?;
         Ok(taken.iter().map(|nudge| Block::text(prompt::nudge(nudge))).collect())
     }
 

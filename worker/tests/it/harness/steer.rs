@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use domain::steer::AnswerSource;
+use domain::steer::{AnswerSource, Boundary};
 use domain::{AskId, NudgeId};
 use worker::harness::{Nudge, Question, Steering};
 
@@ -46,7 +46,7 @@ fn is_time(when: Option<&PathBuf>) -> bool {
 
 #[async_trait]
 impl Steering for Voice {
-    async fn take_nudges(&self) -> Result<Vec<Nudge>, Stop> {
+    async fn take_nudges(&self, _: Boundary) -> Result<Vec<Nudge>, Stop> {
         let mut said = self.0.lock().unwrap();
         let now: Vec<&'static str> = {
             let (now, later) = said.nudges.drain(..).partition(|(when, _)| is_time(when.as_ref()));
