@@ -283,6 +283,9 @@ impl Task {
     fn attachments_fetched(&self, attachments: &Attachments, now: Timestamp) -> Change {
         match &self.state {
             State::Hydrating { phase: Hydration::Preflight, .. } => {
+                if self.with(attachments).attachments == self.attachments {
+                    return Change::Nothing;
+                }
                 let event = told_of(EventKind::AttachmentsFetched, attachments);
                 self.with(attachments).to(self.state.clone(), vec![event], Slots::Keep, now)
             }

@@ -10,6 +10,7 @@
 //! | [`box_api`] | attach, events, directives, heartbeat, result, artifacts |
 //! | [`model`] | Anthropic Messages in; Anthropic, OpenAI-compatible or a script out; metering, budgets |
 //! | `record` | the model calls of tasks whose trace is kept |
+//! | `measure`, `span` | what is counted and told of model calls |
 //! | [`tunnel`], [`egress`] | the way to the network: the tools' stream, and the proxy that decides what it reaches |
 //! | [`git_proxy`] | git smart HTTP on the mirrors: clone, and push of the task's branch |
 //! | [`listen`] | the socket |
@@ -24,11 +25,13 @@ pub mod egress;
 pub mod fuzzing;
 pub mod git_proxy;
 pub mod listen;
+mod measure;
 pub mod meter;
 pub mod model;
 mod prompt;
 pub mod push;
 mod record;
+mod span;
 mod steer;
 pub mod tunnel;
 

@@ -17,13 +17,18 @@ use orchestrator::Orchestrator;
 use orchestrator::budget::Spent;
 use serde_json::json;
 use store::{StoreError, UsageRecord};
+use telemetry::Content;
 
 use crate::Gateway;
 use crate::auth::{Caller, Refusal as BoxRefusal};
 use crate::budget::Running;
-use crate::model::{Answered, Asking, Basis, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting};
+use crate::measure;
+use crate::model::{
+    Answered, Asking, Basis, Finished, Meter, ModelCall, Permit, Recording, Refusal, Usage, Waiting,
+};
 use crate::prompt;
 use crate::record::Recorder;
+use crate::span::ChatSpan;
 
 /// The route of the model proxy.
 pub fn routes() -> Router<Gateway> {
@@ -54,7 +59,8 @@ async fn messages(
             }
             let recorder = task.spec.trace.then(|| gateway.recorder().clone());
             let orchestrator = gateway.orchestrator().clone();
-            let meter = StoreMeter { orchestrator, running: gateway.running(), recorder };
+            let span = ChatSpan::default();
+            let meter = StoreMeter { orchestrator, running: gateway.running(), recorder, span };
             gateway.models().proxy(call, Arc::new(meter)).await
         }
         Err(answer) => answer.into_response(),
@@ -67,6 +73,7 @@ struct StoreMeter {
     running: Arc<Running>,
     /// Of a task that wants a trace.
     recorder: Option<Recorder>,
+    span: ChatSpan,
 }
 
 /// While others hold what is left, it is looked again at least this often.
@@ -96,6 +103,7 @@ impl StoreMeter {
     async fn stop(&self, task: &Task, row: &Spent) -> Refusal {
         let now = self.orchestrator.now();
         // Telemetry: the refusal stands whether or not its event can be stored.
+        metrics::counter!("bgagent_budget_refusals_total", "scope" => row.bound.payer.kind()).increment(1);
         self.tell(task, EventKind::BudgetExceeded, format!("gw-budget-{}", row.bound.key(now)), row).await;
         Refusal::BudgetExceeded { spent: row.spent, budget: row.bound.hard, words: row.used_up(now) }
     }
@@ -162,11 +170,7 @@ impl Meter for StoreMeter {
         usage: Usage,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let tokens = usage.tokens;
-        metrics::counter!("bgagent_model_calls_total", "model" => usage.model.clone()).increment(1);
-        metrics::counter!("bgagent_model_input_tokens_total", "model" => usage.model.clone())
-            .increment(tokens.context());
-        metrics::counter!("bgagent_model_output_tokens_total", "model" => usage.model.clone())
-            .increment(tokens.output);
+        measure::used(&usage);
         let event = NewEvent::new(
             EventKind::AgentCostUpdate,
             json!({
@@ -219,9 +223,9 @@ impl Meter for StoreMeter {
     }
 
     fn recording(&self) -> Recording {
-        match self.recorder {
-            Some(_) => Recording::On,
-            None => Recording::Off,
+        match (&self.recorder, self.orchestrator.parts().policy.traces.content()) {
+            (None, Content::Withheld) => Recording::Off,
+            (Some(_), _) | (_, Content::Told) => Recording::On,
         }
     }
 
@@ -232,8 +236,16 @@ impl Meter for StoreMeter {
     }
 
     async fn answered(&self, call_id: &str, call: &ModelCall, answered: Answered) {
+        if self.orchestrator.parts().policy.traces.content() == Content::Told {
+            self.span.said(&answered);
+        }
         if let Some(recorder) = &self.recorder {
             recorder.answered(call_id, call, answered).await;
         }
+    }
+
+    fn finished(&self, call_id: &str, call: &ModelCall, finished: Finished<'_>) {
+        measure::finished(&finished);
+        self.span.tell(&self.orchestrator, call_id, call, finished);
     }
 }

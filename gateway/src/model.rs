@@ -9,6 +9,7 @@
 //! | `call` | one call, from the budget check to the recorded usage |
 //! | `provider` | one provider: which wire, which models |
 //! | `upstream` | one HTTP request and what its answer means |
+//! | `heard` | which answer it was, for telemetry |
 //! | `frame`, [`sse`] | whole events, and what they say about tokens |
 //! | `openai` | translation from and to Chat Completions |
 //! | [`script`] | transcripts |
@@ -22,6 +23,7 @@ mod assemble;
 mod call;
 pub mod config;
 mod frame;
+mod heard;
 pub mod meter;
 mod openai;
 mod provider;
@@ -45,7 +47,7 @@ use tokio_util::task::TaskTracker;
 
 pub use answer::{Answer, Code, FAILURE_HEADER};
 pub use config::{AuthStyle, Kind, MaxTokensField, ModelConfig, ProviderConfig, Timeouts};
-pub use meter::{Answered, Asking, Basis, Meter, Permit, Recording, Refusal, Usage, Waiting};
+pub use meter::{Answered, Asking, Basis, Finished, Meter, Permit, Recording, Refusal, Usage, Waiting};
 pub use resolve::Resolved;
 
 use provider::Provider;

@@ -77,6 +77,9 @@ impl Orchestrator {
                     warn!(task.id = %task.id, error = %failure, "task ended without success");
                 }
                 if ends {
+                    let took = (now.as_millisecond() - task.created_at.as_millisecond()).max(0) as f64 / 1e3;
+                    metrics::histogram!("bgagent_task_seconds", "status" => to.as_str()).record(took);
+                    self.parts().policy.traces.ended(task.id);
                     self.ring();
                 }
                 Done::Applied(task)

@@ -8,6 +8,7 @@ use domain::{Budgets, IsolationTier, PerRepo, RepoRef, TaskSpec, UserId, limit};
 use forge::push;
 use screening::Screens;
 use store::{Scope, ScopeLimit};
+use telemetry::Traces;
 
 use crate::masks::Masks;
 use crate::retention::Retention;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub push: PerRepo<push::Settings>,
     /// Knows the secrets that nothing which is stored, shown or pushed may hold.
     pub masks: Masks,
+    /// Where spans are given.
+    pub traces: Traces,
     /// The dependency caches that boxes are lent.
     pub caches: Option<Caches>,
     /// What is said to agents passes these.
@@ -100,6 +103,7 @@ impl Default for Policy {
             boxes: PerRepo::default(),
             push: PerRepo::default(),
             masks: Masks::default(),
+            traces: Traces::default(),
             caches: None,
             budgets: Budgets::default(),
             screens: Screens::default(),

@@ -42,6 +42,10 @@ impl Orchestrator {
         tasks.spawn("obligations", OnPanic::Stop, async move { duties.obligations(b).await });
         let stop = tasks.stopping();
         tasks.spawn("orphan sweep", OnPanic::Log, async move { sweep.sweeps(stop).await });
+        if self.parts().policy.traces.on() {
+            let (teller, stop) = (self.clone(), tasks.stopping());
+            tasks.spawn("spans of tasks", OnPanic::Log, async move { teller.tell_ended(stop).await });
+        }
     }
 
     async fn engine(&self, tasks: Tasks) {

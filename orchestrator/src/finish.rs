@@ -160,6 +160,7 @@ impl Orchestrator {
             client_key: Some(format!("push-refused-{key}")),
             ..NewEvent::new(EventKind::PushRefused, data)
         };
+        metrics::counter!("bgagent_push_refused_total").increment(1);
         if let Err(failure) = self.box_event(task.id, task.attempt, event).await {
             warn!(task.id = %task.id, error = %failure, "an event could not be stored");
         }

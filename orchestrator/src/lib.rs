@@ -35,6 +35,7 @@ pub mod steer;
 pub mod supervise;
 pub mod sweep;
 pub mod tasks;
+pub mod telling;
 pub mod token;
 pub mod trace;
 

@@ -15,6 +15,7 @@ pub mod identity;
 pub mod key;
 pub mod leave;
 pub mod nudge;
+mod observe;
 pub mod pull_request;
 pub mod replay;
 mod screen;
@@ -60,6 +61,7 @@ use crate::rate::{Limiter, Rates};
 use crate::webhook::WebhookKey;
 pub use access::Caller;
 pub use error::ApiError;
+use observe::Observed;
 
 /// What handlers share; cheap to clone.
 #[derive(Clone)]
@@ -217,6 +219,11 @@ impl App {
         &self.0.feeds
     }
 
+    /// Where spans are given.
+    pub fn traces(&self) -> &telemetry::Traces {
+        &self.0.orchestrator.parts().policy.traces
+    }
+
     /// The metrics of this process.
     pub fn metrics(&self) -> &PrometheusHandle {
         &self.0.metrics
@@ -325,6 +332,7 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
     let id = error::new_request_id(app.orchestrator().now());
     let span = info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
     app.activity().open.fetch_add(1, Ordering::SeqCst);
+    let observed = Observed::begin(&app, id, &request);
     let open = Open(app);
     let contract = cors::open(request.uri().path());
     let mut response = match cors::preflight(&request) {
@@ -339,6 +347,7 @@ async fn around(State(app): State<App>, request: Request, next: Next) -> Respons
             error::REQUEST_ID.scope(id, answer.instrument(span)).await
         }
     };
+    observed.end(&open.0, &response);
     drop(open);
     if contract {
         cors::set(response.headers_mut());

@@ -25,6 +25,7 @@ pub mod budgets;
 pub mod objects;
 pub mod screening;
 pub mod secret;
+pub mod telemetry;
 pub mod webhooks;
 
 use self::secret::{Need, Secrets};
@@ -79,6 +80,8 @@ pub struct Config {
     pub identity: IdentityProviders,
     /// `[teams.NAME]`: who shares tasks with whom.
     pub teams: domain::access::Teams,
+    /// `[telemetry]`: where spans go.
+    pub telemetry: telemetry::Telemetry,
     /// `[rate]`: how much one caller may ask.
     pub rate: crate::rate::Rates,
     /// `[repos."NAME"]`: what holds for one repository, complete.
@@ -424,6 +427,7 @@ impl Config {
             .map_err(|why| ConfigError(format!("identity.oidc.{why}")))?;
         self.screening.build()?;
         self.objects.validate()?;
+        self.telemetry.build("")?;
         let identity = &self.git.identity;
         if !(identity.contains(" <") && identity.ends_with('>') && !identity.contains('\n')) {
             return Err(ConfigError(format!("git.identity must look like `Name <mail>`, got {identity:?}")));
@@ -532,7 +536,8 @@ impl Config {
 
 /// A keyed hash of all settings that `env` gives: equal for equal settings, and telling nothing about them.
 pub fn fingerprint(env: &Env, key: &SecretString) -> String {
-    let ours = |name: &str| name.starts_with("BGAGENT__") || STANDARD.contains(&name);
+    let standard = |name: &str| STANDARD.contains(&name) || telemetry::VARIABLES.contains(&name);
+    let ours = |name: &str| name.starts_with("BGAGENT__") || standard(name);
     let mut text = std::fs::read_to_string(paths::config_file(env)).unwrap_or_default();
     text.push_str(&secret::present(&text, env));
     for (name, value) in env.iter().filter(|(name, _)| ours(name)) {
@@ -572,6 +577,7 @@ fn standard_variables(all: &mut Table, env: &Env) {
             section(section(all, "objects"), "s3").insert(setting.into(), value.into());
         }
     }
+    telemetry::standard_variables(all, env);
     let mut provider = |name: &str, kind: &str, key: Option<String>, url: Option<String>, model: &str| {
         if key.is_none() && url.is_none() {
             return;

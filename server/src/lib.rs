@@ -9,6 +9,7 @@
 //! | [`listen`] | the people's port, with bounds on the head of a request |
 //! | [`log`] | log lines without secrets |
 //! | [`mod@objects`] | the place of objects, as it is configured |
+//! | [`mod@metrics`] | every metric, with what it means |
 //! | [`api`] | `/v1`: thin handlers over the orchestrator and the store |
 //! | [`audit`] | who did what, on its way to the store |
 //! | [`rate`] | how many requests one caller may make |
@@ -33,6 +34,7 @@ pub mod link;
 pub mod listen;
 pub mod log;
 pub mod login;
+pub mod metrics;
 pub mod objects;
 pub mod outfit;
 pub mod paths;

@@ -24,7 +24,6 @@ use gateway::egress::site::book::{Book, Fill};
 use gateway::egress::{Egress, site};
 use gateway::listen::Address;
 use gateway::model::ModelRouter;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use nix::fcntl::{Flock, FlockArg};
 use objects::ObjectError;
 use orchestrator::tasks::OnPanic;
@@ -32,6 +31,7 @@ use orchestrator::{Clock, Forges, Masks, Orchestrator, Parts, Policy, Tasks, Tok
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use store::{Store, StoreError};
+use telemetry::Traces;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -145,7 +145,9 @@ pub async fn serve(
     };
     let address =
         listener.local_addr().map_err(|source| ServeError::Listen { address: "?".into(), source })?;
-    let metrics = recorder()?;
+    let metrics = crate::metrics::recorder()
+        .map_err(|e| ServeError::Other(format!("the metrics recorder could not be installed: {e}")))?;
+    let counting = metrics.clone();
     let secret = |path: PathBuf, prefix: &str| {
         secret_file(&path, prefix).map_err(|source| ServeError::State {
             doing: "cannot read or make the key",
@@ -176,6 +178,8 @@ pub async fn serve(
     let kit = Kit { book: sites.clone(), env: env.clone(), own, bundle: state.box_ca() };
     let compute = Arc::new(Outfit::new(backends, kit));
     let caches = Caches::new(state.caches());
+    let node = node_id();
+    let (traces, telling) = telling(&config, &node)?;
     let orchestrator = Orchestrator::new(Parts {
         store,
         forges: forges(&config)?,
@@ -186,9 +190,9 @@ pub async fn serve(
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
-        policy: Policy { caches: Some(caches.clone()), masks, ..config.policy() },
+        policy: Policy { caches: Some(caches.clone()), masks, traces, ..config.policy() },
         clock: Clock::System,
-        node: node_id(),
+        node,
         gateway: gateway_address.for_boxes(),
     });
     let gateway = Gateway::new(orchestrator.clone(), models.clone()).with_egress(egress);
@@ -202,6 +206,7 @@ pub async fn serve(
         }
     });
     orchestrator.run(&tasks);
+    tasks.spawn("metrics", OnPanic::Log, crate::metrics::keep(counting, tasks.stopping()));
     keep_boxes_ready(&tasks, &config, &state, sites, caches);
     let wire = config.identity.oidc.iter().map(|(name, provider)| api::identity::wire(name, provider));
     let settings = Settings {
@@ -251,11 +256,25 @@ pub async fn serve(
     tasks.stop();
     let _ = tokio::time::timeout(DRAIN, tasks.drained()).await;
     let _ = models.drain(DRAIN).await;
+    // Last, so that all of the above has told what it had to.
+    telling.stop();
+    let _ = tokio::time::timeout(otlp::FLUSH * 2, telling.drained()).await;
     let _ = std::fs::remove_file(state.server_json());
     clear(&state);
     drop(lock);
     info!("stopped; running tasks go on and are found again at the next start");
     Ok(())
+}
+
+/// Where spans are given, and what sends them: apart from the other work, because it stops after it.
+fn telling(config: &Config, node: &NodeId) -> Result<(Traces, Tasks), ServeError> {
+    let tasks = Tasks::default();
+    let Some((settings, exporter)) = config.telemetry.build(node.as_str())? else {
+        return Ok((Traces::default(), tasks));
+    };
+    let (traces, queue) = Traces::new(settings);
+    tasks.spawn("telemetry", OnPanic::Log, exporter.run(queue, tasks.stopping()));
+    Ok((traces, tasks))
 }
 
 /// What boxes need is found out before the first one, and kept fresh; what none needs any more is removed.
@@ -351,20 +370,6 @@ async fn bind(address: &str, reach: Reach) -> Result<TcpListener, ServeError> {
         }
     }
     TcpListener::bind(all.as_slice()).await.map_err(failed)
-}
-
-/// The recorder of this process's metrics. A second server in one process (tests) shares it.
-fn recorder() -> Result<PrometheusHandle, ServeError> {
-    static RECORDER: std::sync::Mutex<Option<PrometheusHandle>> = std::sync::Mutex::new(None);
-    let mut slot = RECORDER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(handle) = &*slot {
-        return Ok(handle.clone());
-    }
-    let handle = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|e| ServeError::Other(format!("the metrics recorder could not be installed: {e}")))?;
-    *slot = Some(handle.clone());
-    Ok(handle)
 }
 
 fn gateway_address(config: &Config, state: &paths::State, env: &Env) -> Result<Address, ServeError> {

@@ -8,6 +8,7 @@
 //! | [`forge`](mod@forge) | a code host in memory that records what it was told, and fails as told |
 //! | [`moto`] | an S3 service |
 //! | [`oidc`] | identity providers, and somebody who signs in at them |
+//! | [`otlp`] | a collector of spans |
 //! | [`peers`] | programs nobody here wrote, where they are installed |
 //! | [`poll`] | waiting for something with a deadline |
 //! | [`platform`] | `bgagent serve` in its own folders: start, kill, start again, look for what is left |
@@ -17,6 +18,7 @@
 pub mod forge;
 pub mod moto;
 pub mod oidc;
+pub mod otlp;
 pub mod peers;
 pub mod platform;
 pub mod poll;

@@ -59,6 +59,8 @@ enum Name {
     Myworld,
     /// Two identity providers, to sign in at
     Oidc,
+    /// OpenTelemetry's own messages, to receive spans with
+    Otlp,
     /// A container engine, and an image with the usual tools
     Podman,
     /// A mock server for API descriptions, and GitHub's own description
@@ -86,6 +88,8 @@ pub enum Peer {
     Myworld,
     /// See [`Name::Oidc`].
     Oidc,
+    /// See [`Name::Otlp`].
+    Otlp,
     /// See [`Name::Podman`].
     Podman,
     /// See [`Name::Prism`].
@@ -125,6 +129,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Moto => Peer::Moto,
             Name::Myworld => Peer::Myworld,
             Name::Oidc => Peer::Oidc,
+            Name::Otlp => Peer::Otlp,
             Name::Podman => Peer::Podman,
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
@@ -171,13 +176,14 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 11] = [
+    pub const ALL: [Peer; 12] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
         Peer::Moto,
         Peer::Myworld,
         Peer::Oidc,
+        Peer::Otlp,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -185,12 +191,13 @@ impl Peer {
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
-    pub const OF_TESTS: [Peer; 9] = [
+    pub const OF_TESTS: [Peer; 10] = [
         Peer::AgUi,
         Peer::Litellm,
         Peer::Moto,
         Peer::Myworld,
         Peer::Oidc,
+        Peer::Otlp,
         Peer::Podman,
         Peer::Prism,
         Peer::Projects,
@@ -206,6 +213,7 @@ impl Peer {
             Peer::Moto => "moto",
             Peer::Myworld => "myworld",
             Peer::Oidc => "oidc",
+            Peer::Otlp => "otlp",
             Peer::Podman => "podman",
             Peer::Prism => "prism",
             Peer::Projects => "projects",
@@ -223,6 +231,7 @@ impl Peer {
             Peer::Moto => venv::MOTO.recipe(),
             Peer::Myworld => venv::MYWORLD.recipe(),
             Peer::Oidc => npm::OIDC.join(" "),
+            Peer::Otlp => venv::OTLP.recipe(),
             Peer::Podman => podman::recipe(),
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
@@ -239,6 +248,7 @@ impl Peer {
             Peer::Moto => venv::MOTO.make(folder),
             Peer::Myworld => venv::MYWORLD.make(folder),
             Peer::Oidc => npm::make(&npm::OIDC, folder),
+            Peer::Otlp => venv::OTLP.make(folder),
             Peer::Podman => podman::make(folder),
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),

@@ -24,6 +24,7 @@ mod schema;
 mod scratch;
 mod secrets;
 mod steer;
+mod telemetry;
 mod trace;
 mod upstream;
 mod usage;

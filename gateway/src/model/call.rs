@@ -19,7 +19,8 @@ use tokio::time::Instant;
 use super::answer::Answer;
 use super::assemble::assemble;
 use super::frame::{End, Frames, Opened, estimate};
-use super::meter::{Answered, Asking, Basis, Meter, Permit, Recording, Usage, Waiting};
+use super::heard::{self, Heard};
+use super::meter::{Answered, Asking, Basis, Finished, Meter, Permit, Recording, Usage, Waiting};
 use super::upstream::{Request, Trouble};
 use super::{ModelCall, Resolved, sse};
 
@@ -82,17 +83,23 @@ impl Driver {
                     "model call refused"
                 );
                 self.tell(begun, None, Some(&answer)).await;
+                self.finished(begun, Over { error: Some(kind(&answer)), ..Over::default() });
                 head.send(Head::Refused(answer)).ok();
             }
             Ok(Opened::Message { body, counted }) => {
-                let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, body.len()), Basis::Estimated));
-                self.record(tokens, basis).await;
+                let used = counted.unwrap_or((estimate(self.bytes, body.len()), Basis::Estimated));
+                self.record(used.0, used.1).await;
                 self.tell(begun, Some(&body), None).await;
+                let response = heard::of_message(&body);
+                self.finished(begun, Over { used: Some(used), response, ..Over::default() });
                 head.send(Head::Message(body)).ok();
             }
             Ok(Opened::Torn { bytes, answer }) => {
-                self.record(estimate(self.bytes, bytes), Basis::Estimated).await;
+                let used = (estimate(self.bytes, bytes), Basis::Estimated);
+                self.record(used.0, used.1).await;
                 self.tell(begun, None, Some(&answer)).await;
+                let error = Some(kind(&answer));
+                self.finished(begun, Over { used: Some(used), error, ..Over::default() });
                 head.send(Head::Refused(answer)).ok();
             }
             Ok(Opened::Stream(stream)) => {
@@ -194,6 +201,8 @@ impl Driver {
         let mut client = Some(client);
         let mut drain_until = None;
         let mut tape = Tape::new(self.meter.recording());
+        let mut heard = Heard::default();
+        let mut first_chunk = None;
         let broken = loop {
             let next = match drain_until {
                 None => stream.next().await,
@@ -212,21 +221,27 @@ impl Driver {
                     ));
                 }
             };
+            first_chunk = first_chunk.or_else(|| Some(begun.elapsed()));
+            heard.hear(&frame);
             counted = frame.counted.or(counted);
             generated += frame.generated;
             tape.keep(&frame.bytes);
             if frame.end == End::Stop {
-                let (tokens, basis) = counted.unwrap_or((estimate(self.bytes, generated), Basis::Estimated));
-                self.record(tokens, basis).await;
+                let used = counted.unwrap_or((estimate(self.bytes, generated), Basis::Estimated));
+                self.record(used.0, used.1).await;
                 self.tell_streamed(begun, tape, None).await;
+                let response = heard.message();
+                self.finished(begun, Over { used: Some(used), response, first_chunk, error: None });
                 send(&mut client, frame.bytes).await;
                 return;
             }
             let end = frame.end;
             if end == End::Failed {
-                self.record_partial(counted, generated).await;
+                let used = self.record_partial(counted, generated).await;
                 let why = "the provider ended the stream with an error".to_owned();
                 self.tell_streamed(begun, std::mem::take(&mut tape), Some(why)).await;
+                let (response, error) = (heard.message(), Some("provider_error".to_owned()));
+                self.finished(begun, Over { used, response, first_chunk, error });
             }
             if !send(&mut client, frame.bytes).await && drain_until.is_none() {
                 drain_until = Some(Instant::now() + DRAIN_MAX);
@@ -235,10 +250,13 @@ impl Driver {
                 return;
             }
         };
-        self.record_partial(counted, generated).await;
+        let used = self.record_partial(counted, generated).await;
+        let error = if broken.is_some() { "stream_broken" } else { "client_gone" };
         let why =
             broken.clone().unwrap_or_else(|| "the client went away, and the answer took too long".into());
         self.tell_streamed(begun, tape, Some(why)).await;
+        let (response, error) = (heard.message(), Some(error.to_owned()));
+        self.finished(begun, Over { used, response, first_chunk, error });
         if let Some(reason) = broken {
             tracing::warn!(call.id = self.id, reason, "model stream broke");
             send(&mut client, Answer::bad_gateway(reason).event()).await;
@@ -247,9 +265,13 @@ impl Driver {
 
     /// Of a stream that broke, the input is known from its start and the output only from what came.
     /// Of one that broke before it said anything, nothing is known to have been used.
-    async fn record_partial(&self, counted: Option<(TokenCount, Basis)>, generated: usize) {
+    async fn record_partial(
+        &self,
+        counted: Option<(TokenCount, Basis)>,
+        generated: usize,
+    ) -> Option<(TokenCount, Basis)> {
         if counted.is_none() && generated == 0 {
-            return;
+            return None;
         }
         let guess = estimate(self.bytes, generated);
         let tokens = match counted {
@@ -257,6 +279,14 @@ impl Driver {
             None => guess,
         };
         self.record(tokens, Basis::Estimated).await;
+        Some((tokens, Basis::Estimated))
+    }
+
+    fn finished(&self, begun: Instant, over: Over) {
+        let Over { used, response, error, first_chunk } = over;
+        let took = begun.elapsed();
+        let finished = Finished { resolved: &self.resolved, used, response, error, first_chunk, took };
+        self.meter.finished(&self.id, &self.call, finished);
     }
 
     /// Tells a recorder of an answer that was not streamed.
@@ -301,6 +331,20 @@ impl Driver {
             tokio::time::sleep(backoff(100, n)).await;
         }
     }
+}
+
+/// What is known at the end of a call.
+#[derive(Default)]
+struct Over {
+    used: Option<(TokenCount, Basis)>,
+    response: Option<serde_json::Value>,
+    error: Option<String>,
+    first_chunk: Option<Duration>,
+}
+
+/// What kind of refusal an answer is.
+fn kind(answer: &Answer) -> String {
+    answer.code.map_or_else(|| answer.status.as_u16().to_string(), |code| code.as_str().to_owned())
 }
 
 /// What came of a stream so far, when it is recorded.

@@ -44,6 +44,26 @@ pub trait Meter: Send + Sync {
 
     /// Told what came back, before the client sees the end of it; when recording.
     async fn answered(&self, _call_id: &str, _call: &ModelCall, _answered: Answered) {}
+
+    /// Told once for each call how it went, after all else. Telemetry: it does not wait and cannot fail.
+    fn finished(&self, _call_id: &str, _call: &ModelCall, _finished: Finished<'_>) {}
+}
+
+/// How a call went.
+#[derive(Debug)]
+pub struct Finished<'a> {
+    /// Where it led.
+    pub resolved: &'a super::Resolved,
+    /// What it used; none when nothing is known to have been used.
+    pub used: Option<(TokenCount, Basis)>,
+    /// Of the answer its `id`, `model` and `stop_reason`, as far as they came.
+    pub response: Option<Value>,
+    /// Why there is no whole answer, as a status or a short code.
+    pub error: Option<String>,
+    /// From the request to the first of a streamed answer, waits included.
+    pub first_chunk: Option<Duration>,
+    /// From the request to the end of the answer, waits included.
+    pub took: Duration,
 }
 
 /// Whether requests and answers are recorded.

@@ -31,6 +31,11 @@ impl Resolved {
         self.provider.transcript(&self.model).filter(|transcript| transcript.has_nudges())
     }
 
+    /// What the configuration calls its provider.
+    pub fn provider(&self) -> &str {
+        &self.provider.name
+    }
+
     /// How its provider is configured.
     pub(crate) fn config(&self) -> &super::ProviderConfig {
         &self.provider.config

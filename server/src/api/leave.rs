@@ -10,7 +10,7 @@ use orchestrator::leave::RetryError;
 use protocol::rest::*;
 use protocol::steer::TaskMoved;
 
-use super::{ApiError, App, Caller, TaskPath, task, wire};
+use super::{ApiError, App, Caller, TaskPath, task};
 
 type Moved = (StatusCode, Json<Data<TaskMoved>>);
 
@@ -105,7 +105,7 @@ pub async fn retry(
         RetryError::NotUploaded => ApiError::new(ErrorCode::AttachmentUploadMissing, why.to_string()),
     });
     match retried? {
-        Some(task) => Ok((StatusCode::CREATED, Json(Data { data: wire::detail(&task, None) }))),
+        Some(task) => Ok((StatusCode::CREATED, Json(Data { data: task::detail_of(&app, &task, None) }))),
         None => Err(ApiError::new(
             ErrorCode::TaskNotTerminal,
             format!("the task is {}: wait for its end, or cancel it first", old.status()),

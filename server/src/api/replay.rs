@@ -24,7 +24,7 @@ pub async fn bundle(
 ) -> Result<Json<Data<ReplayBundle>>, ApiError> {
     let task = task::owned(&app, &caller, &id).await?;
     let (events, reason) = events(&app, task.id).await?;
-    let detail = wire::detail(&task, None);
+    let detail = task::detail_of(&app, &task, None);
     let ran = detail.build_passed.is_some() || detail.lint_passed.is_some();
     let data = ReplayBundle {
         task_id: detail.task_id,
@@ -39,7 +39,7 @@ pub async fn bundle(
         verification: ran
             .then_some(Verification { build_passed: detail.build_passed, lint_passed: detail.lint_passed }),
         trace_uri: trace::uri(&app, &task).await?,
-        otel_trace_id: None,
+        otel_trace_id: detail.otel_trace_id,
         session_id: detail.session_id,
         cost_usd: detail.cost_usd,
         collected_at: wire::time(app.orchestrator().now()),

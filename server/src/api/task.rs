@@ -11,7 +11,7 @@ use domain::{
 };
 use jiff::Timestamp;
 use orchestrator::Done;
-use orchestrator::admission::Submission;
+use orchestrator::admission::{QueueInfo, Submission};
 use protocol::rest::*;
 use screening::Source;
 use serde::Deserialize;
@@ -89,7 +89,7 @@ pub(super) async fn submit(
                 app.orchestrator().tell_screened(task.id, source, &reason).await;
             }
             let (object, data) =
-                (Object(task.id.to_string()), Data { data: made(app, &task, wire::detail(&task, None)) });
+                (Object(task.id.to_string()), Data { data: made(app, &task, detail_of(app, &task, None)) });
             let status = match task.status() {
                 Status::PendingUploads => StatusCode::ACCEPTED,
                 _ => StatusCode::CREATED,
@@ -277,13 +277,19 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
     };
     let trace_s3_uri = trace::uri(app, task).await?;
     let beat = beats(app, std::slice::from_ref(task)).await?.into_iter().next().flatten();
-    Ok(TaskDetail { trace_s3_uri, agent_heartbeat_at: beat.map(wire::time), ..wire::detail(task, queue) })
+    Ok(TaskDetail { trace_s3_uri, agent_heartbeat_at: beat.map(wire::time), ..detail_of(app, task, queue) })
 }
 
 /// When the worker of each task's last attempt was last heard of.
 async fn beats(app: &App, tasks: &[Task]) -> Result<Vec<Option<Timestamp>>, ApiError> {
     let sessions = tasks.iter().map(|task| (task.id, task.attempt)).collect();
     Ok(app.orchestrator().store().session_beats(sessions).await?)
+}
+
+/// A task as the wire has it, with its trace when its spans are told.
+pub(super) fn detail_of(app: &App, task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
+    let otel_trace_id = app.traces().trace_of(task.id).map(|trace| trace.to_string());
+    TaskDetail { otel_trace_id, ..wire::detail(task, queue) }
 }
 
 /// One task.

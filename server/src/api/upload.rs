@@ -251,7 +251,7 @@ pub async fn confirm(
                 app.orchestrator().tell_screened(task.id, Source::Attachment, &reason).await;
             }
             app.orchestrator().drop_uploads(task.id).await;
-            let data = wire::detail(&task, None);
+            let data = task::detail_of(&app, &task, None);
             Ok((Extension(Object(data.task_id.clone())), Json(Data { data })))
         }
         Done::Nothing(task) | Done::Refused(_, task) => Err(not_pending(&task)),

@@ -36,6 +36,7 @@ const SETTINGS: &[&str] = &[
     "objects.s3.access_key_id",
     "objects.s3.secret_access_key",
     "objects.s3.session_token",
+    "telemetry.headers.*",
 ];
 /// How long a command may take.
 const COMMAND_MAX: Duration = Duration::from_secs(10);

@@ -20,6 +20,7 @@ mod key;
 mod leave;
 mod list;
 mod login;
+mod metrics;
 mod nudge;
 mod pull_request;
 mod rate;

@@ -17,7 +17,6 @@ use domain::{
 };
 use forge::mirror::Mirrors;
 use jiff::Timestamp;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use orchestrator::admission::Submission;
 use orchestrator::attachment::fake::{InProcess, Web};
 use orchestrator::model::{ModelCatalog, ModelChoice};
@@ -159,7 +158,7 @@ impl World {
             node: NodeId::new("node"),
             gateway: "unix:/nowhere".into(),
         });
-        let metrics = PrometheusBuilder::new().build_recorder().handle();
+        let metrics = server::metrics::recorder().unwrap();
         let keys = Keys::new(SecretString::from(KEY.to_owned())).and(Arc::new(Anybody));
         let keys = keys.and(Arc::new(ApiKeys::new(orchestrator.store().clone())));
         let cursors = Cursors::new(SecretString::from("c".to_owned()));

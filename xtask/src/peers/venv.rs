@@ -20,6 +20,8 @@ pub const MOTO: Venv =
     Venv { python: Python::Any, packages: &["moto[s3]==5.2.5", "flask==3.1.3", "flask-cors==6.0.5"] };
 /// A scripted world behind a gateway.
 pub const MYWORLD: Venv = Venv { python: Python::Minor("3.12"), packages: &["myworld[gateway]==0.2.1"] };
+/// The messages of OpenTelemetry's protocol as OpenTelemetry generates them: a receiver of spans is few lines around it.
+pub const OTLP: Venv = Venv { python: Python::Any, packages: &["opentelemetry-proto==1.45.2"] };
 /// A tester of APIs by their description.
 pub const SCHEMATHESIS: Venv = Venv { python: Python::Any, packages: &["schemathesis==4.32.5"] };
 /// The spelling checker; its package ships the program itself.
