@@ -35,7 +35,7 @@ pub struct CreatedApiKey {
     /// What people call it.
     pub name: String,
     /// The key, whole: `bgak_<key_id>_<64 hex digits>`. It is shown this once.
-    pub api_key: String,
+    pub key: String,
     /// What it may be used for.
     pub scopes: Vec<String>,
     /// *Ours.* Whom it speaks for.
@@ -83,7 +83,8 @@ pub struct CreateWebhookRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(required, nullable = false, min_length = 1, max_length = 64)]
     pub name: Option<String>,
-    /// *Ours.* How deliveries are signed: `strict` (Standard Webhooks; when absent) or `plain` (*ABCA*'s).
+    /// *Ours.* How deliveries are signed: `strict` (Standard Webhooks) or `plain` (*ABCA*'s); as the server is
+    /// configured when absent, which is `strict` unless it says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
 }

@@ -22,6 +22,16 @@ pub struct Page<T> {
     pub pagination: Pagination,
 }
 
+/// `GET /v1/tasks`: tasks, or with `view=budget` what is left of the caller's budget.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum TasksView {
+    /// A page of tasks.
+    Tasks(Page<TaskSummary>),
+    /// The budget.
+    Budget(Data<crate::usage::PersonalBudget>),
+}
+
 /// How to get the next page.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Pagination {
@@ -205,6 +215,10 @@ pub struct CreateTaskRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = "^coding/new-task-v1(@1\\.0\\.0)?$")]
     pub workflow_ref: Option<String>,
+    /// What `workflow_ref` was before *ABCA* had workflows: `new_task`, `pr_iteration` or `pr_review`. One of the two is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = "^new_task$")]
+    pub task_type: Option<String>,
     /// Issue to resolve, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 9007199254740991_u64)]
@@ -419,6 +433,9 @@ pub struct TaskDetail {
     pub updated_at: String,
     pub started_at: Option<String>,
     pub completed_at: Option<String>,
+    /// When the worker of its last attempt last showed that it lives; null before the first one attached.
+    #[serde(default)]
+    pub agent_heartbeat_at: Option<String>,
     /// Seconds from start to end.
     pub duration_s: Option<f64>,
     /// US dollars metered at the proxy, live; null while nothing is priced.
@@ -527,6 +544,9 @@ pub struct TaskSummary {
     pub pr_url: Option<String>,
     pub created_at: String,
     pub updated_at: String,
+    /// As in `TaskDetail`.
+    #[serde(default)]
+    pub agent_heartbeat_at: Option<String>,
 }
 
 /// An event, as served by `/events` and `/stream`.

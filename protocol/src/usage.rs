@@ -1,4 +1,4 @@
-//! *Ours.* `GET /v1/usage`: what models cost, and what is left of the budgets.
+//! What models cost, and what is left of the budgets: `GET /v1/usage` (*ours*), and *ABCA*'s `GET /v1/tasks?view=budget`.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -62,4 +62,27 @@ pub struct BudgetLine {
     pub hard_usd: f64,
     /// When the next period begins.
     pub renews_at: Option<String>,
+}
+
+/// `GET /v1/tasks?view=budget`: the caller's own budget of this UTC month.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PersonalBudget {
+    /// `YYYY-MM`.
+    pub period: String,
+    /// When the next month begins.
+    pub resets_at: String,
+    /// Whether the caller has a budget of the month. Whether or not, those of the day and of the whole server bound them too.
+    pub configured: bool,
+    /// US dollars of all priced calls, as metered at the model proxy.
+    pub spend_usd: f64,
+    /// The budget; null without one.
+    pub monthly_limit_usd: Option<f64>,
+    /// What is left of it, 0 when it is used up; null without one.
+    pub remaining_usd: Option<f64>,
+    /// Percent of it that is spent, also beyond 100; null without one.
+    pub utilization_percent: Option<f64>,
+    /// Whether nothing more is spent at it: true where there is one.
+    pub hard_stop: bool,
+    /// Whether it is used up.
+    pub hard_stop_active: bool,
 }

@@ -95,6 +95,8 @@ pub struct Settings {
     pub public_url: String,
     /// What the secrets of webhooks are derived from.
     pub webhook_key: WebhookKey,
+    /// How the deliveries of a webhook are signed whose maker does not say.
+    pub webhook_signature: store::Signature,
     /// Proxies whose word on a request's address is believed.
     pub proxies: Proxies,
 }

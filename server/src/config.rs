@@ -26,6 +26,7 @@ pub mod objects;
 pub mod screening;
 pub mod secret;
 pub mod telemetry;
+pub mod webhooks;
 
 use self::secret::{Need, Secrets};
 
@@ -67,6 +68,8 @@ pub struct Config {
     pub retention: Retention,
     /// `[attachments]`
     pub attachments: Attachments,
+    /// `[webhooks]`
+    pub webhooks: webhooks::Webhooks,
     /// `[screening]`
     pub screening: screening::Screening,
     /// `[egress]`

@@ -218,6 +218,7 @@ pub async fn serve(
             url => url.to_owned(),
         },
         webhook_key: WebhookKey::new(webhook_key),
+        webhook_signature: config.webhooks.signature,
         proxies: config.server.trusted_proxies.clone(),
     };
     let keys = Keys::new(owner).and(Arc::new(ApiKeys::new(orchestrator.store().clone())));

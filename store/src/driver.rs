@@ -133,6 +133,11 @@ pub trait Driver: Send + Sync + fmt::Debug {
     ) -> Result<(), StoreError>;
     /// The session record of an attempt.
     async fn session_get(&self, task: TaskId, attempt: Attempt) -> Result<Option<SessionRecord>, StoreError>;
+    /// When each of these sessions last showed that it lives, in their order.
+    async fn session_beats(
+        &self,
+        sessions: Vec<(TaskId, Attempt)>,
+    ) -> Result<Vec<Option<Timestamp>>, StoreError>;
     /// Adds to the counters of consecutive poll results; returns them. An error does not break a row of "ended".
     async fn session_polled(
         &self,

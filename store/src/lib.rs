@@ -239,6 +239,14 @@ impl Store {
         self.driver.session_get(task, attempt).await
     }
 
+    /// When each of these sessions last showed that it lives, in their order.
+    pub async fn session_beats(
+        &self,
+        sessions: Vec<(TaskId, Attempt)>,
+    ) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        self.driver.session_beats(sessions).await
+    }
+
     /// Adds to the counters of consecutive poll results; returns them. An error does not break a row of "ended".
     pub async fn session_polled(
         &self,

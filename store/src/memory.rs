@@ -394,6 +394,14 @@ impl Driver for MemoryDriver {
         Ok(self.lock().sessions.get(&(id, attempt)).cloned())
     }
 
+    async fn session_beats(
+        &self,
+        sessions: Vec<(TaskId, Attempt)>,
+    ) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        let t = self.lock();
+        Ok(sessions.iter().map(|session| t.sessions.get(session).and_then(|s| s.heartbeat_at)).collect())
+    }
+
     async fn session_polled(
         &self,
         id: TaskId,

@@ -237,6 +237,13 @@ impl Driver for SqliteDriver {
         self.read(format!("reading session {id}-{attempt}"), move |db| session::get(db, id, attempt)).await
     }
 
+    async fn session_beats(
+        &self,
+        sessions: Vec<(TaskId, Attempt)>,
+    ) -> Result<Vec<Option<Timestamp>>, StoreError> {
+        self.read("reading signs of life".into(), move |db| session::beats(db, &sessions)).await
+    }
+
     async fn session_polled(
         &self,
         id: TaskId,

@@ -39,7 +39,7 @@ for owners also audit:read and server:manage.
 Examples:
   bgagent key create --name CI --scopes tasks:read,tasks:create --expires-in 90d
   bgagent key create --name \"for Bob\" --user bob@example.com --scopes tasks:read,tasks:create,tasks:steer,tasks:cancel
-  BGAGENT_API_KEY=$(bgagent key create --name dash --scopes tasks:read --output json | jq -r .api_key) bgagent list"
+  BGAGENT_API_KEY=$(bgagent key create --name dash --scopes tasks:read --output json | jq -r .key) bgagent list"
     )]
     Create {
         /// What people call it: letters, digits, spaces, dashes and underscores

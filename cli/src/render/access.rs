@@ -17,7 +17,7 @@ pub fn key_made(key: &CreatedApiKey) -> String {
         ("Scopes", &key.scopes.join(", ")),
         ("Expires", expires),
         ("", ""),
-        ("", &key.api_key),
+        ("", &key.key),
     ])
 }
 
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn secrets_are_easy_to_copy() {
         let key: CreatedApiKey = serde_json::from_value(json!({
-            "key_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "name": "CI", "api_key": "bgak_01ARZ3NDEKTSV4RRFFQ69G5FAV_0a1b",
+            "key_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "name": "CI", "key": "bgak_01ARZ3NDEKTSV4RRFFQ69G5FAV_0a1b",
             "scopes": ["tasks:read"], "user_id": "ann", "role": "member", "created_at": "2026-11-28T10:00:00.000Z",
             "expires_at": null,
         }))

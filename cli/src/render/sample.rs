@@ -57,6 +57,7 @@ pub fn running() -> TaskDetail {
         updated_at: "2026-01-02T03:06:00Z".into(),
         started_at: Some("2026-01-02T03:04:46Z".into()),
         completed_at: None,
+        agent_heartbeat_at: Some("2026-01-02T03:05:59Z".into()),
         duration_s: None,
         cost_usd: Some(0.1234),
         unpriced_calls: 0,
@@ -158,6 +159,7 @@ pub fn summary() -> TaskSummary {
         pr_url: None,
         created_at: task.created_at,
         updated_at: task.updated_at,
+        agent_heartbeat_at: task.agent_heartbeat_at,
     }
 }
 

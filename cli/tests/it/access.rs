@@ -34,7 +34,7 @@ async fn a_key_and_a_webhook_live_from_the_command_line() {
     let made =
         json(&platform, &["key", "create", "--name", "CI", "--scopes", "tasks:read", "--expires-in", "90d"])
             .await;
-    let (id, key) = (made["key_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+    let (id, key) = (made["key_id"].as_str().unwrap(), made["key"].as_str().unwrap());
     let reader = with_key(&platform, key);
     reader.list(&Default::default()).await.unwrap();
     let source = sample().await;

@@ -173,6 +173,7 @@ gated! {
     session_attach(task: TaskId, attempt: Attempt, instance: &str, now: Timestamp) -> Attach;
     session_heartbeat(task: TaskId, attempt: Attempt, stage: &str, now: Timestamp) -> ();
     session_get(task: TaskId, attempt: Attempt) -> Option<SessionRecord>;
+    session_beats(sessions: Vec<(TaskId, Attempt)>) -> Vec<Option<Timestamp>>;
     session_polled(task: TaskId, attempt: Attempt, poll: PollResult) -> PollCounters;
     obligation_claim_due(now: Timestamp, lease: Duration, limit: u32) -> Vec<Obligation>;
     obligation_done(id: ObligationId) -> ();

@@ -50,7 +50,7 @@ pub async fn create(
     app.orchestrator().store().api_key_create(record.clone()).await?;
     let data = CreatedApiKey {
         key_id: record.id.to_string(),
-        api_key: api_key::written(record.id, &secret).expose_secret().to_owned(),
+        key: api_key::written(record.id, &secret).expose_secret().to_owned(),
         scopes: names(&record.scopes),
         user_id: record.user.to_string(),
         role: record.role.to_string(),

@@ -9,6 +9,7 @@ use domain::transition::Refused;
 use domain::{
     AttachmentId, Attachments, RepoRef, Role, Screened, Status, Task, TaskId, TaskSpec, UserId, limit,
 };
+use jiff::Timestamp;
 use orchestrator::Done;
 use orchestrator::admission::{QueueInfo, Submission};
 use protocol::rest::*;
@@ -22,7 +23,7 @@ use super::access::Object;
 use super::body::Body;
 use super::screen::screened;
 use super::validate::Inline;
-use super::{ApiError, App, Caller, TaskPath, trace, upload, validate, wire};
+use super::{ApiError, App, Caller, TaskPath, trace, upload, usage, validate, wire};
 
 /// Accepts a task. With `Idempotency-Key`, repeating the request answers with the task it made.
 #[utoipa::path(post, path = "/v1/tasks", request_body = CreateTaskRequest,
@@ -146,6 +147,9 @@ async fn take_in(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
+    /// `budget`: not tasks, but what is left of the caller's budget of this month; whatever else is asked means nothing then.
+    #[param(pattern = "^(budget)?$")]
+    view: Option<String>,
     /// States, separated by commas.
     status: Option<String>,
     /// One repository.
@@ -166,17 +170,28 @@ pub(super) fn rows(given: Option<&str>, default: u32, max: u32) -> u32 {
         .map_or(default, |n| u32::try_from(n).unwrap_or(max).min(max))
 }
 
-/// The caller's tasks, newest first.
+/// The caller's tasks, newest first; or, with `view=budget`, their budget.
 #[utoipa::path(get, path = "/v1/tasks", params(ListQuery),
     security(("api_key" = []), ("bearer" = [])),
-    responses((status = 200, body = Page<TaskSummary>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    responses((status = 200, body = TasksView), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 500, body = ErrorBody), (status = 503, body = ErrorBody)))]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
     query: Result<Query<ListQuery>, QueryRejection>,
-) -> Result<Json<Page<TaskSummary>>, ApiError> {
+) -> Result<Json<TasksView>, ApiError> {
     let query = query?.0;
+    match query.view.as_deref().filter(|view| !view.is_empty()) {
+        None => (),
+        Some("budget") => {
+            let data = usage::personal(&app, &caller.user).await?;
+            return Ok(Json(TasksView::Budget(Data { data })));
+        }
+        Some(other) => {
+            let other = domain::event::preview(other, 40);
+            return Err(ApiError::invalid(format!("view must be budget, got {other:?}")));
+        }
+    }
     let names = query.status.as_deref().unwrap_or_default();
     let status: Vec<Status> =
         names.split(',').map(str::trim).filter(|s| !s.is_empty()).map(state).collect::<Result<_, _>>()?;
@@ -204,8 +219,10 @@ pub async fn list(
     tasks.truncate(limit as usize);
     let last = tasks.last().filter(|_| has_more);
     let next_token = last.map(|t| app.cursors().sign(&list, &t.id.to_string()));
-    let data = tasks.iter().map(wire::summary).collect();
-    Ok(Json(Page { data, pagination: Pagination { next_token, has_more } }))
+    let beats = beats(&app, &tasks).await?;
+    let data = tasks.iter().zip(beats).map(|(task, beat)| wire::summary(task, beat)).collect();
+    let pagination = Pagination { next_token, has_more };
+    Ok(Json(TasksView::Tasks(Page { data, pagination })))
 }
 
 /// The users whose tasks are asked for; empty means everybody's.
@@ -259,9 +276,17 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
+    let beat = beats(app, std::slice::from_ref(task)).await?.into_iter().next().flatten();
     let attempts_max = *app.orchestrator().parts().policy.attempts_max.of(&task.spec.repo);
     let lost = wire::lost(task, attempts_max);
-    Ok(TaskDetail { trace_s3_uri, lost, ..detail_of(app, task, queue) })
+    let agent_heartbeat_at = beat.map(wire::time);
+    Ok(TaskDetail { trace_s3_uri, lost, agent_heartbeat_at, ..detail_of(app, task, queue) })
+}
+
+/// When the worker of each task's last attempt was last heard of.
+async fn beats(app: &App, tasks: &[Task]) -> Result<Vec<Option<Timestamp>>, ApiError> {
+    let sessions = tasks.iter().map(|task| (task.id, task.attempt)).collect();
+    Ok(app.orchestrator().store().session_beats(sessions).await?)
 }
 
 /// A task as the wire has it, with its trace when its spans are told.

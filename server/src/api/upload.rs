@@ -301,6 +301,7 @@ async fn refused(app: &App, task: &Task, id: AttachmentId, why: NotTaken) -> Res
                 Done::Applied(_) | Done::Stale | Done::Fenced | Done::NoSlot(_) => (),
             }
             app.orchestrator().drop_attachments(task.id).await;
+            let reason = reason.trim_end_matches('.');
             let what = format!("{name}: {reason}; the task has failed, submit it again with another file");
             Ok(ApiError::new(ErrorCode::AttachmentBlocked, what))
         }

@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use domain::{Day, MicroUsd, Period, RepoRef, Role, UserId};
+use domain::{Day, MicroUsd, Payer, Period, RepoRef, Role, UserId, Verdict};
 use orchestrator::budget::Spent;
 use protocol::rest::*;
-use protocol::usage::{BudgetLine, UsageLine, UsageReport};
+use protocol::usage::{BudgetLine, PersonalBudget, UsageLine, UsageReport};
 use serde::Deserialize;
 use store::{Spending, UsageBy, UsageRow};
 use utoipa::IntoParams;
@@ -78,6 +78,39 @@ pub async fn report(
         budgets: budgets.iter().map(|row| budget(row, now)).collect(),
     };
     Ok(Json(Data { data }))
+}
+
+/// What is left of the budget that somebody has for this month.
+pub(super) async fn personal(app: &App, user: &UserId) -> Result<PersonalBudget, ApiError> {
+    let now = app.orchestrator().now();
+    let today = Day::of(now);
+    let budgets = app.orchestrator().budgets_shared(user, None).await?;
+    let own = budgets
+        .into_iter()
+        .find(|row| row.bound.period == Period::Month && row.bound.payer == Payer::User(user.clone()));
+    let spent = match &own {
+        Some(row) => row.spent,
+        None => {
+            let of =
+                Spending { from: today.first_of_month(), to: today, user: Some(user.clone()), repo: None };
+            app.orchestrator().store().spent(vec![of]).await?.into_iter().next().unwrap_or_default()
+        }
+    };
+    let limit = own.as_ref().map(|row| row.bound.hard);
+    let left = |limit: MicroUsd| MicroUsd(limit.0.saturating_sub(spent.0).max(0));
+    let month = today.first_of_month().to_string();
+    Ok(PersonalBudget {
+        // YYYY-MM of YYYY-MM-DD.
+        period: month.get(..7).unwrap_or(&month).to_owned(),
+        resets_at: Period::Month.renews_at(now).map(wire::time).unwrap_or_default(),
+        configured: limit.is_some(),
+        spend_usd: spent.usd(),
+        monthly_limit_usd: limit.map(MicroUsd::usd),
+        remaining_usd: limit.map(|limit| left(limit).usd()),
+        utilization_percent: limit.filter(|limit| limit.0 > 0).map(|limit| spent.usd() / limit.usd() * 100.0),
+        hard_stop: limit.is_some(),
+        hard_stop_active: own.is_some_and(|row| row.bound.judge(row.spent, MicroUsd::ZERO) == Verdict::Stop),
+    })
 }
 
 fn day(field: &str, text: &str) -> Result<Day, ApiError> {

@@ -14,7 +14,7 @@ mod workflow;
 
 /// The specification of a valid request. The checks come in the contract's order.
 pub fn task_spec(request: CreateTaskRequest) -> Result<(TaskSpec, Vec<Inline>), ApiError> {
-    let row = workflow::resolve(request.workflow_ref.as_deref())?;
+    let row = workflow::asked(request.workflow_ref.as_deref(), request.task_type.as_deref())?;
     workflow::inputs(row, &request)?;
     let repo = request.repo.as_deref().map(str::trim).filter(|r| !r.is_empty());
     let repo: Option<RepoRef> = repo

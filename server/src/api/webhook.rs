@@ -32,7 +32,7 @@ pub async fn create(
 ) -> Result<(StatusCode, Extension<Object>, Json<Data<WebhookSecret>>), ApiError> {
     let request = body?.0;
     let name = held::name(request.name)?;
-    let signature = signature(request.signature.as_deref())?;
+    let signature = signature(request.signature.as_deref(), app.settings().webhook_signature)?;
     let now = app.orchestrator().now();
     let webhook = WebhookRecord {
         id: WebhookId::from_parts(now, held::random()?),
@@ -52,14 +52,13 @@ pub async fn create(
     Ok((StatusCode::CREATED, Extension(object), Json(Data { data: shown(&app, &webhook) })))
 }
 
-fn signature(given: Option<&str>) -> Result<Signature, ApiError> {
+fn signature(given: Option<&str>, default: Signature) -> Result<Signature, ApiError> {
     match given {
-        None | Some("strict") => Ok(Signature::Strict),
-        Some("plain") => Ok(Signature::Plain),
-        Some(other) => {
-            let other = domain::event::preview(other, 40);
-            Err(ApiError::invalid(format!("signature must be strict or plain, got {other:?}")))
-        }
+        None => Ok(default),
+        Some(name) => Signature::from_wire(name).ok_or_else(|| {
+            let name = domain::event::preview(name, 40);
+            ApiError::invalid(format!("signature must be strict or plain, got {name:?}"))
+        }),
     }
 }
 

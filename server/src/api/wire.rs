@@ -53,6 +53,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         updated_at: time(task.updated_at),
         started_at: task.started_at.map(time),
         completed_at: task.completed_at.map(time),
+        agent_heartbeat_at: None,
         duration_s: task.completed_at.map(|end| seconds(task.started_at.unwrap_or(task.created_at), end)),
         cost_usd: (spent.calls > spent.unpriced_calls).then(|| spent.cost.usd()),
         unpriced_calls: spent.unpriced_calls,
@@ -123,8 +124,8 @@ fn attachment((id, asked, known): (AttachmentId, &Attachment, Option<&Screened>)
     }
 }
 
-/// A row of a list.
-pub fn summary(task: &Task) -> TaskSummary {
+/// A row of a list, of a task whose worker was last heard of at `beat`.
+pub fn summary(task: &Task, beat: Option<Timestamp>) -> TaskSummary {
     TaskSummary {
         task_id: task.id.to_string(),
         user_id: Some(task.user.to_string()),
@@ -139,6 +140,7 @@ pub fn summary(task: &Task) -> TaskSummary {
         pr_url: task.results.pr_url.clone(),
         created_at: time(task.created_at),
         updated_at: time(task.updated_at),
+        agent_heartbeat_at: beat.map(time),
     }
 }
 

@@ -74,7 +74,7 @@ async fn keys_and_deliveries_say_which_one_it_was() {
         )
         .await
         .data(201);
-    let (id, key) = (made["key_id"].as_str().unwrap(), made["api_key"].as_str().unwrap());
+    let (id, key) = (made["key_id"].as_str().unwrap(), made["key"].as_str().unwrap());
     let hook = world.call_as(key, Method::POST, "/v1/webhooks", Some(json!({ "name": "h" }))).await.data(201);
     let (hook_id, secret) = (hook["webhook_id"].as_str().unwrap(), hook["secret"].as_str().unwrap());
     let body = json!({ "repo": "octo/cat", "task_description": "x" }).to_string();

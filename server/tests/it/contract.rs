@@ -5,6 +5,7 @@
 mod api_key;
 mod attachments;
 mod cancel;
+mod client;
 mod create;
 mod detail;
 mod events;
@@ -43,6 +44,7 @@ pub const DETAIL: &[&str] = &[
     "updated_at",
     "started_at",
     "completed_at",
+    "agent_heartbeat_at",
     "duration_s",
     "cost_usd",
     "build_passed",

@@ -18,7 +18,7 @@ async fn made(world: &World, who: &str, body: Value) -> Value {
 
 /// A key with these scopes of whoever asks.
 async fn key(world: &World, who: &str, scopes: &[&str]) -> String {
-    made(world, who, json!({ "name": "a key", "scopes": scopes })).await["api_key"].as_str().unwrap().into()
+    made(world, who, json!({ "name": "a key", "scopes": scopes })).await["key"].as_str().unwrap().into()
 }
 
 #[tokio::test]
@@ -27,10 +27,10 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
     let body = json!({ "name": "CI", "scopes": ["tasks:read", "webhooks:manage", "tasks:read"],
         "expires_at": "2027-01-31T13:00:00+01:00" });
     let answer = made(&world, ANN, body).await;
-    let (id, whole) = (answer["key_id"].as_str().unwrap(), answer["api_key"].as_str().unwrap());
+    let (id, whole) = (answer["key_id"].as_str().unwrap(), answer["key"].as_str().unwrap());
     let secret = whole.strip_prefix(&format!("bgak_{id}_")).unwrap();
     assert!(secret.len() == 64 && secret.bytes().all(|b| b"0123456789abcdef".contains(&b)), "{secret}");
-    insta::assert_json_snapshot!("key_created", answer, { ".key_id" => "[key]", ".api_key" => "bgak_[key]_[secret]" });
+    insta::assert_json_snapshot!("key_created", answer, { ".key_id" => "[key]", ".key" => "bgak_[key]_[secret]" });
     let list = world.get_as(ANN, KEYS).await;
     insta::assert_json_snapshot!("key_listed", list.json(), { ".data[].key_id" => "[key]" });
     assert!(!list.text().contains(secret));
@@ -93,7 +93,7 @@ async fn what_is_wrong_with_a_key_is_told_only_to_who_has_it() {
     let expires = "2023-11-14T23:13:20Z";
     let answer =
         made(&world, ANN, json!({ "name": "x", "scopes": ["tasks:read"], "expires_at": expires })).await;
-    let (id, key) = (answer["key_id"].as_str().unwrap(), answer["api_key"].as_str().unwrap());
+    let (id, key) = (answer["key_id"].as_str().unwrap(), answer["key"].as_str().unwrap());
     world.get_as(key, "/v1/tasks").await.data(200);
     let generic = world.get_as("nonsense", "/v1/tasks").await.error(401, "UNAUTHORIZED");
     let flipped = format!("{}{}", &key[..key.len() - 1], if key.ends_with('0') { "1" } else { "0" });
@@ -116,7 +116,7 @@ async fn what_is_wrong_with_a_key_is_told_only_to_who_has_it() {
 async fn a_revoked_key_is_refused_at_once_and_for_good() {
     let world = World::new();
     let answer = made(&world, ANN, json!({ "name": "x", "scopes": ["tasks:read"] })).await;
-    let (id, key) = (answer["key_id"].as_str().unwrap().to_owned(), answer["api_key"].as_str().unwrap());
+    let (id, key) = (answer["key_id"].as_str().unwrap().to_owned(), answer["key"].as_str().unwrap());
     let path = format!("{KEYS}/{id}");
     for stranger in ["test/member/eve", "test/member/ann2"] {
         let message =
@@ -206,7 +206,7 @@ async fn an_owner_gives_keys_to_others() {
     let answer = made(&world, KEY, body).await;
     assert_eq!((&answer["user_id"], &answer["role"]), (&json!("bob@example.com"), &json!("member")));
     let task = json!({ "repo": "octo/cat", "task_description": "fix it" });
-    let bob = answer["api_key"].as_str().unwrap();
+    let bob = answer["key"].as_str().unwrap();
     let task = world.call_as(bob, Method::POST, "/v1/tasks", Some(task)).await.data(201);
     world
         .get_as(ANN, &format!("/v1/tasks/{}", task["task_id"].as_str().unwrap()))
@@ -266,7 +266,7 @@ async fn pages_are_full_and_their_tokens_signed() {
 async fn the_last_use_is_noted_coarsely() {
     let world = World::new();
     let answer = made(&world, ANN, json!({ "name": "x", "scopes": ["tasks:read"] })).await;
-    let key = answer["api_key"].as_str().unwrap();
+    let key = answer["key"].as_str().unwrap();
     let mut seen = Vec::new();
     for wait in [0, 1, 3_598, 1, 10_000] {
         world.clock.advance(Duration::from_secs(wait));

@@ -70,7 +70,7 @@ async fn the_audit_log_tells_who_came_in_and_who_did_not_without_a_credential() 
     let world = world(Rate { per_minute: 60, burst: 3 }, &[]);
     let made = json!({ "name": "ci", "scopes": ["tasks:read"] });
     let made = world.call(Method::POST, "/v1/api-keys", Some(made)).await.data(201);
-    let (key, id) = (made["api_key"].as_str().unwrap(), made["key_id"].as_str().unwrap());
+    let (key, id) = (made["key"].as_str().unwrap(), made["key_id"].as_str().unwrap());
     for _ in 0..2 {
         world.send(from("192.0.2.1", "test/member/ann", "/v1/tasks")).await.data(200);
         world.send(from("192.0.2.1", key, "/v1/tasks")).await.data(200);

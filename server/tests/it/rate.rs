@@ -44,7 +44,7 @@ async fn each_caller_and_each_kind_of_route_has_its_own_bucket() {
     world.call_as(ANN, Method::POST, "/v1/api-keys", body()).await.error(429, "RATE_LIMIT_EXCEEDED");
     world.get_as(ANN, "/v1/tasks").await.data(200);
     // A key is its user: making many does not give more.
-    let key = key["api_key"].as_str().unwrap();
+    let key = key["key"].as_str().unwrap();
     world.get_as(key, "/v1/tasks").await.error(429, "RATE_LIMIT_EXCEEDED");
     world.get_as("test/member/bob", "/v1/tasks").await.data(200);
     let task = Some(json!({ "repo": "octo/cat", "task_description": "fix it" }));

@@ -145,7 +145,7 @@ async fn the_place_to_begin_is_checked() {
 async fn key(world: &World) -> (String, String) {
     let made = serde_json::json!({ "name": "watcher", "scopes": ["tasks:read"] });
     let made = world.call(Method::POST, "/v1/api-keys", Some(made)).await.data(201);
-    (made["api_key"].as_str().unwrap().into(), made["key_id"].as_str().unwrap().into())
+    (made["key"].as_str().unwrap().into(), made["key_id"].as_str().unwrap().into())
 }
 
 #[tokio::test(start_paused = true)]

@@ -314,6 +314,7 @@ pub fn settings() -> Settings {
         rates: Rates::off(),
         public_url: "https://agents.example.com".into(),
         webhook_key: WebhookKey::new(SecretString::from("w".to_owned())),
+        webhook_signature: store::Signature::Strict,
         proxies: Proxies::default(),
     }
 }

@@ -89,6 +89,37 @@ async fn budgets_are_told_with_what_is_spent_of_them() {
 }
 
 #[tokio::test]
+async fn abcas_clients_see_their_own_budget_of_the_month() {
+    let world = spent().await;
+    let budget = world.get("/v1/tasks?view=budget").await.json();
+    let expected = json!({ "data": {
+        "period": "2023-11", "resets_at": "2023-12-01T00:00:00.000Z", "configured": true, "spend_usd": 2.0,
+        "monthly_limit_usd": 10.0, "remaining_usd": 8.0, "utilization_percent": 20.0,
+        "hard_stop": true, "hard_stop_active": false,
+    } });
+    assert_eq!(budget, expected);
+
+    let mine = world.submitted("more").await;
+    spend(&world, mine, "5", Some(9_000_000), "p/m").await;
+    let over = world.get("/v1/tasks?view=budget").await.data(200);
+    assert_eq!((&over["remaining_usd"], &over["utilization_percent"]), (&json!(0.0), &json!(110.0)));
+    assert_eq!(over["hard_stop_active"], true);
+
+    let without = World::new();
+    let mine = without.submitted("a").await;
+    spend(&without, mine, "1", Some(1_500_000), "p/m").await;
+    let free = without.get("/v1/tasks?view=budget").await.data(200);
+    assert_eq!((&free["configured"], &free["spend_usd"]), (&json!(false), &json!(1.5)));
+    for unknown in ["monthly_limit_usd", "remaining_usd", "utilization_percent"] {
+        assert_eq!(free[unknown], Value::Null, "{unknown}");
+    }
+    let theirs = without.get_as(ANN, "/v1/tasks?view=budget").await.data(200);
+    assert_eq!(theirs["spend_usd"], 0.0, "nobody sees what others spent");
+    let message = without.get("/v1/tasks?view=tasks").await.error(400, "VALIDATION_ERROR");
+    assert!(message.contains("view must be budget"), "{message}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_asked_is_told_by_its_field() {
     let world = World::new();
     for (query, words) in [

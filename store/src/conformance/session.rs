@@ -51,6 +51,14 @@ pub(super) async fn signs_of_life_are_kept(store: Store) {
     assert_eq!((session.heartbeat_at, session.stage.as_deref()), (Some(at(6)), Some("agent")));
     assert_eq!((session.instance, session.attached_at), (None, None));
     assert_eq!(store.session_get(task.id, Attempt(7)).await.unwrap(), None);
+    let silent = running(&store, 2, "ann").await;
+    let asked = vec![(silent.id, A1), (task.id, Attempt(7)), (task.id, A1)];
+    assert_eq!(
+        store.session_beats(asked).await.unwrap(),
+        [None, None, Some(at(6))],
+        "in the order they were asked"
+    );
+    assert_eq!(store.session_beats(Vec::new()).await.unwrap(), []);
 }
 
 pub(super) async fn polls_are_counted_in_a_row(store: Store) {

@@ -48,6 +48,11 @@ impl Signature {
             Signature::Plain => "plain",
         }
     }
+
+    /// From its wire name; `None`: there is no such one.
+    pub fn from_wire(name: &str) -> Option<Signature> {
+        [Signature::Strict, Signature::Plain].into_iter().find(|s| s.as_str() == name)
+    }
 }
 
 /// A webhook. Its secret is derived from the server's key, its id and the generation; it is not kept.

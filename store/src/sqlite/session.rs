@@ -83,6 +83,24 @@ pub(super) fn get(db: &Connection, task: TaskId, attempt: Attempt) -> Result<Opt
         .optional()?)
 }
 
+/// See [`crate::Store::session_beats`].
+pub(super) fn beats(
+    db: &Connection,
+    sessions: &[(TaskId, Attempt)],
+) -> Result<Vec<Option<Timestamp>>, Fault> {
+    let mut one =
+        db.prepare_cached("SELECT heartbeat_at FROM session WHERE task_id = ?1 AND attempt = ?2")?;
+    sessions
+        .iter()
+        .map(|(task, attempt)| {
+            let beat = one
+                .query_row(params![Bits::from(*task), attempt.0], |r| r.get::<_, Option<At>>(0))
+                .optional()?;
+            Ok(beat.flatten().map(|at| at.0))
+        })
+        .collect()
+}
+
 /// See [`crate::Store::session_polled`].
 pub(super) fn polled(
     tx: &Connection,

@@ -7,8 +7,39 @@ use protocol::rest::CreateTaskRequest;
 
 use crate::api::ApiError;
 
+/// The task types of *ABCA* before it had workflows, and the workflow that each became.
+const TASK_TYPES: [(&str, &str); 3] = [
+    ("new_task", "coding/new-task-v1"),
+    ("pr_iteration", "coding/pr-iteration-v1"),
+    ("pr_review", "coding/pr-review-v1"),
+];
+
+/// The row of the workflow that is asked for, in either of the two ways.
+pub(super) fn asked(
+    workflow_ref: Option<&str>,
+    task_type: Option<&str>,
+) -> Result<&'static WorkflowRow, ApiError> {
+    let Some(task_type) = task_type else { return resolve(workflow_ref) };
+    let shown = domain::event::preview(task_type, 40);
+    let Some((_, meant)) = TASK_TYPES.iter().find(|(name, _)| *name == task_type) else {
+        let all: Vec<_> = TASK_TYPES.iter().map(|(name, _)| *name).collect();
+        return Err(ApiError::invalid(format!(
+            "task_type: there is no {shown:?}; there are {}, and workflow_ref says the same",
+            all.join(", ")
+        )));
+    };
+    let row = resolve(workflow_ref.or(Some(meant)))?;
+    match row.id == *meant {
+        true => Ok(row),
+        false => Err(ApiError::invalid(format!(
+            "task_type {shown:?} is {meant}, but workflow_ref names {}; leave task_type out",
+            row.id
+        ))),
+    }
+}
+
 /// The row of the workflow that is asked for.
-pub(super) fn resolve(given: Option<&str>) -> Result<&'static WorkflowRow, ApiError> {
+fn resolve(given: Option<&str>) -> Result<&'static WorkflowRow, ApiError> {
     let given = given.unwrap_or(Workflow::NewTask.as_str());
     let shown = domain::event::preview(given, 80);
     let Some((id, version)) = workflow::parse_ref(given) else {

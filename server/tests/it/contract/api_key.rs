@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::support::*;
 
-const CREATED: &[&str] = &["key_id", "name", "api_key", "scopes", "created_at", "expires_at"];
+const CREATED: &[&str] = &["key_id", "name", "key", "scopes", "created_at", "expires_at"];
 const KEY_DETAIL: &[&str] =
     &["key_id", "name", "status", "scopes", "created_at", "updated_at", "expires_at", "revoked_at"];
 const OURS: &[&str] = &["user_id", "role", "last_used_at"];
@@ -23,7 +23,7 @@ async fn keys_are_made_listed_and_revoked_as_the_contract_says() {
     assert_eq!((&made["scopes"], &made["expires_at"]), (&json!(["webhooks:manage"]), &Value::Null));
     let id = made["key_id"].as_str().unwrap();
     assert!(id.parse::<domain::ApiKeyId>().is_ok(), "a ULID: {id}");
-    let secret = made["api_key"].as_str().unwrap().strip_prefix(&format!("bgak_{id}_")).unwrap();
+    let secret = made["key"].as_str().unwrap().strip_prefix(&format!("bgak_{id}_")).unwrap();
     assert!(secret.len() == 64 && secret.bytes().all(|b| b"0123456789abcdef".contains(&b)));
     for scope in ["webhooks:manage", "webhooks:invoke", "tasks:read", "tasks:cancel"] {
         make(json!({ "name": "x", "scopes": [scope] })).await.data(201);

@@ -59,6 +59,29 @@ async fn workflows_are_told_apart_by_what_is_wrong_with_them() {
 }
 
 #[tokio::test]
+async fn a_task_type_is_the_workflow_that_it_became() {
+    let world = World::new();
+    let task = world.post(with(json!({ "task_type": "new_task" }))).await.data(201);
+    assert_eq!(task["resolved_workflow"]["id"], "coding/new-task-v1");
+    let both = json!({ "task_type": "new_task", "workflow_ref": "coding/new-task-v1@1.0.0" });
+    world.post(with(both)).await.data(201);
+    for (body, words) in [
+        (
+            json!({ "task_type": "pr_iteration" }),
+            "pr_number is required by workflow_ref coding/pr-iteration-v1",
+        ),
+        (json!({ "task_type": "pr_review", "pr_number": 3 }), "coding/pr-review-v1 is not available"),
+        (json!({ "task_type": "NEW_TASK" }), "task_type: there is no \"NEW_TASK\""),
+        (json!({ "task_type": "" }), "task_type: there is no"),
+        (json!({ "task_type": "new_task", "workflow_ref": "coding/pr-review-v1" }), "leave task_type out"),
+        (json!({ "task_type": "new_task", "workflow_ref": "what" }), "is no workflow"),
+    ] {
+        let message = world.post(with(body.clone())).await.error(400, "VALIDATION_ERROR");
+        assert!(message.contains(words), "{body}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn fields_of_the_contract_that_are_not_built_are_checked_and_then_refused_as_such() {
     let world = World::new();
     let scopes = |n: usize| json!({ "initial_approvals": vec!["this_call"; n] });

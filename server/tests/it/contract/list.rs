@@ -18,6 +18,7 @@ const SUMMARY: &[&str] = &[
     "pr_url",
     "created_at",
     "updated_at",
+    "agent_heartbeat_at",
 ];
 
 #[tokio::test]
@@ -36,6 +37,34 @@ async fn a_page_has_its_envelope_and_each_row_every_field() {
     is_time(&body["data"][0]["created_at"]);
     let empty = world.get("/v1/tasks?status=COMPLETED").await.json();
     assert_eq!(empty, json!({ "data": [], "pagination": { "next_token": null, "has_more": false } }));
+}
+
+#[tokio::test]
+async fn each_row_tells_when_its_worker_was_last_heard_of() {
+    let world = World::new();
+    let source = source().await;
+    let silent = world.submitted("waits").await;
+    let first = world.running(&source, "runs").await;
+    let second = world.running(&source, "runs too").await;
+    let store = world.orchestrator.store();
+    store.session_heartbeat(second, domain::Attempt(1), "agent", later(&world)).await.unwrap();
+    let rows = world.get("/v1/tasks").await.data(200);
+    let of = |id: domain::TaskId| {
+        let row = rows.as_array().unwrap().iter().find(|row| row["task_id"] == id.to_string()).unwrap();
+        row["agent_heartbeat_at"].clone()
+    };
+    assert_eq!(of(silent), serde_json::Value::Null);
+    is_time(&of(first));
+    assert_eq!(of(second), format!("{:.3}", later(&world)));
+    for id in [silent, first, second] {
+        let task = world.get(&format!("/v1/tasks/{id}")).await.data(200);
+        assert_eq!(task["agent_heartbeat_at"], of(id), "the same as in the list");
+    }
+}
+
+/// An hour from now.
+fn later(world: &World) -> jiff::Timestamp {
+    domain::transition::after(world.orchestrator.now(), std::time::Duration::from_secs(3_600))
 }
 
 #[tokio::test]
