@@ -2,9 +2,10 @@
 //! the result (progress, hints) goes to stderr, so that stdout stays readable for programs. Whatever is printed passes one
 //! last net here ([`painted`]): a terminal is given text and our colours, and nothing else.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use console::Term;
+use console::{Term, measure_text_width};
 use domain::text::painted;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -16,6 +17,7 @@ use server::config::secret::Need;
 use crate::args::{Global, Output};
 use crate::clean;
 use crate::failure::Failure;
+use crate::render::wrap::fit;
 use crate::render::{Paint, View};
 
 /// Columns where the terminal does not say.
@@ -31,6 +33,8 @@ pub struct Context {
     /// The environment.
     pub env: Env,
     verbose: Verbose,
+    /// Columns of the passing state that is on the screen.
+    passing: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +51,7 @@ impl Context {
             api_url: global.api_url.clone().filter(|url| !url.is_empty()),
             env: server::config::environment(),
             verbose: if global.verbose { Verbose::Yes } else { Verbose::No },
+            passing: AtomicUsize::new(0),
         }
     }
 
@@ -62,18 +67,21 @@ impl Context {
 
     /// What stdout looks like now.
     pub fn view(&self) -> View {
-        let terminal = io::stdout().is_terminal();
         View {
             now: now(),
             zone: TimeZone::system(),
-            width: terminal
-                .then(|| Term::stdout().size_checked().map_or(COLUMNS, |(_, columns)| columns.into())),
+            width: columns(&Term::stdout()),
             paint: if console::colors_enabled() { Paint::Colour } else { Paint::Plain },
         }
     }
 
-    /// A result for people.
+    /// A result for people, in lines that fit the terminal.
     pub fn text(&self, text: &str) -> Result<(), Failure> {
+        self.lines(&fit(text, columns(&Term::stdout())))
+    }
+
+    /// A result whose lines stay as they are, whatever their length.
+    pub fn lines(&self, text: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         writeln!(out, "{}", painted(text))?;
         Ok(out.flush()?)
@@ -81,7 +89,7 @@ impl Context {
 
     /// A result for programs.
     pub fn json(&self, value: &impl Serialize) -> Result<(), Failure> {
-        self.text(&clean::json(value)?)
+        self.lines(&clean::json(value)?)
     }
 
     /// A result in the form that was asked for.
@@ -95,7 +103,7 @@ impl Context {
     /// A word beside the result.
     pub fn note(&self, text: &str) {
         // Nobody is helped by a failure to print a note.
-        let _ = writeln!(io::stderr().lock(), "{}", painted(text));
+        let _ = writeln!(io::stderr().lock(), "{}", painted(&fit(text, columns(&Term::stderr()))));
     }
 
     /// A word for those who asked for more.
@@ -106,14 +114,33 @@ impl Context {
         }
     }
 
-    /// Shows a passing state on a terminal, over the one before; an empty text takes it away.
+    /// Shows a passing state on a terminal, over the one before; an empty text takes it away. No escape sequence is needed
+    /// for that; a terminal that may not be able to go back in a line (`TERM=dumb`) is told the first state only.
     pub fn passing(&self, text: &str) {
+        let Some(columns) = columns(&Term::stderr()).filter(|_| self.output == Output::Text) else { return };
+        let text = domain::event::preview(&painted(text), columns.saturating_sub(1));
+        let before = self.passing.swap(measure_text_width(&text), Ordering::Relaxed);
         let mut err = io::stderr().lock();
-        if self.output == Output::Text && err.is_terminal() {
-            let _ = write!(err, "\r\x1b[K{}", painted(text));
-            let _ = err.flush();
-        }
+        let _ = match (self.is_dumb(), before) {
+            (true, 0) if !text.is_empty() => writeln!(err, "{text}"),
+            (true, _) => {
+                self.passing.fetch_max(before, Ordering::Relaxed);
+                Ok(())
+            }
+            (false, 0) => write!(err, "{text}"),
+            (false, _) => write!(err, "\r{:before$}\r{text}", ""),
+        };
+        let _ = err.flush();
     }
+
+    fn is_dumb(&self) -> bool {
+        self.env.get("TERM").is_some_and(|term| term == "dumb")
+    }
+}
+
+/// Columns of a terminal; `None` where nobody looks.
+fn columns(term: &Term) -> Option<usize> {
+    term.is_term().then(|| term.size_checked().map_or(COLUMNS, |(_, columns)| columns.into()))
 }
 
 /// The present.

@@ -6,6 +6,7 @@ use crate::attachment::Attachments;
 use crate::failure::Failure;
 use crate::id::{AttachmentId, Attempt};
 use crate::leave::{Kept, Order};
+use crate::lost::Lost;
 use crate::report::Report;
 use crate::session::SessionHandle;
 use crate::state::QueueReason;
@@ -101,6 +102,13 @@ pub enum Command {
         /// Not before this time.
         not_before: Option<Timestamp>,
     },
+    /// The box is gone before its agent ended; another attempt is to follow.
+    Lose {
+        /// The attempt whose box it was.
+        attempt: Attempt,
+        /// What is known of it, and what follows.
+        lost: Box<Lost>,
+    },
     /// The box has ended its work and says how.
     Report {
         /// The attempt that reports.
@@ -153,6 +161,7 @@ impl Command {
             Command::Depart { .. } => "depart",
             Command::Resume { .. } => "resume",
             Command::Park { .. } => "park",
+            Command::Lose { .. } => "lose",
             Command::Report { .. } => "report",
             Command::Complete { .. } => "complete",
             Command::Fail { .. } => "fail",

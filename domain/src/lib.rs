@@ -38,6 +38,7 @@ pub mod failure;
 pub mod id;
 pub mod leave;
 pub mod limit;
+pub mod lost;
 pub mod money;
 pub mod outcome;
 pub mod per_repo;

@@ -146,6 +146,16 @@ pub const PR_BODY_MAX_CHARS: usize = 60_000;
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// An agent whose task is to wait has this long to save its work.
 pub const PARK_GRACE: Duration = Duration::from_secs(60);
+/// Attempts at one task when boxes are lost, the first one included.
+pub const ATTEMPTS_DEFAULT: u32 = 2;
+/// Most attempts that a setting may allow.
+pub const ATTEMPTS_MAX: u32 = 10;
+/// Wait before the attempt that follows a lost box; doubled for each further one.
+pub const LOST_BACKOFF: Duration = Duration::from_secs(5);
+/// Longest such wait.
+pub const LOST_BACKOFF_MAX: Duration = Duration::from_secs(300);
+/// The work of an agent at work is saved this often: so much of it may go with a lost box.
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// A provider that asks for a wait of at least this long has reached its usage limit: no box waits that out.
 pub const USAGE_LIMIT_WAIT: Duration = Duration::from_secs(300);
 /// Characters of what an agent is told of the work before its own.

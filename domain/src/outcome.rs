@@ -332,6 +332,7 @@ mod tests {
         }
     }
 
+    /// D-085: a build that took too long had a general title.
     #[test]
     fn each_rule_gives_its_code() {
         use AgentStatus::*;

@@ -103,6 +103,8 @@ pub enum QueueReason {
     /// The provider's usage limit; resumed at the earliest time.
     #[serde(rename = "usage_limit", alias = "provider_limit")]
     ProviderLimit,
+    /// Its box was lost; the next attempt begins at the earliest time.
+    BoxLost,
     /// A budget that it shares with other tasks is used up; tried again when its next period begins, or when a server starts
     /// that allows more.
     Budget {
@@ -118,6 +120,7 @@ impl QueueReason {
             QueueReason::ConcurrencyLimit => "concurrency_limit",
             QueueReason::Paused => "paused",
             QueueReason::ProviderLimit => "usage_limit",
+            QueueReason::BoxLost => "box_lost",
             QueueReason::Budget { .. } => "budget",
         }
     }
@@ -126,7 +129,10 @@ impl QueueReason {
     pub fn detail(&self) -> Option<&str> {
         match self {
             QueueReason::Budget { detail } => Some(detail),
-            QueueReason::ConcurrencyLimit | QueueReason::Paused | QueueReason::ProviderLimit => None,
+            QueueReason::ConcurrencyLimit
+            | QueueReason::Paused
+            | QueueReason::ProviderLimit
+            | QueueReason::BoxLost => None,
         }
     }
 }
@@ -312,6 +318,7 @@ mod tests {
         }
     }
 
+    /// D-036: FINALIZING was never entered.
     #[test]
     fn only_finalizing_completes() {
         for s in Status::ALL {

@@ -7,6 +7,7 @@ use crate::attachment::{Attachment, AttachmentSource, Attachments, Screened};
 use crate::id::{AttachmentId, Attempt, TaskId, UserId};
 use crate::leave::Leaving;
 use crate::limit;
+use crate::lost::Losses;
 use crate::money::{MicroUsd, TokenCount};
 use crate::repo::RepoRef;
 use crate::report::GateResult;
@@ -166,6 +167,8 @@ pub struct Task {
     pub leaving: Option<Leaving>,
     /// Seconds it was parked; they do not count against its lifetime.
     pub parked_s: u64,
+    /// Boxes that were lost, and what went with them.
+    pub losses: Losses,
     /// What is known of its attachments.
     pub attachments: Attachments,
     /// The task that this one tries again.
@@ -217,6 +220,7 @@ impl Task {
             version: 1,
             leaving: None,
             parked_s: 0,
+            losses: Losses::default(),
             attachments,
             retry_of: None,
             results: Results::default(),

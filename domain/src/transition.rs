@@ -15,6 +15,7 @@ use crate::failure::{Failure, FailureCode};
 use crate::id::{AttachmentId, Attempt, TaskId};
 use crate::leave::{Kept, Leaving, Order};
 use crate::limit;
+use crate::lost::{Losses, Lost};
 use crate::session::SessionHandle;
 use crate::state::{Hydration, QueueReason, State, Status};
 use crate::task::{Results, Task};
@@ -122,6 +123,7 @@ impl Task {
             Command::Depart { kept } => self.depart(kept, now),
             Command::Resume { by } => self.resume(by.as_deref(), now),
             Command::Park { why, not_before } => self.park(why, not_before, now),
+            Command::Lose { lost, .. } => self.lose(*lost, now),
             Command::Report { report, .. } => match &self.state {
                 State::Finalizing { .. } => Change::Nothing,
                 State::Hydrating { phase: Hydration::Preflight | Hydration::Dispatch { .. }, .. } => {
@@ -164,6 +166,7 @@ impl Task {
             Command::AgentStarted { attempt }
             | Command::OpenGate { attempt, .. }
             | Command::Left { attempt }
+            | Command::Lose { attempt, .. }
             | Command::Report { attempt, .. } => {
                 (*attempt != self.attempt).then_some(Refused::Superseded(*attempt))
             }
@@ -532,17 +535,8 @@ impl Task {
         if leaving.due_at() > now {
             return self.too_early();
         }
-        let (from, kept_by) = (self.status(), kept.as_ref());
-        let work = json!({
-            "branch": kept_by.map(|_| &self.branch), "head_sha": kept_by.map(|k| &k.head_sha),
-            "commits": kept_by.map(|k| k.commits), "kept_on": kept_by.map(|k| k.place),
-        });
-        let tell = |kind, mut data: serde_json::Value| {
-            if let (Some(all), Some(work)) = (data.as_object_mut(), work.as_object()) {
-                all.extend(work.clone());
-            }
-            vec![NewEvent::new(kind, data)]
-        };
+        let from = self.status();
+        let tell = |kind, data| self.tell_kept(kind, data, kept.as_ref());
         let change = match &leaving.order {
             Order::Cancel { by } => {
                 let events = tell(EventKind::TaskCancelled, json!({ "cancelled_by": by, "from": from }));
@@ -569,12 +563,62 @@ impl Task {
         }
     }
 
+    /// An event, with what is kept of the work.
+    fn tell_kept(&self, kind: EventKind, mut data: serde_json::Value, kept: Option<&Kept>) -> Vec<NewEvent> {
+        let work = json!({
+            "branch": kept.map(|_| &self.branch), "head_sha": kept.map(|k| &k.head_sha),
+            "commits": kept.map(|k| k.commits), "kept_on": kept.map(|k| k.place),
+        });
+        if let (Some(all), Some(work)) = (data.as_object_mut(), work.as_object()) {
+            all.extend(work.clone());
+        }
+        vec![NewEvent::new(kind, data)]
+    }
+
+    /// A lost box gives its slot back, and the next attempt waits its time in the queue.
+    fn lose(&self, lost: Lost, now: Timestamp) -> Change {
+        match &self.state {
+            // It was asked to leave: its order says what follows.
+            _ if self.leaving.is_some() => return self.wrong_state(),
+            State::Hydrating { phase: Hydration::Boot { .. }, .. }
+            | State::Running { .. }
+            | State::AwaitingApproval { .. } => (),
+            State::Queued { why: QueueReason::BoxLost, .. } => return Change::Nothing,
+            State::Hydrating { .. } => return self.too_early(),
+            _ => return self.wrong_state(),
+        }
+        let losses = Losses {
+            boxes: self.losses.boxes.saturating_add(1),
+            turns: self.losses.turns.saturating_add(lost.turns),
+            last: Some(lost.failure.clone()),
+        };
+        let data = json!({
+            "attempt": self.attempt, "boxes_lost": losses.boxes, "attempts_max": lost.attempts_max,
+            "error_code": lost.failure.code,
+            "detail": preview(&lost.failure.detail, limit::ERROR_MESSAGE_MAX_CHARS),
+            "turns": lost.turns, "not_before": lost.not_before,
+        });
+        let events = self.tell_kept(EventKind::AttemptLost, data, lost.kept.as_ref());
+        match self.park_with(QueueReason::BoxLost, Some(lost.not_before), events, now) {
+            Change::Applied(mut applied) => {
+                applied.task.losses = losses;
+                if let Some(kept) = lost.kept {
+                    applied.task.results.head_sha = Some(kept.head_sha);
+                }
+                Change::Applied(applied)
+            }
+            other => other,
+        }
+    }
+
     /// From waiting for a person or a time into the queue, as one that came just now.
     fn resume(&self, by: Option<&str>, now: Timestamp) -> Change {
         match &self.state {
             State::Queued { why: QueueReason::ConcurrencyLimit, .. } => Change::Nothing,
             State::Queued { since, why, .. } => {
                 let waited = seconds(*since, now);
+                // Boxes that die buy their task no time.
+                let free = if *why == QueueReason::BoxLost { 0 } else { waited.unsigned_abs() };
                 let event = NewEvent::new(
                     EventKind::TaskResumed,
                     json!({ "by": by, "after": why.as_str(), "parked_for_s": waited }),
@@ -584,7 +628,7 @@ impl Task {
                 match self.to(state, vec![event], Slots::Keep, now) {
                     Change::Applied(mut applied) => {
                         applied.task.queued_at = Some(now);
-                        applied.task.parked_s = self.parked_s.saturating_add(waited.unsigned_abs());
+                        applied.task.parked_s = self.parked_s.saturating_add(free);
                         applied.task.wake_at = Some(now);
                         Change::Applied(applied)
                     }
@@ -715,6 +759,7 @@ pub(crate) fn wake_after(state: &State, now: Timestamp) -> Option<Timestamp> {
                 QueueReason::ConcurrencyLimit
                 | QueueReason::Paused
                 | QueueReason::ProviderLimit
+                | QueueReason::BoxLost
                 | QueueReason::Budget { .. },
                 None,
             ) => after(*since, limit::QUEUE_BACKSTOP),

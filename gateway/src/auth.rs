@@ -43,6 +43,7 @@ impl Refusal {
             BoxErrorCode::TooEarly => StatusCode::TOO_EARLY,
             BoxErrorCode::BadRequest => StatusCode::BAD_REQUEST,
             BoxErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            BoxErrorCode::VersionUnsupported => StatusCode::UPGRADE_REQUIRED,
             BoxErrorCode::EventLimit => StatusCode::TOO_MANY_REQUESTS,
             BoxErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }

@@ -10,7 +10,7 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use domain::event::{EventKind, NewEvent};
 use domain::report::Report;
-use domain::{Failure, Task, limit};
+use domain::{Failure, FailureCode, Task, limit};
 use orchestrator::report::{Heard, Work};
 use orchestrator::token::BoxIdentity;
 use protocol::box_api::*;
@@ -80,6 +80,16 @@ async fn attach(
             "the bootstrap token of this attempt is needed",
         ));
     }
+    if !(VERSION_OLDEST..=VERSION).contains(&request.api) {
+        let worker = domain::event::preview(&request.version, 32);
+        let why = format!(
+            "the worker ({worker}) speaks version {} of the box API, this server {VERSION_OLDEST} to {VERSION}",
+            request.api
+        );
+        let failure = Failure::new(FailureCode::WorkerVersionUnsupported, why.as_str());
+        orchestrator.box_unfit(request.task, request.attempt, failure).await?;
+        return Err(Refusal::new(BoxErrorCode::VersionUnsupported, why));
+    }
     let plain = |c: char| c.is_ascii_alphanumeric();
     if request.instance.is_empty() || request.instance.len() > 64 || !request.instance.chars().all(plain) {
         return Err(Refusal::new(BoxErrorCode::BadRequest, "instance must be 1 to 64 letters and digits"));
@@ -111,7 +121,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         description: task.spec.description.clone(),
         earlier: earlier.clone(),
         notes: task.results.notes.clone(),
-        max_turns: task.spec.turns(),
+        max_turns: task.turns_left(),
         model: choice.name.clone(),
         context_window: choice.context_window,
         max_output_tokens: choice.max_output_tokens,
@@ -122,6 +132,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         nudges_scripted: gateway.scripted(&choice.name).is_some(),
         harness: parts.policy.harness.clone(),
         git_identity: parts.policy.git_identity.clone(),
+        save_interval_s: parts.policy.save_interval.as_secs(),
         attachments: attachment::of_work(task),
     })
 }

@@ -70,6 +70,12 @@ pub struct Policy {
     pub stop_grace: Duration,
     /// Whether the folders of ended sessions stay.
     pub keep_sessions: KeepSessions,
+    /// Attempts at one task when its boxes are lost, the first one included.
+    pub attempts_max: PerRepo<u32>,
+    /// Wait before the attempt that follows a lost box; doubled for each further one.
+    pub lost_backoff: Duration,
+    /// Boxes save the work of an agent at work this often; zero is never.
+    pub save_interval: Duration,
     /// A cancelled agent has this long to save its work.
     pub cancel_grace: Duration,
     /// An agent whose task is to wait has this long to save its work.
@@ -121,6 +127,9 @@ impl Default for Policy {
             lease: limit::LEASE,
             stop_grace: Duration::from_secs(5),
             keep_sessions: KeepSessions::No,
+            attempts_max: PerRepo::new(limit::ATTEMPTS_DEFAULT),
+            lost_backoff: limit::LOST_BACKOFF,
+            save_interval: limit::SAVE_INTERVAL,
             cancel_grace: limit::CANCEL_GRACE,
             park_grace: limit::PARK_GRACE,
             verify_timeout: limit::VERIFY_TIMEOUT,

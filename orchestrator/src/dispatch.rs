@@ -31,7 +31,7 @@ impl Orchestrator {
         let first = match made {
             Ok(first) => first,
             Err(ForgeError { failure, .. }) => {
-                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+                return self.fail_early(task, failure, epoch).await;
             }
         };
         let (mirror, session) = if self.asks_for_image(task) {
@@ -50,10 +50,10 @@ impl Orchestrator {
                 if let Ok(session) = session {
                     self.stop_at_once(task, session).await;
                 }
-                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+                return self.fail_early(task, failure, epoch).await;
             }
             (Ok(()), Err(failure)) => {
-                return self.follow(task, Command::Fail { failure, results: None }, epoch).await;
+                return self.fail_early(task, failure, epoch).await;
             }
         };
         fault::point("dispatch.started");

@@ -173,6 +173,7 @@ impl Orchestrator {
                     Onward::Again(Box::new(task.clone()))
                 }
                 Step::Leave => self.depart(&task, epoch).await?,
+                Step::Lose(failure) => self.lose(&task, failure, epoch).await?,
                 Step::Finish => self.finish(&task, epoch).await?,
             };
             match onward {

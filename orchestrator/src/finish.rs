@@ -129,6 +129,25 @@ impl Orchestrator {
         Ok(Delivered { work: Some(work), pr: PrEvidence::Opened, record: Some(record) })
     }
 
+    /// What is pushed of a task that fails before its next box is there, and the pull request for it.
+    pub(crate) async fn deliver_kept(
+        &self,
+        task: &Task,
+        failure: &Failure,
+    ) -> (Option<Results>, Option<PullRequestRecord>) {
+        let report = Report::lost(failure.clone());
+        match self.deliver(task, &report).await {
+            Ok(Delivered { work: Some(work), record, .. }) => {
+                (Some(results(task, &report, Some(&work), record.as_ref())), record)
+            }
+            Ok(Delivered { work: None, .. }) => (None, None),
+            Err(later) => {
+                warn!(task.id = %task.id, error = %later, "what was pushed stays on this server");
+                (None, None)
+            }
+        }
+    }
+
     /// What a range of a task's repository may not bring; told as an event when there is something.
     pub async fn look_at(
         &self,
@@ -215,8 +234,13 @@ fn results(
         pr_url: pull.map(|p| p.url.clone()),
         build: Some(report.build),
         lint: Some(report.lint),
-        turns_attempted: Some(report.turns_attempted),
-        turns_completed: Some(report.turns_completed.min(task.spec.turns())),
+        turns_attempted: Some(turns_of(task, report)),
+        turns_completed: Some(
+            report
+                .turns_completed
+                .saturating_add(task.losses.turns.saturating_sub(task.losses.boxes))
+                .min(task.spec.turns()),
+        ),
         head_sha: work.map(|w| w.head_sha.clone()),
         code_changed: Some(work.is_some()),
         answer: match work {
@@ -227,6 +251,11 @@ fn results(
         warning: None,
         ..task.results.clone()
     }
+}
+
+/// Turns begun in all boxes of a task.
+fn turns_of(task: &Task, report: &Report) -> u32 {
+    report.turns_attempted.saturating_add(task.losses.turns)
 }
 
 fn title(task: &Task, report: &Report) -> String {
@@ -251,7 +280,8 @@ fn body(task: &Task, report: &Report) -> String {
     };
     format!(
         "{words}\n\n---\nbgagent task `{}`, {} turns, {cost}. A person must review and merge this.\n",
-        task.id, report.turns_attempted
+        task.id,
+        turns_of(task, report)
     )
 }
 

@@ -146,7 +146,7 @@ impl Orchestrator {
     }
 
     /// The work that the box pushed. Of a task that ends, the branch goes to the code host, if what it brings may.
-    async fn keep(&self, task: &Task, delivers: bool) -> Option<Kept> {
+    pub(crate) async fn keep(&self, task: &Task, delivers: bool) -> Option<Kept> {
         let parts = self.parts();
         let base = task.results.base_branch.as_deref().unwrap_or_default();
         let work = parts.mirrors.branch_work(task.id, &task.spec.repo, &task.branch, base).await;
@@ -217,7 +217,11 @@ impl Orchestrator {
             told.push(self.history(old.id).await?.work());
         }
         if task.attempt > Attempt(1) {
-            told.push("An earlier attempt at this task was stopped before its end.".to_owned());
+            told.push(
+                Self::told_of_losses(task).unwrap_or_else(|| {
+                    "An earlier attempt at this task was stopped before its end.".to_owned()
+                }),
+            );
             told.push(self.history(task.id).await?.work());
             for nudge in self.store().nudge_list(task.id).await?.iter().filter(|n| n.taken.is_some()) {
                 told.push(format!("The person who gave the task said to it: {}", nudge.text));

@@ -23,6 +23,7 @@ pub mod finish;
 pub mod history;
 mod image;
 pub mod leave;
+mod lost;
 pub mod masks;
 pub mod model;
 pub mod next;

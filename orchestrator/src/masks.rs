@@ -57,6 +57,7 @@ impl Masks {
     pub(crate) fn applied(&self, applied: &mut Applied) {
         self.record(&mut applied.task.state);
         self.record(&mut applied.task.results);
+        self.record(&mut applied.task.losses);
         applied.events.iter_mut().for_each(|event| self.event(event));
     }
 
@@ -129,6 +130,7 @@ mod tests {
         assert!(!stored.contains(VALUE), "{stored}");
     }
 
+    /// D-030: previews were not masked.
     #[test]
     fn a_value_that_a_preview_cuts_is_masked_as_well() {
         let mut event = NewEvent::new(

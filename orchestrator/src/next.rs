@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use domain::report::Report;
 use domain::state::{Hydration, QueueReason};
 use domain::transition::after;
 use domain::{Command, Failure, FailureCode, State, Task, limit};
@@ -30,6 +29,8 @@ pub enum Step {
     Dispatch,
     /// Ask the backend about the box.
     Poll,
+    /// End a box that is gone; give the task its next attempt, or its end.
+    Lose(Failure),
     /// Keep the work of an agent that left, and carry out the order it left by.
     Leave,
     /// Push, open the pull request, decide.
@@ -90,7 +91,7 @@ pub fn next_step(
                 }
                 // Only a person's `resume` ends this.
                 QueueReason::Paused => Step::Wait(after(now, policy.queue_backstop)),
-                QueueReason::ProviderLimit | QueueReason::Budget { .. } => {
+                QueueReason::ProviderLimit | QueueReason::BoxLost | QueueReason::Budget { .. } => {
                     Step::Apply(Box::new(Command::Resume { by: None }))
                 }
             }
@@ -135,23 +136,23 @@ fn supervise(
     };
     if session.polls.errors >= limit::POLL_ERRORS_MAX {
         let detail = format!("the backend could not be asked {} times in a row", session.polls.errors);
-        return lost(task, FailureCode::SessionPollFailed, detail);
+        return lost(FailureCode::SessionPollFailed, detail);
     }
     if session.polls.ended >= limit::POLL_ENDED_MAX {
         let detail = match session.attached_at {
             Some(_) => "the worker's process ended without a result",
             None => "the worker's process ended before it attached",
         };
-        return lost(task, FailureCode::SessionEndedWithoutResult, detail);
+        return lost(FailureCode::SessionEndedWithoutResult, detail);
     }
     match (session.attached_at, session.heartbeat_at) {
         (None, _) if after(session.opened_at, policy.attach_deadline) <= now => {
             let detail = format!("the worker did not attach within {} s", policy.attach_deadline.as_secs());
-            return fail(FailureCode::SessionNeverStarted, detail);
+            return lost(FailureCode::SessionNeverStarted, detail);
         }
         (Some(attached), beat) if after(beat.unwrap_or(attached), policy.heartbeat_stale) <= now => {
             let detail = format!("no heartbeat of the worker for {} s", policy.heartbeat_stale.as_secs());
-            return lost(task, FailureCode::SessionLost, detail);
+            return lost(FailureCode::SessionLost, detail);
         }
         _ => (),
     }
@@ -176,10 +177,9 @@ fn late_start(since: Timestamp, now: Timestamp, policy: &Policy) -> Option<Step>
     })
 }
 
-/// A box that ended or fell silent: what it pushed before is looked for and delivered, then the task fails.
-fn lost(task: &Task, code: FailureCode, detail: impl Into<String>) -> Step {
-    let report = Box::new(Report::lost(Failure::new(code, detail)));
-    Step::Apply(Box::new(Command::Report { attempt: task.attempt, report }))
+/// A box that ended, fell silent or never said anything.
+fn lost(code: FailureCode, detail: impl Into<String>) -> Step {
+    Step::Lose(Failure::new(code, detail))
 }
 
 fn fail(code: FailureCode, detail: impl Into<String>) -> Step {

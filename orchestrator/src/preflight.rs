@@ -10,12 +10,14 @@ use crate::{Orchestrator, fault};
 
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
-        let command = match self.checks(task).await {
+        let onward = match self.checks(task).await {
             // Last, since it may take long; the checks are made again after it.
-            Ok(passed) => self.fetch_attachments(task).await.unwrap_or(passed),
-            Err(failure) => Command::Fail { failure, results: None },
+            Ok(passed) => match self.fetch_attachments(task).await.unwrap_or(passed) {
+                Command::Fail { failure, .. } => self.fail_early(task, failure, epoch).await?,
+                command => self.follow(task, command, epoch).await?,
+            },
+            Err(failure) => self.fail_early(task, failure, epoch).await?,
         };
-        let onward = self.follow(task, command, epoch).await?;
         fault::point("preflight.passed");
         Ok(onward)
     }

@@ -3,11 +3,11 @@
 use domain::event::{EventKind, NewEvent};
 use domain::report::Report;
 use domain::transition::Refused;
-use domain::{Attempt, Command, State, Task, TaskId, limit};
+use domain::{Attempt, Command, Failure, State, Task, TaskId, limit};
 use serde_json::json;
 use store::{Attach, EventAppend, StoreError};
 
-use crate::change::Done;
+use crate::change::{Done, With};
 use crate::{Orchestrator, fault};
 
 /// The answer to a box.
@@ -53,6 +53,20 @@ impl Orchestrator {
         self.box_event(id, attempt, event).await?;
         let earlier = self.earlier(&task).await?;
         Ok(Heard::Yes(Work { task, base_branch, earlier }))
+    }
+
+    /// A box that cannot work with this server: its task fails, if it is that of the current attempt.
+    pub async fn box_unfit(&self, id: TaskId, attempt: Attempt, failure: Failure) -> Result<(), StoreError> {
+        loop {
+            let Some(task) = self.store().task_get(id).await?.filter(|t| t.attempt == attempt) else {
+                return Ok(());
+            };
+            let command = Command::Fail { failure: failure.clone(), results: None };
+            match self.apply(&task, command, With::default()).await? {
+                Done::Stale => continue,
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// An event of the gateway about an attempt (a provider that makes us wait, say).

@@ -1,7 +1,6 @@
 //! Looks at live boxes: asks the backend, records its raw answer, and adds what is known to a failure.
 
 use compute::SessionStatus;
-use domain::report::Report;
 use domain::{Command, Failure, FailureCode, Task, limit};
 use store::{PollResult, StoreError};
 use tracing::warn;
@@ -31,16 +30,11 @@ impl Orchestrator {
             Command::Fail { failure, results } => {
                 Command::Fail { failure: self.explained(task, failure).await, results }
             }
-            Command::Report { attempt, report } => {
-                let Some(failure) = report.failure else { return Command::Report { attempt, report } };
-                let report = Box::new(Report::lost(self.explained(task, failure).await));
-                Command::Report { attempt, report }
-            }
             other => other,
         }
     }
 
-    async fn explained(&self, task: &Task, failure: Failure) -> Failure {
+    pub(crate) async fn explained(&self, task: &Task, failure: Failure) -> Failure {
         let about_process = matches!(
             failure.code,
             FailureCode::SessionEndedWithoutResult

@@ -14,7 +14,7 @@
 //! | `PUT /box/v1/artifacts/{name}` | bytes -> 204 |
 //! | `POST /box/v1/result` | [`domain::report::Report`] -> 204; repeating it is harmless |
 //! | `POST /model/v1/messages` | Anthropic Messages, also with streaming |
-//! | `/git/{task}.git/...` | git smart HTTP: fetch, and push of the task's branch |
+//! | `/git/{task}.git/...` | git smart HTTP: fetch, and push of the task's branch and of [`SAVED_REF`] |
 //!
 //! Every call but `attach` carries the session token as Bearer. Errors are [`BoxError`]; 409 with
 //! [`BoxErrorCode::SessionSuperseded`] means that this box is no longer wanted: it stops itself at once. 425 means "not
@@ -25,6 +25,23 @@ use domain::{AskId, AttachmentId, Attempt, NudgeId, TaskId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+/// The version of this API that a worker of this build speaks. It rises when a worker of the version before could not work
+/// with a server of this build any more. What is only added (a call, an optional field) raises nothing: servers default what
+/// an older worker does not send, workers what an older server does not answer. What a version promises is recorded call by
+/// call in `protocol/contract/box-<version>.json`, which tests hold servers and workers to.
+pub const VERSION: u32 = 1;
+
+/// The oldest version that a server of this build serves.
+pub const VERSION_OLDEST: u32 = 1;
+
+fn first_version() -> u32 {
+    1
+}
+
+/// Where a worker saves work that its agent has not ended yet, in the task's repository at the gateway: pushed beside the
+/// task's branch, read by the next attempt, on no forge.
+pub const SAVED_REF: &str = "refs/bgagent/saved";
 
 /// First call of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,6 +55,9 @@ pub struct AttachRequest {
     pub instance: String,
     /// The worker's version.
     pub version: String,
+    /// The version of this API that it speaks; workers that do not say speak the first.
+    #[serde(default = "first_version")]
+    pub api: u32,
 }
 
 /// What a worker gets for its bootstrap token.
@@ -98,6 +118,9 @@ pub struct WorkSpec {
     pub harness: String,
     /// Author and committer of the work, `Name <mail>`.
     pub git_identity: String,
+    /// Seconds between two pushes to [`SAVED_REF`]; 0 is none.
+    #[serde(default)]
+    pub save_interval_s: u64,
     /// What the person attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<WorkAttachment>,
@@ -255,6 +278,8 @@ pub enum BoxErrorCode {
     BadRequest,
     /// 413: too large.
     TooLarge,
+    /// 426: the server does not serve this worker's version of the API; the task has failed with the reason.
+    VersionUnsupported,
     /// 429: this attempt has appended its last event.
     EventLimit,
     /// 500 or 503: the control plane could not; ask again with backoff.

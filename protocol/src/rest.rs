@@ -485,7 +485,7 @@ pub struct TaskDetail {
     /// 1 is next; only while QUEUED.
     pub queue_position: Option<u64>,
     pub estimated_wait_s: Option<u64>,
-    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused`, `usage_limit` or `budget`.
+    /// *Ours.* Why it is QUEUED: `concurrency_limit`, `paused`, `usage_limit`, `budget` or `box_lost`.
     pub queue_reason: Option<String>,
     /// *Ours.* It stays QUEUED until then.
     pub not_before: Option<String>,
@@ -496,6 +496,24 @@ pub struct TaskDetail {
     pub leaving: Option<String>,
     /// *Ours.* The task that this one tries again.
     pub retry_of: Option<String>,
+    /// *Ours.* What is known of boxes that were lost and replaced; null while there is none.
+    #[serde(default)]
+    pub lost: Option<LostBoxes>,
+}
+
+/// *Ours.* Boxes of a task that were lost (their process, their machine) and replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LostBoxes {
+    /// How many: the task is at its attempt `boxes + 1`, pauses not counted.
+    pub boxes: u32,
+    /// Attempts there are in all: when the last one's box is lost, the task fails.
+    pub attempts_max: u32,
+    /// Turns that their agents had begun; they count against the task's.
+    pub turns: u32,
+    /// Why the last one was lost.
+    pub error_code: String,
+    /// The same in words.
+    pub error_message: String,
 }
 
 impl TaskDetail {

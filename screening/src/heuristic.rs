@@ -114,6 +114,7 @@ mod tests {
         }
     }
 
+    /// D-097: ordinary words were blocked.
     #[test]
     fn ordinary_work_passes() {
         for text in [

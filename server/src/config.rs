@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use domain::money::Price;
-use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef};
+use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef, limit};
 use gateway::model::{Kind, ModelConfig, ProviderConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
@@ -109,6 +109,16 @@ pub struct Repo {
     pub egress: gateway::egress::Settings,
     /// `[repos."NAME".push]`
     pub push: gateway::push::Settings,
+    /// `[repos."NAME".limits]`
+    pub limits: RepoLimits,
+}
+
+/// What of `[limits]` a repository can have for itself.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepoLimits {
+    /// Attempts at one task when its box is lost.
+    pub attempts_max: u32,
 }
 
 /// What of `[compute]` a repository can have for itself.
@@ -317,6 +327,9 @@ pub struct Limits {
     pub lifetime_s: u64,
     pub finalize_deadline_s: u64,
     pub verify_timeout_s: u64,
+    pub attempts_max: u32,
+    pub lost_backoff_s: u64,
+    pub save_interval_s: u64,
     pub lease_s: u64,
 }
 
@@ -410,6 +423,16 @@ impl Config {
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
         }
+        let repos =
+            self.repos.iter().map(|(name, repo)| (format!("repos.{name:?}."), repo.limits.attempts_max));
+        for (place, attempts) in [(String::new(), limits.attempts_max)].into_iter().chain(repos) {
+            if !(1..=limit::ATTEMPTS_MAX).contains(&attempts) {
+                let most = limit::ATTEMPTS_MAX;
+                return Err(ConfigError(format!(
+                    "{place}limits.attempts_max must be 1 to {most}, got {attempts}"
+                )));
+            }
+        }
         while self.server.public_url.ends_with('/') {
             self.server.public_url.pop();
         }
@@ -486,6 +509,9 @@ impl Config {
             finalize_deadline: Duration::from_secs(l.finalize_deadline_s),
             verify_timeout: Duration::from_secs(l.verify_timeout_s),
             lease: Duration::from_secs(l.lease_s.max(1)),
+            attempts_max: self.per_repo(l.attempts_max, |repo| repo.limits.attempts_max),
+            lost_backoff: Duration::from_secs(l.lost_backoff_s),
+            save_interval: Duration::from_secs(l.save_interval_s),
             stop_grace: Duration::from_secs(self.compute.stop_grace_s),
             keep_sessions: if self.compute.keep_sessions { KeepSessions::Yes } else { KeepSessions::No },
             git_identity: self.git.identity.clone(),
@@ -680,10 +706,13 @@ fn complete_repos(all: &mut Table) -> Result<(), ConfigError> {
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), compute.get(*key)?.clone())))
         .collect();
+    let attempts = section(all, "limits").get("attempts_max").cloned();
+    let own_limits: Table = attempts.into_iter().map(|n| ("attempts_max".to_owned(), n)).collect();
     let sections: Table = [
         ("compute", Value::Table(common)),
         ("egress", Value::Table(section(all, "egress").clone())),
         ("push", Value::Table(section(all, "push").clone())),
+        ("limits", Value::Table(own_limits)),
     ]
     .into_iter()
     .map(|(name, table)| (name.to_owned(), table))
@@ -722,76 +751,4 @@ pub fn script_provider(path: PathBuf) -> ProviderConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn env(pairs: &[(&str, &str)]) -> Env {
-        let mut env: Env = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        env.entry("HOME".into()).or_insert_with(|| "/home/x".into());
-        env
-    }
-
-    fn load(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::from_text(text, "bgagent.toml", &env(pairs))
-    }
-
-    #[test]
-    fn nothing_is_needed_to_start() {
-        let config = load("", &[]).unwrap();
-        assert_eq!(config.state_dir, PathBuf::from("/home/x/.local/state/bgagent"));
-        assert!(config.model.providers.is_empty());
-        assert_eq!(config.policy().per_user, 10);
-    }
-
-    #[test]
-    fn standard_variables_make_providers() {
-        let config =
-            load("", &[("ANTHROPIC_API_KEY", "sk-ant-1"), ("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")])
-                .unwrap();
-        assert_eq!(config.model.providers.len(), 2);
-        assert_eq!(config.model.default.as_deref(), Some("anthropic/claude-sonnet-4-6"));
-        assert!(!config.show().contains("sk-ant-1"));
-        assert!(!format!("{config:?}").contains("sk-ant-1"));
-    }
-
-    #[test]
-    fn the_environment_is_over_the_file_and_the_file_over_the_defaults() {
-        let config =
-            load("[limits]\nper_user = 3\nsystem = 7\n", &[("BGAGENT__LIMITS__PER_USER", "4")]).unwrap();
-        assert_eq!((config.limits.per_user, config.limits.system, config.limits.per_repo), (4, 7, 10));
-        let demo = [
-            ("BGAGENT__MODEL__PROVIDERS__DEMO__KIND", "script"),
-            ("BGAGENT__MODEL__PROVIDERS__DEMO__PATH", "/tmp/t.json"),
-            ("BGAGENT__MODEL__DEFAULT", "demo/x"),
-        ];
-        let config = load("", &demo).unwrap();
-        assert_eq!(config.model.providers["demo"].kind, Kind::Script);
-    }
-
-    #[test]
-    fn a_price_row_of_the_same_model_replaces_the_default() {
-        let row = "[[model.prices]]\nmodel = \"gpt-5\"\nas_of = \"2026-01-01\"\ninput = 9.0\noutput = 1.0\n";
-        let config = load(row, &[]).unwrap();
-        let gpt: Vec<_> = config.model.prices.iter().filter(|p| p.model == "gpt-5").collect();
-        assert_eq!(gpt.len(), 1);
-        assert_eq!(gpt[0].input, 9.0);
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        for (text, pairs, word) in [
-            ("[limits]\nper_usr = 3\n", &[][..], "per_usr"),
-            ("[limits\n", &[], "bgagent.toml"),
-            ("[limits]\nper_user = 0\n", &[], "limits.per_user"),
-            ("", &[("BGAGENT__LIMITS__PER_USER", "many")], "BGAGENT__LIMITS__PER_USER"),
-            ("", &[("BGAGENT__NO__SUCH", "1")], "no"),
-            ("[compute]\nisolation = \"magic\"\n", &[], "magic"),
-            ("state_dir = \"rel\"\n", &[], "state_dir"),
-            ("[git]\nidentity = \"x\"\n", &[], "git.identity"),
-            ("[[model.prices]]\nmodel = \"m\"\n", &[], "row"),
-        ] {
-            let error = load(text, pairs).unwrap_err().0;
-            assert!(error.contains(word), "{text:?} {pairs:?}: {error}");
-        }
-    }
-}
+mod tests;

@@ -476,13 +476,23 @@ fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     }
 }
 
+/// The program that boxes of this machine run: this very one, also when its file was replaced or removed since the server
+/// was started (an upgrade): the kernel keeps what runs, and finds it by this name for this process and what it starts.
+fn own_program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
+    let running = Path::new("/proc/self/exe");
+    match &options.program {
+        None if running.exists() => Ok(running.to_owned()),
+        Some(_) | None => program(options),
+    }
+}
+
 fn local_backend(
     config: &Config,
     state: &paths::State,
     options: &ServeOptions,
     gateway: String,
 ) -> Result<LocalBackend, ServeError> {
-    let program = program(options)?;
+    let program = own_program(options)?;
     private_dir(&state.sessions())?;
     let env = environment(std::env::vars_os(), &config.compute.env);
     Ok(LocalBackend::new(LocalConfig { sessions_dir: state.sessions(), program, env, gateway }))

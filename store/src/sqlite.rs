@@ -420,3 +420,5 @@ impl Driver for SqliteDriver {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod upgrade;

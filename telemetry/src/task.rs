@@ -182,6 +182,11 @@ impl<'a> Walk<'a> {
                 self.close_all(at, None);
                 self.begin("finish", at, seq);
             }
+            EventKind::AttemptLost => {
+                let code = text("error_code").unwrap_or("lost").to_owned();
+                self.close_all(at, Some(&code));
+                self.begin("queue", at, seq);
+            }
             EventKind::TaskParked => {
                 self.close_all(at, None);
                 self.begin("queue", at, seq);

@@ -92,6 +92,18 @@ impl Platform {
         Ok(Platform { home, binary, env, user: None, server: None, client: None })
     }
 
+    /// The program that the next start runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// Has another program run from the next start on.
+    #[must_use]
+    pub fn run_by(mut self, binary: &Path) -> Platform {
+        binary.clone_into(&mut self.binary);
+        self
+    }
+
     /// Sets an environment variable for the next start, `BGAGENT__LIMITS__...` say.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl ToString) -> Platform {

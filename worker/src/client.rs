@@ -329,9 +329,15 @@ fn refusal(doing: &'static str, status: StatusCode, body: &[u8]) -> CallError {
         (_, Some(BoxErrorCode::TooEarly | BoxErrorCode::Unavailable)) => {
             CallError::Away { doing, why: format!("{status}: {said}") }
         }
-        (_, Some(BoxErrorCode::BadRequest | BoxErrorCode::TooLarge | BoxErrorCode::EventLimit)) => {
-            CallError::Refused { doing, status: status.as_u16(), code, said }
-        }
+        (
+            _,
+            Some(
+                BoxErrorCode::BadRequest
+                | BoxErrorCode::TooLarge
+                | BoxErrorCode::EventLimit
+                | BoxErrorCode::VersionUnsupported,
+            ),
+        ) => CallError::Refused { doing, status: status.as_u16(), code, said },
         (status, None) if status.is_server_error() || [408, 425, 429].contains(&status.as_u16()) => {
             CallError::Away { doing, why: format!("{status}: {said}") }
         }
@@ -411,6 +417,10 @@ mod tests {
             CallError::Refused { code: Some(BoxErrorCode::EventLimit), .. }
         ));
         assert!(matches!(of(404, "what"), CallError::Refused { code: None, .. }));
+        // A code of a later version is told by its status.
+        assert!(matches!(of(426, &said("VERSION_UNSUPPORTED")), CallError::Refused { status: 426, .. }));
+        assert!(matches!(of(422, &said("OF_TOMORROW")), CallError::Refused { code: None, .. }));
+        assert!(matches!(of(503, &said("OF_TOMORROW")), CallError::Away { .. }));
     }
 
     #[test]

@@ -46,6 +46,13 @@ pub async fn listen(gateway: Gateway, stop: Stop, mailbox: Mailbox) {
             && !heard.cancel
         {
             mailbox.put(heard);
+            if seen != heard.tag {
+                tracing::info!(
+                    nudges = heard.nudges.len(),
+                    asks = heard.asks.len(),
+                    "people wait for the agent"
+                );
+            }
             seen.clone_from(&heard.tag);
         }
         if !heed(answer, &stop) {

@@ -52,6 +52,7 @@ pub mod notice;
 pub mod pipeline;
 pub mod reap;
 pub mod repo;
+mod saving;
 pub mod spool;
 pub mod stage;
 pub mod stop;

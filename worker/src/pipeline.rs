@@ -4,13 +4,14 @@
 //! limit or panicked leaves its work on the branch. An agent that is asked to leave has
 //! its work saved on the branch. Only a stop (ended, superseded, a signal) delivers nothing.
 
+use std::convert::Infallible;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use domain::event::preview;
 use domain::report::{GateResult, Report};
 use domain::{Failure, FailureCode, limit};
-use protocol::box_api::{AttachRequest, BoxErrorCode, WorkSpec};
+use protocol::box_api::{self, AttachRequest, BoxErrorCode, WorkSpec};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +27,7 @@ use crate::mailbox::Mailbox;
 use crate::notice;
 use crate::reap;
 use crate::repo::{self, Checkout, Identity, Remote};
+use crate::saving;
 use crate::spool::Spool;
 use crate::stage::{Broken, Runner, Stage};
 use crate::stop::{Reason, Stop};
@@ -114,6 +116,7 @@ async fn attach(job: &Job, stop: &Stop) -> Result<(Gateway, WorkSpec, Duration),
         attempt: job.attempt,
         instance: instance.iter().map(|byte| format!("{byte:02x}")).collect(),
         version: env!("CARGO_PKG_VERSION").into(),
+        api: box_api::VERSION,
     };
     let answer = tokio::select! {
         biased;
@@ -230,6 +233,7 @@ impl Pipeline {
                 failure = notices.fatal() => Err(failure),
                 () = self.launcher.ended() => Err(tools_ended()),
                 result = agent => result,
+                never = self.keep_saving(checkout, remote) => match never {},
             }
         };
         let agent = match self.runner.run(Stage::Agent, agent).await {
@@ -240,6 +244,15 @@ impl Pipeline {
         let ended = json!({ "status": agent.status, "turns": agent.turns_completed });
         self.spool.milestone("agent_execution_complete", ended);
         self.deliver(checkout, remote, &commands, agent, measuring).await
+    }
+
+    /// Saves the work of the agent at work, every so often. Does not end.
+    async fn keep_saving(&self, checkout: &Checkout, remote: &Remote) -> Infallible {
+        if self.spec.save_interval_s == 0 {
+            return std::future::pending().await;
+        }
+        let pause = Duration::from_secs(self.spec.save_interval_s);
+        saving::keep_saving(checkout, remote, &Identity::parse(&self.spec.git_identity), pause).await
     }
 
     /// Saves the work of an agent that was stopped: what there is, as it is, on the task's branch. Whoever waits for it waits

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use domain::{Failure, FailureCode};
 use git::{At, Git, GitError, GitErrorKind, Output};
-use protocol::box_api::WorkSpec;
+use protocol::box_api::{SAVED_REF, WorkSpec};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::client::Pause;
 use crate::launch::Launcher;
+use crate::saving;
 use crate::tree::Tree;
 
 /// One `fetch` or `push`.
@@ -45,6 +46,8 @@ pub struct Checkout {
     pub base: String,
     /// The commit the work starts from: the base, or what an earlier attempt pushed.
     pub start: String,
+    /// What an earlier attempt had saved, whose files are in the work tree, not committed.
+    pub saved: Option<String>,
     /// The branch to work on.
     pub branch: String,
     /// Its files, past all links.
@@ -66,7 +69,7 @@ impl Checkout {
 
     /// Whether an earlier attempt's work is in it.
     pub fn is_resumed(&self) -> bool {
-        self.start != self.base
+        self.start != self.base || self.saved.is_some()
     }
 }
 
@@ -146,17 +149,43 @@ pub async fn check_out(
         Some(objects) => borrow(dir, launcher, remote, spec, objects).await?,
         None => None,
     };
-    let (base, start) = match borrowed {
-        Some(found) => found,
+    let (base, start, saved) = match borrowed {
+        Some((base, start)) => (base, start, None),
         None => {
-            let found = fetch_all(dir, launcher, remote, spec).await?;
-            reset(dir, launcher, spec, &found.1).await.map_err(|e| setup_failure(&e))?;
-            found
+            let (base, start) = fetch_all(dir, launcher, remote, spec).await?;
+            bring_back(dir, launcher, spec, base, start).await?
         }
     };
     let tree = Tree::open(dir).map_err(|e| io_failure("opening", dir, &e))?;
     let branch = spec.branch.clone();
-    Ok(Checkout { dir: dir.to_owned(), base, start, branch, tree, launcher: launcher.clone() })
+    Ok(Checkout { dir: dir.to_owned(), base, start, saved, branch, tree, launcher: launcher.clone() })
+}
+
+/// Checks out what was fetched: the start, or what an earlier attempt saved on its way from there.
+async fn bring_back(
+    dir: &Path,
+    launcher: &Launcher,
+    spec: &WorkSpec,
+    base: String,
+    start: String,
+) -> Result<(String, String, Option<String>), Failure> {
+    let found = saving::found(dir, launcher, &start).await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what an earlier attempt saved cannot be read");
+        None
+    });
+    let Some((head, saved)) = found else {
+        reset(dir, launcher, spec, &start).await.map_err(|e| setup_failure(&e))?;
+        return Ok((base, start, None));
+    };
+    reset(dir, launcher, spec, &head).await.map_err(|e| setup_failure(&e))?;
+    match saving::restore(dir, launcher, &saved).await {
+        Ok(()) => Ok((base, head, Some(saved))),
+        Err(error) => {
+            tracing::warn!(%error, "what an earlier attempt saved and did not commit is not brought back");
+            reset(dir, launcher, spec, &head).await.map_err(|e| setup_failure(&e))?;
+            Ok((base, head, None))
+        }
+    }
 }
 
 /// Fetches base and branch with all they need; the commits of the base and of the start.
@@ -201,6 +230,10 @@ async fn borrow(
     objects: &Path,
 ) -> Result<Option<(String, String)>, Failure> {
     let heads = heads(dir, launcher, remote, spec).await.map_err(|e| fetch_failure(&e, spec))?;
+    // What was saved is not among what is lent.
+    if heads.iter().any(|(name, _)| name == SAVED_REF) {
+        return Ok(None);
+    }
     let of = |branch: &str| heads.iter().find(|(name, _)| name == branch).map(|(_, sha)| sha.clone());
     let base = of(&spec.base_branch).ok_or_else(|| no_base(spec))?;
     let start = of(&spec.branch).unwrap_or_else(|| base.clone());
@@ -240,13 +273,16 @@ async fn heads(
     let out = patiently(|| {
         remote
             .git(launcher.at(dir))
-            .args(["ls-remote", "--heads", "--", remote.url.as_str()])
+            .args(["ls-remote", "--", remote.url.as_str(), "refs/heads/*", SAVED_REF])
             .doing(format!("asking the gateway for {}", spec.base_branch))
     });
     let text = out.await?.text();
     let wanted = |name: &str| name == spec.base_branch || name.starts_with(&spec.branch);
     let head = |line: &str| {
         let (sha, name) = line.split_once('\t')?;
+        if name == SAVED_REF {
+            return Some((name.to_owned(), sha.to_owned()));
+        }
         let name = name.strip_prefix("refs/heads/").filter(|name| wanted(name))?;
         // Names of the gateway's own choice; all the same, none leads out of the folder that refs are written to.
         let plain = is_sha(sha) && name.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
@@ -270,6 +306,7 @@ async fn fetch(dir: &Path, launcher: &Launcher, remote: &Remote, spec: &WorkSpec
             .args(["--no-auto-maintenance", "--update-shallow", "--", remote.url.as_str()])
             .arg(format!("+refs/heads/{base}:refs/remotes/origin/{base}"))
             .arg(format!("+refs/heads/{branch}*:refs/remotes/origin/{branch}*"))
+            .arg(format!("+{SAVED_REF}*:{SAVED_REF}*"))
             .doing(format!("fetching {base} from the gateway"))
     };
     patiently(fetch).await.map(drop)

@@ -89,10 +89,12 @@ impl Verdict {
     }
 }
 
-/// What the two runs mean together. A machine's failure or a timeout is no usable baseline: then red counts as new.
+/// What the two runs mean together. A machine's failure or a timeout is no usable baseline: then red counts as new. What
+/// did not end in time before either is as before.
 pub fn compare(before: Option<&Measured>, after: Option<&Measured>) -> GateResult {
     match (before, after) {
         (_, Some(Measured::Green)) => GateResult::Passed,
+        (Some(Measured::TimedOut), Some(Measured::TimedOut)) => GateResult::FailedAsBefore,
         (_, Some(Measured::TimedOut)) => GateResult::TimedOut,
         (_, Some(Measured::Infra(_))) => GateResult::Infra,
         (Some(Measured::Red { .. }), Some(Measured::Red { .. })) => GateResult::FailedAsBefore,
@@ -218,6 +220,7 @@ mod tests {
         Measured::Red { code: 1, tail: String::new() }
     }
 
+    /// D-086: a baseline that timed out counted as green.
     #[test]
     fn the_matrix_of_before_and_after() {
         use GateResult::{Failed, FailedAsBefore, Inert, Infra, Passed, TimedOut};
@@ -235,7 +238,7 @@ mod tests {
             (None, [Inert, Passed, FailedAsBefore, Inert, Inert, Inert]),
             (Some(Measured::Green), [Passed; 6]),
             (Some(red()), [Failed, Failed, FailedAsBefore, Failed, Failed, Failed]),
-            (Some(Measured::TimedOut), [TimedOut; 6]),
+            (Some(Measured::TimedOut), [TimedOut, TimedOut, TimedOut, FailedAsBefore, TimedOut, TimedOut]),
             (Some(infra()), [Infra; 6]),
             (Some(inert()), [Inert, Failed, Inert, Inert, Inert, Inert]),
         ];

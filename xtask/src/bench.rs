@@ -17,7 +17,7 @@ mod spread;
 mod submit;
 mod turn;
 
-use std::{path::PathBuf, time::Instant};
+use std::{ffi::OsStr, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -67,6 +67,17 @@ pub struct Bed {
     pub binary: PathBuf,
     /// How much of it.
     pub scale: Scale,
+    /// The cargo profile for what else is built.
+    pub profile: String,
+}
+
+impl Bed {
+    /// What an example of ours prints. It is built with the profile of the binary, so that nothing is built twice.
+    pub fn example(&self, package: &str, name: &str, arguments: &[&OsStr]) -> Result<String> {
+        let mut cargo = place::cargo();
+        cargo.args(["run", "--quiet", "--profile", &self.profile, "--package", package, "--example", name]);
+        step::read(cargo.arg("--").args(arguments))
+    }
 }
 
 /// How much a bench does.
@@ -114,9 +125,11 @@ pub fn run(args: &Args) -> Result<()> {
     let bed = match &args.binary {
         Some(file) => {
             let binary = file.canonicalize().with_context(|| format!("finding {}", file.display()))?;
-            Bed { binary, scale }
+            // How the file was built is not known; a small run is not worth a release build.
+            let profile = if args.small { "dev" } else { "release" };
+            Bed { binary, scale, profile: profile.into() }
         }
-        None => Bed { binary: build(&args.profile)?, scale },
+        None => Bed { binary: build(&args.profile)?, scale, profile: args.profile.clone() },
     };
     let what = match &args.binary {
         Some(file) => file.display().to_string(),
@@ -127,8 +140,9 @@ pub fn run(args: &Args) -> Result<()> {
         let started = Instant::now();
         let figures = (bench.run)(&bed).with_context(|| format!("bench {}", bench.name))?;
         println!("\n{}: {} ({})", bench.name, bench.about, step::seconds(started));
+        let width = figures.iter().map(|figure| figure.what.chars().count()).fold(44, usize::max);
         for Figure { what, value, unit, command } in figures {
-            println!("  {what:<44}{value:>12.2} {unit:<6}  {command}");
+            println!("  {what:<width$}{value:>12.2} {unit:<6}  {command}");
         }
     }
     Ok(())

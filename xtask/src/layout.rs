@@ -28,7 +28,7 @@ pub fn violations() -> Result<Vec<String>> {
 }
 
 /// Our Rust files, relative to the checkout: those in the folders that hold a crate of ours.
-fn rust_files() -> Result<Vec<PathBuf>> {
+pub fn rust_files() -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries(place::checkout())? {
         if entry.join("Cargo.toml").is_file() {

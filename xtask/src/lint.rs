@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, bail};
 
-use crate::{architecture, layout, place, step};
+use crate::{architecture, defects, layout, place, step};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -35,13 +35,14 @@ enum Verdict {
 
 /// Runs every check; one that fails does not keep the others from running.
 pub fn run(args: &Args) -> Result<()> {
-    let checks: [(&str, &dyn Fn() -> Verdict); 6] = [
+    let checks: [(&str, &dyn Fn() -> Verdict); 7] = [
         ("format", &format),
         ("clippy", &|| clippy(args.package.as_deref())),
         ("typos", &typos),
         ("deny", &deny),
         ("architecture", &|| findings(architecture::violations())),
         ("layout", &|| findings(layout::violations())),
+        ("defects", &|| findings(defects::violations())),
     ];
     let mut rows = Vec::new();
     for (name, check) in checks {

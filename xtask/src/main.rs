@@ -6,6 +6,7 @@
 mod architecture;
 mod bench;
 mod ci;
+mod defects;
 mod layout;
 mod lint;
 mod peers;

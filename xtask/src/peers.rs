@@ -69,6 +69,8 @@ enum Name {
     Projects,
     /// A property-based tester of APIs
     Schemathesis,
+    /// A durable engine, to measure ours beside
+    Temporal,
     /// The spelling checker of `cargo xtask lint`
     Typos,
 }
@@ -98,6 +100,8 @@ pub enum Peer {
     Projects,
     /// See [`Name::Schemathesis`].
     Schemathesis,
+    /// See [`Name::Temporal`].
+    Temporal,
     /// See [`Name::Typos`].
     Typos,
 }
@@ -134,6 +138,7 @@ pub fn run(args: &Args) -> Result<()> {
             Name::Prism => Peer::Prism,
             Name::Projects => Peer::Projects,
             Name::Schemathesis => Peer::Schemathesis,
+            Name::Temporal => Peer::Temporal,
             Name::Typos => Peer::Typos,
         };
         if let Outcome::Skipped(why) = install(peer)? {
@@ -176,7 +181,7 @@ pub fn engine() -> Result<Option<Engine>> {
 
 impl Peer {
     /// Every peer.
-    pub const ALL: [Peer; 12] = [
+    pub const ALL: [Peer; 13] = [
         Peer::AgUi,
         Peer::Bubblewrap,
         Peer::Litellm,
@@ -188,6 +193,7 @@ impl Peer {
         Peer::Prism,
         Peer::Projects,
         Peer::Schemathesis,
+        Peer::Temporal,
         Peer::Typos,
     ];
     /// Those the tests need; the rest is for other commands.
@@ -218,6 +224,7 @@ impl Peer {
             Peer::Prism => "prism",
             Peer::Projects => "projects",
             Peer::Schemathesis => "schemathesis",
+            Peer::Temporal => "temporal",
             Peer::Typos => "typos",
         }
     }
@@ -236,6 +243,7 @@ impl Peer {
             Peer::Prism => npm::PRISM.join(" "),
             Peer::Projects => projects::recipe(),
             Peer::Schemathesis => venv::SCHEMATHESIS.recipe(),
+            Peer::Temporal => venv::TEMPORAL.recipe(),
             Peer::Typos => venv::TYPOS.recipe(),
         }
     }
@@ -253,6 +261,7 @@ impl Peer {
             Peer::Prism => npm::make(&npm::PRISM, folder),
             Peer::Projects => projects::make(folder).map(|()| Made::Done),
             Peer::Schemathesis => venv::SCHEMATHESIS.make(folder),
+            Peer::Temporal => venv::TEMPORAL.make(folder),
             Peer::Typos => venv::TYPOS.make(folder),
         }
     }

@@ -160,6 +160,7 @@ mod tests {
         path.display().to_string()
     }
 
+    /// D-120: two files of one name were one.
     #[test]
     fn small_files_go_with_the_request_and_others_after_it() {
         let dir = tempfile::tempdir().unwrap();
@@ -189,6 +190,7 @@ mod tests {
         assert_eq!(Attached::read(&many).unwrap().uploads.len(), 1);
     }
 
+    /// D-121: the client sent what the server refuses.
     #[test]
     fn what_cannot_be_attached_is_told_before_anything_is_sent() {
         let dir = tempfile::tempdir().unwrap();

@@ -85,7 +85,7 @@ pub async fn run(cx: &Context, args: Args) -> Result<Exit, Failure> {
         }
         Verb::List => {
             let found = all.list().map_err(unreadable)?;
-            cx.result(&json!({ "caches": found }), |_| caches(&found))?;
+            cx.result(&json!({ "caches": found }), |view| caches(&found, view))?;
         }
         Verb::Clear { repo } => {
             let repo = named(cx, &repo)?;

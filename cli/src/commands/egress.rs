@@ -52,7 +52,7 @@ pub async fn egress(cx: &Context, args: Args) -> Result<Exit, Failure> {
         }
     }
     match cx.output {
-        Output::Text => cx.text(&suggestion(&told))?,
+        Output::Text => cx.lines(&suggestion(&told))?,
         Output::Json => cx.json(&told)?,
     }
     Ok(Exit::Done)

@@ -66,7 +66,7 @@ pub async fn events(cx: &Context, args: Args) -> Result<Exit, Failure> {
         }
     };
     if cx.output == Output::Text {
-        cx.text(&render::events::events(&all))?;
+        cx.text(&render::events::events(&all, &cx.view()))?;
     }
     if more {
         cx.note("(More events available)");

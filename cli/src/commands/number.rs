@@ -50,6 +50,7 @@ pub fn idle_seconds(text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
+    /// D-100: 42abc was a number.
     #[test]
     fn what_is_not_wholly_a_number_within_bounds_is_refused() {
         assert_eq!((turns("1"), turns("500")), (Ok(1), Ok(500)));

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use domain::TaskId;
 
+use crate::args::Output;
 use crate::connect;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
@@ -40,6 +41,10 @@ pub async fn pr(cx: &Context, args: Args) -> Result<Exit, Failure> {
     let depth = if stat { Depth::Stat } else { Depth::Diff };
     let client = connect::connect(cx).await?;
     let pr = client.pull_request(task).await?;
-    cx.result(&pr, |view| pull_request(&pr, depth, view))?;
+    match cx.output {
+        // A diff stays as it is.
+        Output::Text => cx.lines(&pull_request(&pr, depth, &cx.view()))?,
+        Output::Json => cx.json(&pr)?,
+    }
     Ok(Exit::Done)
 }

@@ -7,6 +7,7 @@ use crate::clean;
 use crate::connect;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
+use crate::render;
 
 /// Give a task and return at once (or, with --wait, when it has ended)
 #[derive(Debug, clap::Args)]
@@ -36,7 +37,8 @@ pub async fn submit(cx: &Context, args: Args) -> Result<Exit, Failure> {
         return status::wait_and_show(cx, &client, id, args.max_wait).await;
     }
     if cx.output == Output::Text {
-        status::show(cx, &client, task).await?;
+        // As it was taken in: what came of it since is another look.
+        cx.text(&render::status::status(&task, &[], None, &cx.view()))?;
         let id = clean::line(&id.to_string());
         cx.note(&format!("\nFollow it with: bgagent watch {id}"));
     }

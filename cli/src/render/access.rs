@@ -3,7 +3,7 @@
 use protocol::access::*;
 use serde_json::Value;
 
-use super::table::{fits, folded, table};
+use super::table::{columns, fits, folded};
 use super::{MISSING, View};
 use crate::clean;
 
@@ -39,7 +39,7 @@ pub fn keys(keys: &[ApiKeyDetail], view: &View) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = keys.iter().map(row).collect();
-    let wide = table(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows);
+    let wide = columns(["KEY ID", "NAME", "STATUS", "USER", "SCOPES", "LAST USED", "EXPIRES"], &rows);
     let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
     let folds = rows.into_iter().map(|[id, name, status, user, scopes, used, expires]| {
         let used = if used == MISSING { "never used".to_owned() } else { format!("used {used}") };
@@ -81,7 +81,7 @@ pub fn webhooks(webhooks: &[WebhookDetail], view: &View) -> String {
         .map(clean::line)
     };
     let rows: Vec<_> = webhooks.iter().map(row).collect();
-    let wide = table(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows);
+    let wide = columns(["WEBHOOK ID", "NAME", "STATUS", "SIGNATURE", "LAST USED", "CREATED"], &rows);
     let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
     let folds = rows.into_iter().map(|[id, name, status, signature, used, created]| {
         let used = if used == MISSING { "never used".to_owned() } else { format!("used {used}") };
@@ -134,7 +134,7 @@ pub fn audit(lines: &[AuditLine], view: &View) -> String {
         .map(|cell| clean::line(&cell))
     };
     let rows: Vec<_> = lines.iter().map(row).collect();
-    let wide = table(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows);
+    let wide = columns(["TIME", "WHO", "BY", "ACTION", "OBJECT", "OUTCOME"], &rows);
     let Some(width) = view.width.filter(|_| !fits(&wide, view.width)) else { return wide };
     let folds = rows.into_iter().map(|[time, who, by, action, object, outcome]| {
         let object = if object == MISSING { String::new() } else { format!("; object {object}") };
@@ -155,6 +155,7 @@ fn facts(rows: &[(&str, &str)]) -> String {
 
 #[cfg(test)]
 mod tests {
+
     use serde_json::json;
 
     use super::*;

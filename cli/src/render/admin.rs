@@ -21,7 +21,7 @@ pub fn obligations(rows: &[ObligationRecord], view: &View) -> String {
             [clean::line(&row.task_id), clean::line(&duty), row.tries.to_string(), clean::line(&row.due_at)]
         })
         .collect();
-    let mut text = table(["TASK ID", "DUTY", "TRIES", "NEXT TRY"], &cells);
+    let mut text = table(["TASK ID", "DUTY", "TRIES", "NEXT TRY"], &cells, view);
     for row in rows.iter().filter(|row| row.last_error.is_some()) {
         let error = clean::line(row.last_error.as_deref().unwrap_or_default());
         let line = format!("{}: {error}", clean::line(&row.task_id));
@@ -52,7 +52,7 @@ pub fn sessions(rows: &[SessionRecord], view: &View) -> String {
             ]
         })
         .collect();
-    let mut text = table(["TASK ID", "ATTEMPT", "STATUS", "STAGE", "LAST SEEN", "SESSION"], &cells);
+    let mut text = table(["TASK ID", "ATTEMPT", "STATUS", "STAGE", "LAST SEEN", "SESSION"], &cells, view);
     let unwanted = rows.iter().filter(|row| !row.wanted).count();
     if unwanted > 0 {
         let line = format!("{unwanted} of them no task wants any more; they are stopped within a minute.");

@@ -4,8 +4,8 @@ use compute::cache::{Cache, Generation};
 
 use domain::event::preview;
 
-use super::MISSING;
 use super::table::table;
+use super::{MISSING, View};
 use crate::clean;
 
 /// Characters of the commands.
@@ -24,7 +24,7 @@ pub fn cache(repo: &str, generation: &Generation) -> String {
 }
 
 /// All of them.
-pub fn caches(all: &[Cache]) -> String {
+pub fn caches(all: &[Cache], view: &View) -> String {
     if all.is_empty() {
         return "No repository has a cache.".into();
     }
@@ -41,8 +41,8 @@ pub fn caches(all: &[Cache]) -> String {
             of(&|g| preview(&g.commands.join("; "), COMMANDS_CHARS)),
         ]
     };
-    let mut text =
-        table(["REPO", "GENERATION", "SIZE", "FILES", "FILLED BY"], &all.iter().map(row).collect::<Vec<_>>());
+    let rows: Vec<_> = all.iter().map(row).collect();
+    let mut text = table(["REPO", "GENERATION", "SIZE", "FILES", "FILLED BY"], &rows, view);
     let older: usize = all.iter().map(|cache| cache.older).sum();
     if older > 0 {
         text.push_str(&format!("\n({older} older, removed when no box uses them)"));
@@ -80,8 +80,9 @@ mod tests {
             Cache { repo: "octo/cat".into(), current: Some(generation.clone()), older: 1 },
             Cache { repo: "octo/dog\u{1b}".into(), current: None, older: 1 },
         ];
-        insta::assert_snapshot!(caches(&told));
-        assert_eq!(caches(&[]), "No repository has a cache.");
+        let view = View { width: None, ..crate::render::sample::view() };
+        insta::assert_snapshot!(caches(&told, &view));
+        assert_eq!(caches(&[], &view), "No repository has a cache.");
         assert_eq!(
             cache("octo/cat", &generation),
             "New boxes of octo/cat are lent 812 files, 5.1 MiB (generation 7)."

@@ -25,9 +25,13 @@ pub fn event(event: &EventRecord, view: &View) -> String {
 
 /// The last line of a watch: `Task <id> failed. timeout: Exceeded max turns — ...`.
 pub fn ended(task: &TaskDetail) -> String {
-    let word = clean::line(&task.status).to_lowercase().replace('_', " ");
     let reason = status::reason(task).map(|r| format!(" {r}")).unwrap_or_default();
-    format!("Task {} {word}.{reason}", clean::line(&task.task_id))
+    let (id, word) = (clean::line(&task.task_id), status::word(task));
+    let look = match (task.status.as_str(), &task.pr_url) {
+        ("COMPLETED", Some(_)) => format!("\nLook at it with: bgagent pr show {id}"),
+        _ => String::new(),
+    };
+    format!("Task {id} {word}.{reason}{look}")
 }
 
 struct Show<'a> {
@@ -84,6 +88,12 @@ impl Show<'_> {
             EventKind::ApprovalClosed => {
                 self.mark("★", &format!("approval_closed request_id={}", self.text("request_id")))
             }
+            EventKind::AttemptLost => {
+                let again = self.word(", the next one begins at ", "not_before");
+                let work = self.word("; work so far is saved at ", "head_sha");
+                let which = self.number("attempt").map(|n| format!(" of attempt {n}")).unwrap_or_default();
+                self.warned(&format!("The box{which} was lost{}{work}{again}", self.word(": ", "detail")))
+            }
             EventKind::TaskParked => {
                 let until = self.word(" until ", "not_before");
                 let work = self.word("; work so far is saved at ", "head_sha");
@@ -105,8 +115,8 @@ impl Show<'_> {
                 let said = format!(
                     "Work reported{}{}{}",
                     self.word(": agent ", "agent_status"),
-                    self.word(", build ", "build"),
-                    self.word(", lint ", "lint")
+                    self.gate(", build ", "build"),
+                    self.gate(", lint ", "lint")
                 );
                 self.said("·", &said)
             }
@@ -284,6 +294,14 @@ impl Show<'_> {
         self.with(self.mark(&paint.red("✖"), &paint.red(&what)), "remedy", "↳ ")
     }
 
+    /// What came of a check of the work.
+    fn gate(&self, before: &str, name: &str) -> String {
+        match self.data[name].as_str() {
+            Some("inert") => format!("{before}not checked"),
+            Some(_) | None => self.word(before, name),
+        }
+    }
+
     /// What is of little weight.
     fn said(&self, mark: &str, text: &str) -> String {
         self.line(&format!("{} ", self.view.paint.dim(mark)), text)
@@ -453,6 +471,10 @@ mod tests {
                 json!({ "title": "Exceeded max turns", "error_message": "MAX_TURNS: 100", "remedy": "Give it more turns." }),
             ),
             ("task_cancelled", json!({ "cancelled_by": "local-owner", "from": "RUNNING" })),
+            (
+                "attempt_lost",
+                json!({ "attempt": 1, "boxes_lost": 1, "attempts_max": 2, "detail": "no heartbeat of the worker for 240 s", "head_sha": "0123456", "not_before": "2026-01-02T03:10:00Z" }),
+            ),
             ("a_kind_of_tomorrow", json!({ "x": "\u{202e}" })),
         ];
         let lines: Vec<_> = record
@@ -463,6 +485,8 @@ mod tests {
         insta::assert_snapshot!(lines.join("\n"));
     }
 
+    /// D-111: half of the events were not shown as text.
+    /// D-112: escape sequences reached the terminal.
     #[test]
     fn every_kind_is_shown_even_with_no_data_and_nothing_escapes() {
         let data = json!({ "detail": "\u{1b}[2J\u{202e}\r\u{7}", "reason": "\u{9b}1m" });
@@ -493,6 +517,7 @@ mod tests {
                 sample::TASK
             )
         );
-        assert_eq!(ended(&sample::completed()), format!("Task {} completed.", sample::TASK));
+        let look = format!("Task {0} completed.\nLook at it with: bgagent pr show {0}", sample::TASK);
+        assert_eq!(ended(&sample::completed()), look);
     }
 }

@@ -1,5 +1,6 @@
 //! Replays: what is known of a task, and where two runs differ.
 
+use protocol::rest::EventRecord;
 use protocol::trace::ReplayBundle;
 use trace::{Difference, Subject};
 
@@ -38,14 +39,18 @@ pub fn bundle(bundle: &ReplayBundle) -> String {
         rows.into_iter().map(|(label, value)| format!("{:<13}{value}", format!("{label}:"))).collect();
     let cut = if bundle.events_truncation.is_some() { ", TRUNCATED" } else { "" };
     lines.push(format!("\nEvents ({}{cut}):", bundle.events.len()));
-    let event = |e: &protocol::rest::EventRecord| {
-        format!("  {}  {}", clean::line(&e.timestamp), clean::line(&e.event_type))
-    };
     lines.extend(bundle.events.iter().map(event));
     if bundle.events_truncation.is_some() {
         lines.push(format!("\nThe rest: bgagent events {} --all", clean::line(&bundle.task_id)));
     }
     lines.join("\n")
+}
+
+/// When, what, and of which milestone, stage or tool.
+fn event(event: &EventRecord) -> String {
+    let of = ["milestone", "stage", "tool_name"].map(|name| event.metadata[name].as_str().map(clean::line));
+    let of: String = of.into_iter().flatten().map(|word| format!(" {word}")).collect();
+    format!("  {}  {}{of}", clean::line(&event.timestamp), clean::line(&event.event_type))
 }
 
 /// What a replay came to.
@@ -118,7 +123,7 @@ fn side(mark: &str, text: Option<&str>) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
-    use protocol::rest::{EventRecord, ResolvedWorkflow};
+    use protocol::rest::ResolvedWorkflow;
     use protocol::trace::{EventsTruncation, Verification};
     use trace::Comparison;
 
@@ -132,7 +137,7 @@ mod tests {
             seq,
             event_type: kind.into(),
             timestamp: "2026-11-28T16:46:01.000Z".into(),
-            metadata: serde_json::json!({}),
+            metadata: serde_json::json!({ "milestone": "stage_started", "stage": "evil\u{1b}[2J" }),
         };
         let shown = bundle(&ReplayBundle {
             task_id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),

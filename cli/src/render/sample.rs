@@ -90,6 +90,7 @@ pub fn running() -> TaskDetail {
         not_before: None,
         leaving: None,
         retry_of: None,
+        lost: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The page of `bgagent status`, the same with and without `--wait`.
 
 use domain::EventKind;
-use protocol::rest::{EventRecord, TaskDetail};
+use protocol::rest::{EventRecord, LostBoxes, TaskDetail};
 use serde_json::Value;
 
 use super::{MISSING, View, dollars, time, wrap};
@@ -23,7 +23,7 @@ pub fn status(
 ) -> String {
     let mut newest: Vec<&EventRecord> = events.iter().collect();
     newest.sort_by_key(|e| std::cmp::Reverse(e.seq));
-    let mut page = Page { lines: vec![head(task, view)] };
+    let mut page = Page { lines: vec![head(task, view)], width: view.width };
     page.row("Repo", task.repo.as_deref().unwrap_or("— (repo-less)"));
     page.row("Channel", &task.channel_source);
     if let Some(workflow) = task.resolved_workflow.as_ref().filter(|w| w.id != USUAL_WORKFLOW) {
@@ -37,8 +37,11 @@ pub fn status(
     if let Some(order) = &task.leaving {
         page.row("Leaving", &format!("the agent saves its work ({order})"));
     }
+    if let Some(lost) = &task.lost {
+        page.row("Attempt", &attempt(lost));
+    }
     if task.status == "QUEUED"
-        && task.queue_reason.as_deref() != Some("concurrency_limit")
+        && matches!(task.queue_reason.as_deref(), Some("paused" | "usage_limit"))
         && let Some(parked) = newest.iter().find(|e| e.event_type == "task_parked")
     {
         page.row("Parked", &self::parked(parked));
@@ -48,7 +51,14 @@ pub fn status(
     }
     page.row("Turn", &turn(task, &newest));
     page.row("Last milestone", &last_milestone(milestone, view));
-    page.row("Current", &newest.first().map_or_else(|| MISSING.into(), |e| current(e)));
+    page.row(
+        "Current",
+        &match (task.is_terminal(), newest.first()) {
+            (true, _) => format!("task {}", word(task)),
+            (false, Some(event)) => current(event),
+            (false, None) => word(task),
+        },
+    );
     page.row("Cost", &cost(task));
     if let Some(blocker) =
         newest.iter().find(|e| e.event_type == "agent_blocked" && task.status != "COMPLETED")
@@ -64,13 +74,13 @@ pub fn status(
     if let Some(warning) = &task.warning {
         page.row("Warning", warning);
     }
-    page.row("Branch", &task.branch_name);
-    page.row("PR", task.pr_url.as_deref().unwrap_or(MISSING));
+    page.address("Branch", &task.branch_name);
+    page.address("PR", task.pr_url.as_deref().unwrap_or(MISSING));
     if let Some(uri) = &task.trace_s3_uri {
-        page.row("Trace S3", uri);
+        page.address("Trace S3", uri);
     }
     if let Some(uri) = &task.artifact_uri {
-        page.row("Artifact", uri);
+        page.address("Artifact", uri);
     }
     page.row("Last event", newest.first().map_or(MISSING, |e| e.timestamp.as_str()));
     page.lines.join("\n")
@@ -110,15 +120,24 @@ pub fn cost(task: &TaskDetail) -> String {
     format!("{spent}{budget}{unpriced}")
 }
 
+/// The state of a task, as a word.
+pub fn word(task: &TaskDetail) -> String {
+    clean::line(&task.status).to_lowercase().replace('_', " ")
+}
+
 struct Page {
     lines: Vec<String>,
+    width: Option<usize>,
 }
 
 impl Page {
     fn row(&mut self, label: &str, value: &str) {
-        let label = format!("  {label}:");
-        // A label that fills the column keeps one space before its value.
-        self.lines.push(format!("{label:<16} {}", clean::line(value)));
+        self.lines.push(wrap::hanging(&head_of(label), &clean::line(value), LABEL, self.width));
+    }
+
+    /// What a person may want to copy is in one piece: on the next line when it does not fit here.
+    fn address(&mut self, label: &str, value: &str) {
+        self.lines.push(wrap::fit(&format!("{}{}", head_of(label), clean::line(value)), self.width));
     }
 
     fn description(&mut self, task: &TaskDetail) {
@@ -134,6 +153,12 @@ impl Page {
     }
 }
 
+/// A label that fills the column keeps one space before its value.
+fn head_of(label: &str) -> String {
+    let label = format!("  {label}:");
+    format!("{label:<16} ")
+}
+
 fn head(task: &TaskDetail, view: &View) -> String {
     let word = if task.is_terminal() { "total" } else { "elapsed" };
     let took = elapsed(task, view).map_or_else(|| MISSING.into(), time::duration);
@@ -144,6 +169,7 @@ fn head(task: &TaskDetail, view: &View) -> String {
 fn queue(task: &TaskDetail) -> String {
     match (task.queue_reason.as_deref(), &task.not_before) {
         (Some("paused"), _) => return format!("paused (go on with: bgagent resume {})", task.task_id),
+        (Some("box_lost"), Some(at)) => return format!("waits until {at} for its next attempt"),
         (Some("usage_limit"), Some(at)) => return format!("waits until {at} for the provider's usage limit"),
         (Some("budget"), _) => {
             return format!("waits: {}", task.queue_detail.as_deref().unwrap_or("a budget is used up"));
@@ -155,6 +181,12 @@ fn queue(task: &TaskDetail) -> String {
         Some(s) => format!("position {position} (est. wait ~{}m)", s.div_ceil(60).max(1)),
         None => format!("position {position}"),
     }
+}
+
+/// Which attempt it is, and why it is not the first.
+fn attempt(lost: &LostBoxes) -> String {
+    let (this, of) = (lost.boxes.saturating_add(1), lost.attempts_max);
+    format!("{this} of {}; the box before was lost: {}", of.max(this), lost.error_message)
 }
 
 /// Why the task waits though it had begun, and until when.
@@ -191,10 +223,14 @@ fn turn(task: &TaskDetail, newest: &[&EventRecord]) -> String {
 fn last_milestone(milestone: Option<&EventRecord>, view: &View) -> String {
     let Some(event) = milestone else { return MISSING.into() };
     let name = event.metadata["milestone"].as_str().unwrap_or(MISSING);
-    let stage = event.metadata["stage"].as_str().map(|s| format!(" {s}")).unwrap_or_default();
+    let name = match (name, event.metadata["stage"].as_str()) {
+        ("stage_started", Some(stage)) => format!("stage {stage}"),
+        (name, Some(stage)) => format!("{name} {stage}"),
+        (name, None) => name.to_owned(),
+    };
     match time::seconds_since(&event.timestamp, view.now) {
-        Some(age) => format!("{name}{stage} ({} ago)", time::duration(age)),
-        None => format!("{name}{stage}"),
+        Some(age) => format!("{name} ({} ago)", time::duration(age)),
+        None => name,
     }
 }
 
@@ -272,6 +308,7 @@ mod tests {
         insta::assert_snapshot!(status(&sample::queued(), &events, None, &sample::view()));
     }
 
+    /// D-107: a waiting approval was not in the status.
     #[test]
     fn every_row_that_a_task_can_have() {
         let mut task = sample::running();
@@ -291,6 +328,25 @@ mod tests {
         task.queue_position = None;
         let parked = json!({ "why": "usage_limit", "not_before": "2026-01-02T05:00:00Z" });
         let events = [sample::event(9, "task_parked", parked)];
+        insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
+    }
+
+    #[test]
+    fn after_a_lost_box() {
+        let mut task = sample::queued();
+        task.queue_position = None;
+        (task.attempt, task.queue_reason) = (1, Some("box_lost".into()));
+        task.not_before = Some("2026-01-02T03:05:00Z".into());
+        task.lost = Some(LostBoxes {
+            boxes: 1,
+            attempts_max: 2,
+            turns: 7,
+            error_code: "SESSION_ENDED_WITHOUT_RESULT".into(),
+            error_message:
+                "SESSION_ENDED_WITHOUT_RESULT: the worker's process ended without a result (exit code 137)"
+                    .into(),
+        });
+        let events = [sample::event(40, "attempt_lost", json!({}))];
         insta::assert_snapshot!(status(&task, &events, None, &sample::view()));
     }
 

@@ -13,6 +13,17 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
+/// `42s`, `3m`, `2h`, `5d`.
+pub fn age(seconds: i64) -> String {
+    let s = seconds.max(0);
+    match s {
+        0..60 => format!("{s}s"),
+        60..3_600 => format!("{}m", s / 60),
+        3_600..86_400 => format!("{}h", s / 3_600),
+        _ => format!("{}d", s / 86_400),
+    }
+}
+
 /// A time of the wire; `None` when it is none.
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
@@ -40,5 +51,6 @@ mod tests {
         let texts = [-5, 0, 42, 59, 60, 194, 3_599, 3_600, 3_725, 90_000].map(duration);
         let want = ["0s", "0s", "42s", "59s", "1m 00s", "3m 14s", "59m 59s", "1h 00m", "1h 02m", "25h 00m"];
         assert_eq!(texts, want);
+        assert_eq!([-1, 59, 60, 7_199, 90_000].map(age), ["0s", "59s", "1m", "1h", "1d"]);
     }
 }

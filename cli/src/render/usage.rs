@@ -20,7 +20,7 @@ pub fn usage(report: &UsageReport, view: &View) -> String {
             rows.push(cells(&report.total));
         }
         let by = clean::line(&report.by).to_uppercase();
-        blocks.push(table([by.as_str(), "COST", "CALLS", "INPUT", "CACHED", "OUTPUT"], &rows));
+        blocks.push(table([by.as_str(), "COST", "CALLS", "INPUT", "CACHED", "OUTPUT"], &rows, view));
     }
     if report.total.unpriced_calls > 0 {
         let calls = report.total.unpriced_calls;

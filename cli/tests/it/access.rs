@@ -24,6 +24,7 @@ fn code(failed: Result<impl std::fmt::Debug, ClientError>) -> String {
     failed.unwrap_err().code().unwrap_or_default().to_owned()
 }
 
+/// D-090: a test of a webhook made a task.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_and_a_webhook_live_from_the_command_line() {
     let dir = tempfile::tempdir().unwrap();

@@ -110,6 +110,7 @@ fn seed() -> u64 {
     std::env::var("SIM_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_121)
 }
 
+/// D-009: a task nobody was told of waited for 20 minutes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_named_point_every_task_ends_once() {
     let dir = tempfile::tempdir().unwrap();

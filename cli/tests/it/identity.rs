@@ -155,6 +155,7 @@ async fn signed_in_submit_and_watch_through_a_rotation_of_the_providers_keys() {
     platform.end(END).await.unwrap();
 }
 
+/// D-095: two commands renewed one token twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_at_once_renew_one_token_once_and_a_logout_ends_it() {
     let options = Options { lifetime_s: 1, ..Options::default() };
@@ -208,6 +209,7 @@ async fn a_browser_on_this_machine_signs_in_with_pkce() {
     platform.end(END).await.unwrap();
 }
 
+/// D-093: only one kind of token was taken.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn access_tokens_of_people_and_robots_open_the_server_they_were_made_for() {
     let options = Options { algorithm: "EdDSA", resource: Some("urn:bgagent"), ..Options::default() };
@@ -247,6 +249,7 @@ async fn access_tokens_of_people_and_robots_open_the_server_they_were_made_for()
     platform.end(END).await.unwrap();
 }
 
+/// D-094: a first login ended in nonsense.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_login_that_leads_nowhere_says_why_and_what_to_do() {
     let options = Options {
@@ -375,6 +378,7 @@ async fn wrong_settings_and_servers_without_sign_in_are_told() {
 }
 
 /// What it holds is not told.
+/// D-103: a damaged configuration was a parser's message.
 #[tokio::test]
 async fn a_damaged_file_of_logins_is_told() {
     let dir = tempfile::tempdir().unwrap();

@@ -59,6 +59,8 @@ fn search(dir: &Path) {
     }
 }
 
+/// D-066: output of built-in tools was not masked.
+/// D-112: escape sequences reached the terminal.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_agent_finds_is_kept_and_shown_nowhere() {
     let dir = tempfile::tempdir().unwrap();

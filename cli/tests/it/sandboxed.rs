@@ -119,7 +119,7 @@ async fn a_box_dies_with_its_monitor() {
     let daemon = "(setsid env -i sleep 300 > /dev/null 2>&1 &); touch ~/there; sleep 300";
     let script = transcript(dir.path(), "wait", &[bash(daemon), say("Nothing")]);
     let repo = sample().await;
-    let mut platform = platform(&script, "wait");
+    let mut platform = platform(&script, "wait").with("BGAGENT__LIMITS__ATTEMPTS_MAX", 1);
     platform.start().await.unwrap();
     let id = submit(&platform, &sandboxed(repo.path(), "Is killed")).await;
     let home = box_home(&platform, id);

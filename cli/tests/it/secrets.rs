@@ -184,6 +184,7 @@ fn shown(all: &[(String, Vec<u8>)]) -> impl Iterator<Item = (String, std::borrow
     all.iter().map(|(name, bytes)| (name.clone(), std::borrow::Cow::Borrowed(bytes.as_slice())))
 }
 
+/// D-073: the agent could read the forge's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_box_can_read_holds_a_secret() {
     let turns = [

@@ -17,6 +17,7 @@ async fn heard(platform: &Platform, task: TaskId, kind: &str, words: &str) {
     poll::until(format!("{kind} with {words:?}"), END, look).await.unwrap();
 }
 
+/// D-064: asking was documented only.
 #[tokio::test]
 async fn a_person_nudges_asks_and_cancels_and_finds_the_work() {
     let (dir, repo) = (tempfile::tempdir().unwrap(), sample().await);

@@ -91,6 +91,7 @@ fn ask(platform: &Platform, path: &str, header: &str) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
+/// D-125: there was no single root of a trace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_is_one_trace_without_what_was_said() {
     let Some(collector) = Collector::start(Mood::Take).await.unwrap() else { return };

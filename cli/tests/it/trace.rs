@@ -77,6 +77,7 @@ fn changed(packed: &[u8], change: impl Fn(&mut Line)) -> Vec<u8> {
     packer.finish().unwrap()
 }
 
+/// D-077: traces had no tool results.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_run_is_fetched_by_its_schema_run_again_and_compared() {
     let dir = tempfile::tempdir().unwrap();

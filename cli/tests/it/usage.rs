@@ -46,6 +46,7 @@ fn every_command_has_help_with_an_example() {
     assert!(COMMANDS.iter().all(|c| out.contains(*c)) && out.contains("Exit codes: 0 done"), "{out}");
 }
 
+/// D-100: 42abc was a number.
 #[test]
 fn numbers_are_read_whole_and_their_bounds_told() {
     let person = Person::new();
@@ -58,6 +59,7 @@ fn numbers_are_read_whole_and_their_bounds_told() {
     person.is_told(&["status", ID, "--wait", "--max-wait", "1h"], 2, "whole number");
 }
 
+/// D-099: an unknown form of output was text.
 #[test]
 fn wrong_words_are_told_with_what_is_right() {
     let person = Person::new();
@@ -100,6 +102,7 @@ fn a_server_that_is_not_there_and_a_bad_address_are_told() {
     assert!(!person.home.path().join(".local").exists(), "no server was started");
 }
 
+/// D-103: a damaged configuration was a parser's message.
 #[test]
 fn a_damaged_configuration_is_told_with_its_place() {
     let person = Person::new();
@@ -136,6 +139,7 @@ fn the_doctor_says_what_is_missing_and_what_the_box_does_not_do() {
     }
 }
 
+/// D-114: there was no completion.
 #[test]
 fn completions_are_printed_for_shells() {
     let person = Person::new();
@@ -151,4 +155,50 @@ fn a_worker_without_a_session_says_who_starts_it() {
     let person = Person::new();
     person.is_told(&["worker"], 2, "--session");
     person.is_told(&["worker", "--session"], 2, "--session");
+}
+
+/// D-101: verbose was not heard by nested commands.
+#[test]
+fn verbose_is_heard_wherever_it_stands() {
+    let person = Person::new();
+    let url = [("BGAGENT_API_URL", "http://127.0.0.1:9"), ("BGAGENT_API_KEY", "k")];
+    for words in [
+        &["--verbose", "trace", "download", ID][..],
+        &["trace", "--verbose", "download", ID],
+        &["trace", "download", ID, "--verbose"],
+        &["webhook", "list", "-v"],
+        &["key", "list", "-v"],
+        &["status", ID, "-v"],
+    ] {
+        let (code, out, err) = person.types_with(words, &url);
+        assert_eq!((code, out.as_str()), (1, ""), "{words:?}: {err}");
+        assert!(err.contains("using the server at http://127.0.0.1:9"), "{words:?}: {err}");
+    }
+}
+
+/// D-104: secrets were given on the command line.
+#[test]
+fn no_secret_is_given_on_the_command_line() {
+    let person = Person::new();
+    let verbs = [
+        ("webhook", &["create", "list", "rotate", "revoke", "test"][..]),
+        ("key", &["create", "list", "revoke"]),
+        ("config", &["show", "owner-key"]),
+        ("trace", &["download"]),
+        ("replay", &["run"]),
+    ];
+    let nested = verbs.iter().flat_map(|(noun, verbs)| verbs.iter().map(|verb| vec![*noun, *verb]));
+    let flat = COMMANDS.iter().chain(&["login", "logout", "whoami"]).map(|command| vec![*command]);
+    for words in flat.chain(nested) {
+        let mut asked = words.clone();
+        asked.push("--help");
+        let (code, out, err) = person.types(&asked);
+        assert_eq!(code, 0, "{words:?}: {err}");
+        for flag in out.split_whitespace().filter(|word| word.starts_with("--")) {
+            let named = |secret: &str| flag.trim_end_matches(['=', ',', '.']).ends_with(secret);
+            // A file, or the name of a variable, is fine.
+            let secret = ["--password", "--secret", "--token", "--api-key", "--client-secret", "--key"];
+            assert!(!secret.iter().any(|s| named(s)), "{words:?} takes {flag} from the command line");
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! `lock` held or `pid` there. Whatever else happens, the worker's own claim of `lock` and `pid` decides: of two workers
 //! of one attempt the second ends without having done anything.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -114,6 +115,8 @@ async fn spawn_and_wait(
     let (out, err) = on(folder, doing, |folder| Ok((folder.log()?, folder.log()?))).await?;
     let mut command = Command::new(&local.config.program);
     command
+        // What people see in a list of processes; the program itself may be named by `/proc`.
+        .arg0("bgagent")
         .arg("worker")
         .arg("--session")
         .arg(&folder.path)

@@ -62,6 +62,7 @@ fn a_sound_png_stays_as_it_is() {
 }
 
 /// The reference stored Exif and text as they came.
+/// D-117: metadata of pictures stayed.
 #[test]
 fn a_png_loses_its_metadata_and_nothing_else() {
     let gamma = chunk(b"gAMA", &45_455u32.to_be_bytes());
@@ -193,6 +194,7 @@ fn exif(order: &[u8; 2], orientation: u16) -> Vec<u8> {
 }
 
 /// The reference stored Exif and text as they came.
+/// D-117: metadata of pictures stayed.
 #[test]
 fn a_jpeg_loses_its_metadata_and_what_follows_it() {
     let picture = [frame(16, 16), tables(), scan(16, 16)].concat();

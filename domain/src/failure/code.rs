@@ -245,6 +245,10 @@ failures! {
         "Worker crashed"
         "The process in the box ended with an error before it could report."
         "Try again; when it repeats, look at the session's log.";
+    WorkerVersionUnsupported "WORKER_VERSION_UNSUPPORTED" Config Service fix
+        "Worker is of another version"
+        "The program in the box and the server speak different versions of the box API."
+        "Give boxes the program of the server's version (the image, or a restart after an upgrade), then submit again.";
     AgentBinaryMissing "AGENT_BINARY_MISSING" Compute Transient again
         "Agent could not start"
         "The agent's program is missing in the box or is for another machine."
@@ -430,6 +434,7 @@ mod tests {
         }
     }
 
+    /// D-083: failures were told apart by their text.
     #[test]
     fn every_row_says_something() {
         for code in FailureCode::ALL {

@@ -332,6 +332,7 @@ mod tests {
         ]
     };
 
+    /// D-084: a general row hid a special one.
     #[test]
     fn messages_from_outside_are_classified_as_the_contract_says() {
         for (text, code, category, class, retryable) in SAMPLES {
@@ -346,6 +347,7 @@ mod tests {
         }
     }
 
+    /// D-084: a general row hid a special one.
     #[test]
     fn every_row_is_reached_by_a_sample() {
         for (_, code) in ROWS {

@@ -41,6 +41,7 @@ fn sequences_go_whatever_their_form() {
     }
 }
 
+/// D-071: hidden characters passed.
 #[test]
 fn hidden_characters_are_shown_and_counted() {
     for (text, shown, count) in [
@@ -119,6 +120,7 @@ proptest! {
         prop_assert_eq!(block(&block(&text)), block(&text));
     }
 
+    /// D-070: code lost its type arguments.
     #[test]
     fn nothing_hidden_is_left_and_the_rest_is_as_it_was(text in foreign()) {
         let (shown, hidden) = visible(&text);

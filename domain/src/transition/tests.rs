@@ -8,6 +8,7 @@ use super::*;
 use crate::attachment::Content;
 use crate::id::UserId;
 use crate::leave::Place;
+use crate::lost::Lost;
 use crate::report::{AgentStatus, GateResult, Report};
 use crate::session::SessionHandle;
 use crate::task::TaskSpec;
@@ -79,6 +80,7 @@ fn states() -> Vec<(&'static str, Task)> {
         ("pending_uploads", State::PendingUploads { since, until: at(1_800) }),
         ("queued", State::Queued { since, why: QueueReason::ConcurrencyLimit, not_before: None }),
         ("queued: paused", State::Queued { since, why: QueueReason::Paused, not_before: None }),
+        ("queued: box lost", State::Queued { since, why: QueueReason::BoxLost, not_before: Some(at(90)) }),
         ("submitted", State::Submitted { since }),
         ("hydrating: preflight", hydrating(Hydration::Preflight)),
         ("hydrating: dispatch", hydrating(dispatch)),
@@ -121,6 +123,11 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
     let park = Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(3_600)) };
     let budget = QueueReason::Budget { detail: "of ann".into() };
     let open = |id: &str, attempt| Command::OpenGate { attempt, request_id: id.into(), until: at(900) };
+    let lose = |attempt| {
+        let (not_before, kept) = (at(65), None);
+        let lost = Lost { failure: failure(), turns: 4, attempts_max: 2, not_before, kept };
+        Command::Lose { attempt, lost: Box::new(lost) }
+    };
     let named = |suffix: &str, command: Command| (format!("{}{suffix}", command.name()), command);
     vec![
         named("", Command::ConfirmUploads { attachments: attachments() }),
@@ -152,6 +159,8 @@ fn commands(a: Attempt) -> Vec<(String, Command)> {
         named(" (old)", Command::Left { attempt: old }),
         named("", Command::Depart { kept: None }),
         named("", Command::Resume { by: Some("u".into()) }),
+        named("", lose(a)),
+        named(" (old)", lose(old)),
         named("", Command::Report { attempt: a, report: Box::new(report()) }),
         named(" (old)", Command::Report { attempt: old, report: Box::new(report()) }),
         named("", Command::Complete { results: results.clone() }),
@@ -212,6 +221,7 @@ fn cell(change: &Change) -> String {
     }
 }
 
+/// D-035: edges that happened were not in the table.
 #[test]
 fn the_whole_table() {
     let mut table = String::new();
@@ -247,6 +257,7 @@ fn every_change_follows_an_edge_and_raises_the_version_by_one() {
     }
 }
 
+/// D-035: edges that happened were not in the table.
 #[test]
 fn every_edge_is_used_by_some_command() {
     let used: Vec<_> =
@@ -258,6 +269,7 @@ fn every_edge_is_used_by_some_command() {
     }
 }
 
+/// D-056: a cancel overwrote an end.
 #[test]
 fn an_ended_task_refuses_all_but_the_repeat_of_its_end() {
     for (state, task, name, command) in cells().filter(|(_, task, ..)| task.status().is_terminal()) {
@@ -288,6 +300,7 @@ fn a_superseded_attempt_is_told_so_in_every_state_it_could_still_speak_in() {
     }
 }
 
+/// D-042: slots leaked and were counted twice.
 #[test]
 fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
     for (what, before, _, applied) in changes() {
@@ -314,6 +327,7 @@ fn whatever_ends_or_parks_a_task_frees_its_slots_and_stops_its_box() {
     }
 }
 
+/// D-034: an end was told twice.
 #[test]
 fn an_end_is_told_once_closes_the_books_and_wakes_nobody() {
     for (what, _, _, applied) in changes() {
@@ -464,4 +478,31 @@ fn what_was_parked_comes_back_as_one_that_came_just_now() {
     assert_eq!(resumed.on(Command::Resume { by: None }, at(90_101)), Change::Nothing);
     let again = done(done(resumed.on(Command::PickUp, at(90_102))).task.on(Command::Admit, at(90_103))).task;
     assert_eq!(again.attempt, working().attempt.next());
+}
+
+#[test]
+fn what_the_agents_of_lost_boxes_took_is_counted_and_their_waits_are_no_gift() {
+    let lost = |task: &Task, turns, second: i64| {
+        let kept = Kept { head_sha: "abc".into(), commits: 1, place: Place::Server };
+        let (failure, not_before) = (failure(), at(second + 5));
+        let lost = Lost { failure, turns, attempts_max: 3, not_before, kept: Some(kept) };
+        Command::Lose { attempt: task.attempt, lost: Box::new(lost) }
+    };
+    let task = working();
+    let first = done(task.on(lost(&task, 4, 10), at(10)));
+    assert_eq!((first.task.wake_at, first.slots, first.stop.is_some()), (Some(at(15)), Slots::Free, true));
+    assert_eq!(first.events[0].metadata["boxes_lost"], 1);
+    assert_eq!(first.events[0].metadata["head_sha"], "abc");
+    assert_eq!(first.task.results.head_sha.as_deref(), Some("abc"));
+    let resumed = done(first.task.on(Command::Resume { by: None }, at(15))).task;
+    assert_eq!((resumed.parked_s, resumed.started_at), (0, task.started_at));
+    let admitted = done(done(resumed.on(Command::PickUp, at(16))).task.on(Command::Admit, at(17))).task;
+    assert_eq!(admitted.attempt, task.attempt.next());
+    let (attempt, running) = (admitted.attempt, session(admitted.attempt));
+    let working = Task { state: State::Running { since: at(20), session: running }, ..admitted };
+    let late = Command::Report { attempt: task.attempt, report: Box::new(report()) };
+    assert_eq!(working.on(late, at(21)), Change::Refused(Refused::Superseded(task.attempt)));
+    let second = done(working.on(lost(&working, 2, 30), at(30))).task;
+    assert_eq!((second.losses.boxes, second.losses.turns, second.attempt), (2, 6, attempt));
+    assert_eq!(second.losses.last.map(|f| f.code), Some(FailureCode::SessionLost));
 }

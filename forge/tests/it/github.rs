@@ -116,6 +116,7 @@ async fn a_rule_of_the_host_that_refuses_the_branch_is_quoted() {
     assert!(error.failure.detail.contains("GH013"), "{error}");
 }
 
+/// D-046: checks were skipped without a token.
 #[tokio::test]
 async fn without_a_token_nothing_is_written_but_public_things_are_read() {
     let server = MockServer::start().await;

@@ -107,6 +107,7 @@ END
     );
 }
 
+/// D-074: a repository's configuration was run.
 #[tokio::test]
 async fn a_hostile_repository_runs_nothing_from_the_first_look_to_the_branch() {
     let dir = tempfile::tempdir().unwrap();

@@ -141,6 +141,7 @@ mod tests {
 
     use super::*;
 
+    /// D-075: special addresses were not refused.
     #[test]
     fn addresses_that_are_not_public() {
         for (text, expected) in [
@@ -244,6 +245,7 @@ mod tests {
     ];
 
     proptest! {
+        /// D-075: special addresses were not refused.
         #[test]
         fn no_form_of_a_special_address_is_public((net, bits) in (proptest::sample::select(NETS), any::<u32>())) {
             let (net, length) = net;

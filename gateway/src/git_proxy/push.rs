@@ -12,6 +12,7 @@ use forge::mirror::quarantine::RefusedPush;
 use forge::push;
 use futures_util::StreamExt as _;
 use git::{Bounds, Git, GitError};
+use protocol::box_api::SAVED_REF;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tracing::{info, warn};
 
@@ -36,6 +37,7 @@ pub(super) async fn receive_pack(
     let task = task_of(&gateway, &caller, &repo).await?;
     let mut pushed = Pushed::read(body).await?;
     let own = format!("refs/heads/{}", task.branch);
+    let saves = pushed.commands.updates.iter().any(|update| update.name == SAVED_REF);
     let refused = match allowed(&pushed.commands, &own) {
         Err(why) => Some(why),
         Ok(()) => over(&task),
@@ -54,12 +56,18 @@ pub(super) async fn receive_pack(
         Received::All(said) => said,
         Received::TooMuch => {
             let why = format!("a push may have {} MiB (push.max_mib)", bytes_max / MIB);
-            gateway.orchestrator().tell_refused(&task, &update.new, &why, &[]).await;
-            note(&gateway, &task, &update, &why);
+            if !saves {
+                gateway.orchestrator().tell_refused(&task, &update.new, &why, &[]).await;
+                note(&gateway, &task, &update, &why);
+            }
             return Err(refuse(StatusCode::PAYLOAD_TOO_LARGE, why));
         }
     };
-    if incoming.head(&own).await.map_err(|e| unavailable(&e))?.as_deref() != Some(update.new.as_str()) {
+    let name = update.name.as_str();
+    if incoming.head(name).await.map_err(|e| unavailable(&e))?.as_deref() != Some(update.new.as_str()) {
+        if saves {
+            return Ok(answer("git-receive-pack", "result", Body::from(said)));
+        }
         // git refused it, and says why.
         let why = pkt::reason(&said).unwrap_or_else(|| "git refused it".into());
         gateway.orchestrator().tell_refused(&task, &update.new, &why, &[]).await;
@@ -68,7 +76,11 @@ pub(super) async fn receive_pack(
         }
         return Ok(answer("git-receive-pack", "result", Body::from(said)));
     }
-    let objections = look(&gateway, &task, &incoming, &update).await?;
+    // What is saved goes to no forge: it is looked at when it is pushed as work.
+    let objections = match saves {
+        true => Vec::new(),
+        false => look(&gateway, &task, &incoming, &update).await?,
+    };
     if !objections.is_empty() {
         let reason = push::sentence(&objections);
         note(&gateway, &task, &update, &reason);
@@ -79,12 +91,12 @@ pub(super) async fn receive_pack(
     if let Some(why) = over(&now) {
         return pushed.refuse(&gateway, &task, &why).await;
     }
-    if let Err(failure) = incoming.accept(&own, &update.old, &update.new).await {
+    if let Err(failure) = incoming.accept(name, &update.old, &update.new).await {
         warn!(task.id = %task.id, error = %failure, "a push could not be taken over");
         let why = "the branch has moved meanwhile; fetch it and push again";
         return pushed.told(why, &[why.to_owned()]);
     }
-    if let Err(error) = mirrors.note_refused(task.id, None) {
+    if !saves && let Err(error) = mirrors.note_refused(task.id, None) {
         warn!(task.id = %task.id, %error, "an old refusal could not be removed");
     }
     Ok(answer("git-receive-pack", "result", Body::from(said)))
@@ -157,14 +169,14 @@ async fn still(gateway: &Gateway, caller: &Caller) -> Result<Caller, Refused> {
     }
 }
 
-/// The rule: the task's branch, created or moved, once, and nothing else.
+/// The rule: the task's branch, or what is saved of the work beside it, created or moved, once, and nothing else.
 fn allowed(commands: &Commands, own: &str) -> Result<(), String> {
     for command in &commands.updates {
-        if command.name != own {
+        if command.name != own && command.name != SAVED_REF {
             return Err(format!("this task may push {own} only, not {}", command.name));
         }
         if command.deletes() {
-            return Err(format!("{own} may not be deleted"));
+            return Err(format!("{} may not be deleted", command.name));
         }
     }
     match commands.updates.len() {

@@ -64,6 +64,7 @@ async fn a_file_is_fetched_with_its_type() {
     assert!(!text.contains("hush"), "{text}");
 }
 
+/// D-124: addresses of attachments led inside.
 #[tokio::test]
 async fn what_is_not_public_is_not_fetched_unless_the_operator_named_it() {
     let web = Web::new().await;
@@ -100,6 +101,7 @@ async fn what_is_not_public_is_not_fetched_unless_the_operator_named_it() {
     assert_eq!(web.host.taken(), taken, "nobody was connected to");
 }
 
+/// D-124: addresses of attachments led inside.
 #[tokio::test]
 async fn every_step_of_a_redirect_is_held_to_the_rules() {
     let web = Web::new().await;

@@ -62,6 +62,7 @@ async fn post_events(world: &World, token: &str, events: Vec<Value>) -> Answer {
     world.call("POST", "/box/v1/events", Some(token), Some(json!({ "events": events }))).await
 }
 
+/// D-038: two sessions worked on one task.
 #[tokio::test]
 async fn the_first_instance_attaches_and_no_other() {
     let world = World::new().await;
@@ -154,6 +155,7 @@ async fn a_start_that_is_told_twice_is_one() {
     assert_eq!(kinds(&world, me.task).await.iter().filter(|k| *k == "task_running").count(), 1);
 }
 
+/// D-028: one large event silenced all others.
 #[tokio::test]
 async fn a_bad_event_is_refused_alone() {
     let world = World::new().await;
@@ -226,6 +228,7 @@ async fn a_box_that_floods_is_cut_off_once_and_works_on() {
     world.call("POST", "/box/v1/result", Some(&me.token), Some(report())).await.nothing();
 }
 
+/// D-050: a cancel was noticed when the agent wanted to stop.
 #[tokio::test]
 async fn a_cancel_reaches_a_waiting_box_at_once() {
     let world = World::new().await;
@@ -295,6 +298,7 @@ async fn every_route_wants_a_token_of_this_gateway() {
     }
 }
 
+/// D-040: the last write was tried once.
 #[tokio::test]
 async fn a_result_may_be_told_again_also_after_the_end() {
     let world = World::new().await;

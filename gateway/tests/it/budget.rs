@@ -147,6 +147,7 @@ async fn a_task_is_refused_where_that_is_wanted_or_where_its_own_budget_is_none(
     }
 }
 
+/// D-082: there was no budget but of a task.
 #[tokio::test]
 async fn each_bound_stops_and_names_itself() {
     let named = |name: &str, caps: Caps| [(name.to_owned(), caps)].into();
@@ -191,6 +192,7 @@ async fn the_money_of_other_users_and_repositories_is_not_counted() {
     assert!(!shared.is_empty() && shared.iter().all(|row| row.spent == MicroUsd::ZERO), "{shared:?}");
 }
 
+/// D-082: there was no budget but of a task.
 #[tokio::test]
 async fn calls_at_once_do_not_spend_the_same_dollar() {
     // Each may cost 10 output tokens at 100,000 dollars a million: a dollar, half of what there is.

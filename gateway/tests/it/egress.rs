@@ -11,6 +11,7 @@ use store::{EventCursor, EventQuery};
 use crate::network::*;
 use crate::world::*;
 
+/// D-076: an address was not bound to its name.
 #[tokio::test]
 async fn a_connection_goes_to_the_address_that_was_checked() {
     let (names, host) = (Names::default(), Host::http().await);
@@ -400,6 +401,7 @@ async fn git_needs_no_token_within_the_tunnel() {
     assert!(said.contains("own task only"), "{said}");
 }
 
+/// D-076: an address was not bound to its name.
 #[tokio::test]
 async fn the_end_of_an_attempt_is_the_end_of_its_network() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -5,6 +5,7 @@
 mod attachment;
 mod box_api;
 mod budget;
+mod contract;
 mod egress;
 mod egress_site;
 mod git_proxy;

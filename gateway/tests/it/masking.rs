@@ -48,6 +48,7 @@ async fn events(world: &World, task: domain::TaskId) -> String {
     Value::from(all).to_string()
 }
 
+/// D-030: previews were not masked.
 #[tokio::test]
 async fn events_and_artifacts_are_stored_without_secrets() {
     let world = world().await;
@@ -104,6 +105,7 @@ async fn a_result_is_kept_without_secrets() {
     clean(&all);
 }
 
+/// D-066: output of built-in tools was not masked.
 #[tokio::test]
 async fn a_model_is_never_shown_a_configured_secret_and_its_own_words_come_back_as_they_were() {
     let answer = json!({

@@ -24,6 +24,7 @@ const STREAM: &str = concat!(
     "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
 );
 
+/// D-081: the cost was an estimate of the agent's.
 #[tokio::test]
 async fn an_anthropic_stream_passes_unchanged_and_is_metered_before_its_end() {
     let upstream = Fake::start(|_, _| sse(vec![&STREAM[..7], &STREAM[7..321], &STREAM[321..]])).await;
@@ -60,6 +61,7 @@ async fn an_anthropic_stream_passes_unchanged_and_is_metered_before_its_end() {
     );
 }
 
+/// D-032: the cost was told at the end only.
 #[tokio::test]
 async fn the_record_is_written_before_the_client_sees_the_end() {
     let upstream = Fake::start(|_, _| sse(vec![STREAM])).await;
@@ -105,6 +107,7 @@ async fn a_stream_that_breaks_ends_in_an_error_event_and_is_metered_once() {
     assert_eq!((usage.tokens.input, usage.basis), (100, Basis::Estimated));
 }
 
+/// D-081: the cost was an estimate of the agent's.
 #[tokio::test]
 async fn a_client_that_goes_away_is_still_paid_for() {
     let cut = STREAM.find("event: message_delta").unwrap();

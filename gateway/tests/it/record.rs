@@ -70,6 +70,7 @@ async fn milestones(world: &World, task: TaskId) -> Vec<Value> {
     events.into_iter().map(|e| e.metadata).filter(|m| m["milestone"].is_string()).collect()
 }
 
+/// D-079: traces were not masked.
 #[tokio::test]
 async fn calls_are_kept_once_and_masked_and_the_trace_is_made_of_them() {
     let world = world().await;

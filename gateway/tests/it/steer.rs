@@ -51,6 +51,7 @@ async fn a_nudge_reaches_a_waiting_box_at_once_and_is_not_repeated_to_one_that_k
     assert_eq!(other["nudges"], json!([id, second]));
 }
 
+/// D-059: a nudge was said again after a restart.
 #[tokio::test]
 async fn a_nudge_is_acknowledged_before_its_words_are_handed_over_and_only_once() {
     let world = World::new().await;
@@ -65,6 +66,7 @@ async fn a_nudge_is_acknowledged_before_its_words_are_handed_over_and_only_once(
     assert_eq!(heard(&world, &token, "wait=0").await, json!({ "cancel": false }), "nothing waits any more");
 }
 
+/// D-058: a cancelled task consumed its nudges.
 #[tokio::test]
 async fn seed_002_a_cancelled_task_keeps_its_nudges_unconsumed() {
     let world = World::new().await;

@@ -27,6 +27,8 @@ queued not_before=60 now=60
 queued not_before=90000 now=89999
 queued not_before=90000 now=90000
 queued paused=1 now=90000
+queued lost=1 not_before=60 now=59
+queued lost=1 not_before=60 now=60
 queued budget=1 not_before=90000 now=89999
 queued budget=1 not_before=90000 now=90000
 
@@ -128,11 +130,14 @@ fn state(word: &str, times: &BTreeMap<&str, i64>) -> State {
         "uploads" => State::PendingUploads { since, until },
         "queued" => {
             let not_before = times.get("not_before").map(|s| at(*s));
-            let why = match (times.contains_key("paused"), not_before) {
-                (true, _) => QueueReason::Paused,
-                (false, _) if times.contains_key("budget") => QueueReason::Budget { detail: "d".into() },
-                (false, Some(_)) => QueueReason::ProviderLimit,
-                (false, None) => QueueReason::ConcurrencyLimit,
+            let why = match (times.contains_key("paused"), times.contains_key("lost"), not_before) {
+                (true, ..) => QueueReason::Paused,
+                (false, true, _) => QueueReason::BoxLost,
+                (false, false, _) if times.contains_key("budget") => {
+                    QueueReason::Budget { detail: "d".into() }
+                }
+                (false, false, Some(_)) => QueueReason::ProviderLimit,
+                (false, false, None) => QueueReason::ConcurrencyLimit,
             };
             State::Queued { since, why, not_before }
         }
@@ -205,10 +210,6 @@ fn told(step: &Step) -> String {
         Step::Apply(command) => match &**command {
             Command::Fail { failure, .. } => format!("fail: {failure}"),
             Command::TimeOut { failure } => format!("time out: {failure}"),
-            Command::Report { attempt, report } => {
-                let why = report.failure.as_ref().map(ToString::to_string).unwrap_or_default();
-                format!("report in the box's stead (attempt {attempt}): {why}")
-            }
             other => format!("apply {}", other.name()),
         },
         Step::Rest => "rest".into(),
@@ -217,11 +218,15 @@ fn told(step: &Step) -> String {
         Step::Preflight => "preflight".into(),
         Step::Dispatch => "dispatch".into(),
         Step::Poll => "poll".into(),
+        Step::Lose(failure) => format!("lose the box: {failure}"),
         Step::Leave => "carry out the order it left by".into(),
         Step::Finish => "finish".into(),
     }
 }
 
+/// D-039: time was counted in polls.
+/// D-044: signs of life were looked at while running only.
+/// D-045: nothing bounded the whole time.
 #[test]
 fn the_step_that_follows() {
     let table: Vec<String> = CASES

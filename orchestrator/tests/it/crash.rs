@@ -57,6 +57,7 @@ async fn a_task_goes_its_way() {
     );
 }
 
+/// D-009: a task nobody was told of waited for 20 minutes.
 #[tokio::test]
 async fn crashed_at_every_await_it_ends_as_if_nothing_had_happened() {
     let ground = Ground::new().await;
@@ -91,6 +92,7 @@ async fn crashed_twice_in_a_row_it_still_gets_there() {
     }
 }
 
+/// D-055: a cancel that could not write its event was a 500.
 #[tokio::test]
 async fn with_each_operation_of_the_store_failing_it_ends_as_if_nothing_had_happened() {
     let ground = Ground::new().await;
@@ -116,6 +118,7 @@ fn box_first(mut told: Vec<EventKind>) -> Vec<EventKind> {
     told
 }
 
+/// D-053: a cancel left its compute running.
 #[tokio::test]
 async fn cancelled_at_every_step_it_is_cancelled_or_was_done_and_nothing_is_left() {
     let ground = Ground::new().await;

@@ -5,6 +5,7 @@
 mod crash;
 mod gate;
 mod invariant;
+mod lost;
 mod simulation;
 mod support;
 mod world;

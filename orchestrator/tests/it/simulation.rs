@@ -175,6 +175,7 @@ async fn every_life_ends_as_it_must_in_memory() {
     }
 }
 
+/// D-037: a running task was lost with its orchestrator.
 #[tokio::test]
 async fn every_life_ends_as_it_must_in_sqlite() {
     let ground = Ground::new().await;

@@ -12,7 +12,7 @@ use domain::report::AgentStatus;
 use domain::{Attempt, Command, NodeId, TaskId, UserId};
 use orchestrator::admission::Submission;
 use orchestrator::report::{Heard, Work};
-use orchestrator::{Clock, Forges, Orchestrator, Parts, TokenKey};
+use orchestrator::{Clock, Forges, Orchestrator, Parts, Policy, TokenKey};
 use secrecy::SecretString;
 use store::{Created, Driver, Store, StoreError};
 use testkit::FakeForge;
@@ -86,6 +86,7 @@ pub struct World<'g> {
     pub manners: Manners,
     /// A box was told to ask again later.
     put_off: bool,
+    policy: Policy,
 }
 
 /// What a box does that is told that nobody wants it any more.
@@ -99,11 +100,15 @@ pub enum Manners {
 
 impl<'g> World<'g> {
     pub fn new(ground: &'g Ground, driver: Arc<dyn Driver>) -> World<'g> {
+        World::with_policy(ground, driver, policy())
+    }
+
+    pub fn with_policy(ground: &'g Ground, driver: Arc<dyn Driver>, policy: Policy) -> World<'g> {
         let gate = Gate::default();
         let gated = Gated::new(driver.clone(), gate.clone());
         let (backend, forge, clock) = (FakeBackend::new(), FakeForge::new(), clock());
         forge.add_repo(repo(), ground.source.path());
-        let orchestrator = node(ground, &gated, &gate, &backend, &forge, &clock, 0);
+        let orchestrator = node(ground, &gated, &gate, &backend, &forge, &clock, 0, &policy);
         World {
             ground,
             truth: Store::new(driver),
@@ -123,6 +128,7 @@ impl<'g> World<'g> {
             trace: Vec::new(),
             manners: Manners::Polite,
             put_off: false,
+            policy,
         }
     }
 
@@ -145,8 +151,16 @@ impl<'g> World<'g> {
         self.boxes.values_mut().for_each(|b| b.busy = false);
         self.asked.iter_mut().for_each(|a| a.busy = false);
         self.nodes += 1;
-        self.orchestrator =
-            node(self.ground, &self.gated, &self.gate, &self.backend, &self.forge, &self.clock, self.nodes);
+        self.orchestrator = node(
+            self.ground,
+            &self.gated,
+            &self.gate,
+            &self.backend,
+            &self.forge,
+            &self.clock,
+            self.nodes,
+            &self.policy,
+        );
     }
 
     /// Moves one piece of work to its next gate, and looks whether all is still as it must be.
@@ -341,7 +355,7 @@ impl<'g> World<'g> {
     }
 
     /// What the git proxy does when a box pushes: its branch in the quarantine points to the work.
-    fn push(&self, task: TaskId) {
+    pub fn push(&self, task: TaskId) {
         let branch = domain::task::branch_name(task, &self.watched.description(task));
         let quarantine = self.ground.mirrors().quarantine(task);
         let file = quarantine.join("refs/heads").join(branch);
@@ -439,6 +453,7 @@ impl<'g> World<'g> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts of one world")]
 fn node(
     ground: &Ground,
     gated: &Gated,
@@ -447,6 +462,7 @@ fn node(
     forge: &FakeForge,
     clock: &Clock,
     number: u32,
+    policy: &Policy,
 ) -> Orchestrator {
     let forge: Arc<dyn forge::Forge> = Arc::new(GatedForge { inner: forge.clone(), gate: gate.clone() });
     Orchestrator::new(Parts {
@@ -459,7 +475,7 @@ fn node(
         compute: Arc::new(backend.clone()),
         models: Arc::new(FakeModels),
         token_key: TokenKey::new(SecretString::from("k".to_owned())),
-        policy: policy(),
+        policy: policy.clone(),
         clock: clock.clone(),
         node: NodeId::new(format!("node-{number}")),
         gateway: "unix:/nowhere".into(),

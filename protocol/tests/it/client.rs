@@ -210,6 +210,7 @@ async fn a_stream_that_ends_with_its_token_goes_on_with_the_next_one() {
     assert_eq!(header(1, "last-event-id"), event(1, "").event_id);
 }
 
+/// D-109: the last events were never shown.
 #[tokio::test]
 async fn a_cut_after_the_last_word_is_healed_too() {
     let fake = Fake::start(|number, _| match number {
@@ -223,6 +224,7 @@ async fn a_cut_after_the_last_word_is_healed_too() {
     assert_eq!(fake.asked()[0].headers["Last-Event-ID"], "07");
 }
 
+/// D-110: a rate limit ended the watch.
 #[tokio::test]
 async fn a_rate_limit_is_waited_out_and_a_refusal_is_not() {
     let fake = Fake::start(|number, _| match number {
@@ -296,4 +298,30 @@ async fn where_no_stream_can_be_had_the_same_events_come_by_polling() {
         assert!(asked[2].path_and_query.contains(&format!("after={}", event(2, "").event_id)));
         assert!(asked[1].path_and_query.contains("wait="));
     }
+}
+
+/// D-102: requests had no end.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_is_given_up() {
+    // The system takes the connection; nobody reads it.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let client = Client::new(url.parse().unwrap(), None).unwrap();
+    let request = CreateTaskRequest::default();
+    let begun = tokio::time::Instant::now();
+    let all = async {
+        [
+            client.task(task()).await.unwrap_err(),
+            client.list(&TaskFilter::default()).await.unwrap_err(),
+            client.create_task(&request, None).await.unwrap_err(),
+            client.nudge(task(), "x").await.unwrap_err(),
+            client.events(task(), &EventQuery::default()).await.unwrap_err(),
+            client.replay(task()).await.unwrap_err(),
+            client.trace(task()).await.unwrap_err(),
+            client.cancel(task()).await.unwrap_err(),
+        ]
+    };
+    let errors = tokio::time::timeout(Duration::from_secs(3_600), all).await.expect("each has an end");
+    assert!(errors.iter().all(ClientError::is_transient), "worth another try: {errors:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(8), "they were waited for, by the paused clock");
 }

@@ -163,6 +163,7 @@ proptest! {
         prop_assert_eq!(json["a"][0].as_str().unwrap(), &whole);
     }
 
+    /// D-068: kinds of keys were not known.
     #[test]
     fn no_shape_survives(
         (written, secret) in token(),
@@ -180,6 +181,7 @@ proptest! {
         prop_assert!(!redactor.scan(text.as_bytes()).is_empty());
     }
 
+    /// D-067: the tail of large output was not scanned.
     #[test]
     fn many_secrets_in_one_text_are_masked_in_pieces_as_in_the_whole(
         parts in prop::collection::vec(prop_oneof![

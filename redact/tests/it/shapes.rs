@@ -58,6 +58,7 @@ fn a_finding_says_what_and_where_and_not_the_secret() {
     );
 }
 
+/// D-069: a pattern swallowed lines.
 #[test]
 fn only_the_secret_of_a_context_goes() {
     let redactor = Redactor::default();

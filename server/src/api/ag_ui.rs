@@ -149,7 +149,7 @@ pub fn state(status: &str, cost_usd: Option<f64>, pr_url: Option<&str>) -> Value
 fn status(kind: EventKind) -> Option<&'static str> {
     Some(match kind {
         EventKind::TaskCreated | EventKind::QueuePickup => "SUBMITTED",
-        EventKind::AdmissionQueued | EventKind::TaskParked => "QUEUED",
+        EventKind::AdmissionQueued | EventKind::AttemptLost | EventKind::TaskParked => "QUEUED",
         EventKind::HydrationStarted => "HYDRATING",
         EventKind::TaskRunning | EventKind::ApprovalClosed => "RUNNING",
         EventKind::ApprovalOpened => "AWAITING_APPROVAL",

@@ -276,8 +276,11 @@ async fn full(app: &App, task: &Task) -> Result<TaskDetail, ApiError> {
         _ => None,
     };
     let trace_s3_uri = trace::uri(app, task).await?;
+    let attempts_max = *app.orchestrator().parts().policy.attempts_max.of(&task.spec.repo);
+    let lost = wire::lost(task, attempts_max);
     let beat = beats(app, std::slice::from_ref(task)).await?.into_iter().next().flatten();
-    Ok(TaskDetail { trace_s3_uri, agent_heartbeat_at: beat.map(wire::time), ..detail_of(app, task, queue) })
+    let agent_heartbeat_at = beat.map(wire::time);
+    Ok(TaskDetail { trace_s3_uri, lost, agent_heartbeat_at, ..detail_of(app, task, queue) })
 }
 
 /// When the worker of each task's last attempt was last heard of.

@@ -6,7 +6,7 @@ use domain::{Attachment, AttachmentId, Failure, Screened, State, Task};
 use jiff::Timestamp;
 use orchestrator::admission::QueueInfo;
 use protocol::rest::{
-    AttachmentSummary, ErrorClassification, EventRecord, ResolvedWorkflow, TaskDetail, TaskSummary,
+    AttachmentSummary, ErrorClassification, EventRecord, LostBoxes, ResolvedWorkflow, TaskDetail, TaskSummary,
 };
 
 /// RFC 3339 with milliseconds, as ABCA writes it.
@@ -89,7 +89,20 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         not_before: waits.and_then(|(_, at)| at).map(time),
         leaving: task.leaving.as_ref().map(|l| l.order.as_str().to_owned()),
         retry_of: task.retry_of.map(|id| id.to_string()),
+        lost: None,
     }
+}
+
+/// The boxes that a task has lost, of so many attempts.
+pub fn lost(task: &Task, attempts_max: u32) -> Option<LostBoxes> {
+    let last = task.losses.last.as_ref()?;
+    Some(LostBoxes {
+        boxes: task.losses.boxes,
+        attempts_max,
+        turns: task.losses.turns,
+        error_code: last.code.as_str().to_owned(),
+        error_message: last.to_string(),
+    })
 }
 
 fn attachment((id, asked, known): (AttachmentId, &Attachment, Option<&Screened>)) -> AttachmentSummary {

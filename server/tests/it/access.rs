@@ -26,6 +26,7 @@ pub fn filled(path: &str) -> String {
     path.split('/').map(part).collect::<Vec<_>>().join("/")
 }
 
+/// D-092: scopes were names only.
 #[test]
 fn every_route_has_a_row() {
     let all = operations();
@@ -39,6 +40,7 @@ fn every_route_has_a_row() {
     assert_eq!(rows.len(), ROUTES.len(), "one row for each route");
 }
 
+/// D-096: there were no teams and no roles.
 #[tokio::test]
 async fn each_role_gets_exactly_the_routes_of_its_scopes() {
     let world = World::new();
@@ -83,6 +85,7 @@ const TEAMS: &str = r#"
     blue = { members = ["ann", "cleo"], share = "steer" }
 "#;
 
+/// D-096: there were no teams and no roles.
 #[tokio::test]
 async fn a_team_shares_tasks_by_its_rule() {
     let world = World::of_teams(TEAMS);

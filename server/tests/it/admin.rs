@@ -67,6 +67,7 @@ async fn a_user_is_erased_once_their_tasks_have_ended() {
     assert_eq!(artifacts(&world).await, 1, "bob keeps his");
 }
 
+/// D-041: what was stranded never expired.
 #[tokio::test]
 async fn what_is_over_goes_by_itself() {
     let world = World::new();

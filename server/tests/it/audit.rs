@@ -26,6 +26,7 @@ async fn told(world: &World, query: &str) -> Vec<String> {
     lines.as_array().unwrap().iter().filter(deed).map(line).collect()
 }
 
+/// D-011: refused submissions left no trace.
 #[tokio::test]
 async fn everything_that_is_done_or_refused_has_a_line() {
     let world = World::new();

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::support::*;
 
+/// D-056: a cancel overwrote an end.
 #[tokio::test]
 async fn cancelling_twice_gives_the_same_answer_and_one_event() {
     let world = World::new();
@@ -41,6 +42,7 @@ async fn a_task_that_ended_otherwise_is_a_conflict() {
     assert!(answer.error(409, "TASK_ALREADY_TERMINAL").contains("COMPLETED"));
 }
 
+/// D-053: a cancel left its compute running.
 #[tokio::test]
 async fn defect_2_a_running_box_is_to_be_stopped() {
     let world = World::new();

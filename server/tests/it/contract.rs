@@ -2,6 +2,7 @@
 //! nothing is known, the headers of every answer, and the code of every refusal. What is ours beside the contract is
 //! named as such.
 
+mod api_key;
 mod attachments;
 mod cancel;
 mod create;
@@ -9,14 +10,20 @@ mod detail;
 mod events;
 mod keys;
 mod list;
+mod nudge;
 mod raw;
+mod replay;
+mod trace;
+mod webhook;
+mod webhook_task;
 mod webhooks;
 
 use std::collections::BTreeSet;
 
+use axum::http::Method;
 use serde_json::Value;
 
-use crate::support::Answer;
+use crate::support::*;
 
 /// Fields of `TaskDetail`.
 pub const DETAIL: &[&str] = &[
@@ -70,6 +77,7 @@ pub const DETAIL_OURS: &[&str] = &[
     "input_tokens",
     "isolation",
     "leaving",
+    "lost",
     "model",
     "not_before",
     "output_tokens",
@@ -110,4 +118,27 @@ pub fn is_time(value: &Value) {
     let text = value.as_str().unwrap_or_else(|| panic!("{value} is no time"));
     assert!(text.len() == 24 && text.ends_with('Z'), "{text}");
     text.parse::<jiff::Timestamp>().unwrap();
+}
+
+/// What is not a task of the caller's is the same 404 on this route, whether there is such a task or not.
+pub async fn is_hidden_from_strangers(world: &World, method: Method, route: &str, body: Option<Value>) {
+    let theirs = world.submitted_by("somebody-else", repo(), "theirs").await.to_string();
+    let nobodys = "01ARZ3NDEKTSV4RRFFQ69G5FAV".to_owned();
+    let mut told = BTreeSet::new();
+    for id in [theirs, nobodys] {
+        let path = route.replace("{id}", &id);
+        let answer = world.call_as(ANN, method.clone(), &path, body.clone()).await;
+        has_headers(&answer);
+        told.insert(answer.error(404, "TASK_NOT_FOUND").replace(&id, "ID"));
+    }
+    assert_eq!(told.len(), 1, "no oracle: {told:?}");
+}
+
+/// Without a credential nothing but how to get one.
+pub async fn wants_a_key(world: &World, method: Method, path: &str) {
+    let mut request = request(method, path, None);
+    request.headers_mut().remove("x-api-key");
+    let answer = world.send(request).await;
+    has_headers(&answer);
+    answer.error(401, "UNAUTHORIZED");
 }

@@ -222,6 +222,7 @@ async fn bodies_that_are_no_request_are_clear_errors() {
     assert!(message.contains("5242880"), "{message}");
 }
 
+/// D-006: a replay was a conflict.
 #[tokio::test]
 async fn defect_5_a_replay_gives_the_task_and_makes_nothing() {
     let world = World::new();
@@ -242,6 +243,7 @@ async fn defect_5_a_replay_gives_the_task_and_makes_nothing() {
     assert_eq!(tasks(&world).await, 1);
 }
 
+/// D-002: a key of another user collided.
 #[tokio::test]
 async fn defect_5_a_key_is_its_users_own() {
     use orchestrator::admission::Submission;
@@ -256,6 +258,7 @@ async fn defect_5_a_key_is_its_users_own() {
     world.send(keyed(&minimal(), "k")).await.data(201);
 }
 
+/// D-001: two requests at once with one key made two tasks.
 #[tokio::test]
 async fn defect_5_concurrent_requests_with_one_key_make_one_task() {
     let dir = tempfile::tempdir().unwrap();
@@ -271,6 +274,7 @@ async fn defect_5_concurrent_requests_with_one_key_make_one_task() {
     }
 }
 
+/// D-004: a bad key was told after the work.
 #[tokio::test]
 async fn defect_5_a_bad_key_is_refused_before_anything_is_done() {
     let world = World::new();

@@ -10,6 +10,7 @@ async fn an_id_is_read_in_either_case() {
     assert_eq!(lower["task_id"], id);
 }
 
+/// D-018: 403 told that a task exists.
 #[tokio::test]
 async fn defect_10_what_is_not_the_callers_is_the_same_404_everywhere() {
     let world = World::new();
@@ -39,6 +40,7 @@ async fn defect_10_what_is_not_the_callers_is_the_same_404_everywhere() {
     assert_eq!(world.task(strange.parse().unwrap()).await.status().as_str(), "SUBMITTED");
 }
 
+/// D-021: the wait was estimated by a constant.
 #[tokio::test]
 async fn a_task_that_waits_tells_its_place() {
     let world = World::new();
@@ -55,6 +57,7 @@ async fn a_task_that_waits_tells_its_place() {
     }
 }
 
+/// D-020: token counts were not on the record.
 #[tokio::test]
 async fn a_completed_task_tells_everything() {
     let world = World::new();
@@ -67,6 +70,7 @@ async fn a_completed_task_tells_everything() {
     });
 }
 
+/// D-083: failures were told apart by their text.
 #[tokio::test]
 async fn defect_18_a_failed_task_says_why_and_what_to_do() {
     let world = World::new();

@@ -96,6 +96,7 @@ async fn other_methods_and_routes_are_told_in_the_same_shape() {
     }
 }
 
+/// D-012: one hand-made answer had no request id.
 #[tokio::test]
 async fn every_answer_has_its_own_id_and_is_not_cached() {
     let world = World::new();

@@ -33,6 +33,7 @@ async fn the_record_of_a_task_from_start_to_end() {
     assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "numbers have no holes");
 }
 
+/// D-024: a cursor in lower case found nothing.
 #[tokio::test]
 async fn defect_11_a_cursor_reads_on_in_either_case_and_stops_at_the_end() {
     let world = World::new();
@@ -50,6 +51,7 @@ async fn defect_11_a_cursor_reads_on_in_either_case_and_stops_at_the_end() {
     assert_eq!(world.get(&format!("{path}?after=")).await.column("event_id"), ids, "empty is absent");
 }
 
+/// D-023: an event could land behind a cursor.
 #[tokio::test]
 async fn defect_11_an_event_never_lands_behind_a_cursor() {
     let world = World::new();
@@ -174,6 +176,7 @@ async fn a_long_poll_answers_when_an_event_comes_and_not_before() {
     assert_eq!(begin.elapsed(), Duration::ZERO, "nothing can come after the end, so nobody waits for it");
 }
 
+/// D-025: a poller lost events.
 #[tokio::test]
 async fn a_poller_loses_and_doubles_nothing_while_events_are_appended() {
     let dir = tempfile::tempdir().unwrap();

@@ -44,6 +44,7 @@ fn counted(seen: &[u64]) -> bool {
     seen.iter().copied().eq(1..=seen.len() as u64)
 }
 
+/// D-027: each watcher cost reads.
 #[tokio::test]
 async fn a_hundred_watchers_cost_the_store_as_many_reads_as_one() {
     let world = World::new();

@@ -42,6 +42,7 @@ async fn a_key_is_shown_once_and_kept_as_a_hash() {
     assert_eq!(plain["expires_at"], Value::Null);
 }
 
+/// D-092: scopes were names only.
 #[tokio::test]
 async fn a_key_opens_the_routes_of_its_scopes_and_no_other() {
     let world = World::new();
@@ -110,6 +111,7 @@ async fn what_is_wrong_with_a_key_is_told_only_to_who_has_it() {
     assert_eq!(world.get_as(&forged[0], "/v1/tasks").await.error(401, "UNAUTHORIZED"), generic);
 }
 
+/// D-091: caches delayed a revocation.
 #[tokio::test]
 async fn a_revoked_key_is_refused_at_once_and_for_good() {
     let world = World::new();
@@ -225,6 +227,7 @@ async fn an_owner_gives_keys_to_others() {
     world.get_as(bob, "/v1/tasks").await.error(401, "UNAUTHORIZED");
 }
 
+/// D-016: lists of webhooks had short pages.
 #[tokio::test]
 async fn pages_are_full_and_their_tokens_signed() {
     let world = World::new();

@@ -22,6 +22,7 @@ fn texts(ids: impl IntoIterator<Item = TaskId>) -> Vec<serde_json::Value> {
     ids.into_iter().map(|id| json!(id.to_string())).collect()
 }
 
+/// D-014: the list was ordered by the name of the state.
 #[tokio::test]
 async fn defect_10_list_is_newest_first_whatever_the_states_are() {
     let world = World::new();
@@ -40,6 +41,7 @@ async fn a_row_has_every_field() {
     });
 }
 
+/// D-015: pages were short or empty with more to come.
 #[tokio::test]
 async fn defect_10_pages_are_full_under_filters_and_meet_every_task_once() {
     let world = World::new();
@@ -99,6 +101,7 @@ async fn nonsense_limits_are_the_default_and_large_ones_the_most() {
     }
 }
 
+/// D-017: a bad page token began anew.
 #[tokio::test]
 async fn defect_10_tokens_are_signed_and_of_one_list() {
     let world = World::new();

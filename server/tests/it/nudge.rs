@@ -80,6 +80,7 @@ async fn a_task_that_ended_is_a_conflict() {
     assert!(message.contains("CANCELLED"), "{message}");
 }
 
+/// D-060: a minute's rate could be used twice.
 #[tokio::test]
 async fn ten_a_minute_and_then_a_time_to_come_back() {
     let world = World::new();

@@ -16,6 +16,7 @@ fn limited(rates: Rates) -> World {
     World::with(Store::in_memory(), Settings { rates, ..settings() })
 }
 
+/// D-022: one limit for everybody.
 #[tokio::test]
 async fn too_many_requests_are_told_when_to_come_again() {
     let world = limited(Rates { read: Rate { per_minute: 30, burst: 3 }, ..Rates::off() });
@@ -33,6 +34,7 @@ async fn too_many_requests_are_told_when_to_come_again() {
     world.get_as(ANN, "/v1/tasks").await.error(429, "RATE_LIMIT_EXCEEDED");
 }
 
+/// D-022: one limit for everybody.
 #[tokio::test]
 async fn each_caller_and_each_kind_of_route_has_its_own_bucket() {
     let one = Rate { per_minute: 1, burst: 1 };

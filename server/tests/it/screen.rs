@@ -61,6 +61,7 @@ async fn a_submission_is_blocked_refused_or_told() {
     assert!(warnings(&world, fine["task_id"].as_str().unwrap()).await.is_empty());
 }
 
+/// D-003: a replay was screened, and paid for, again.
 #[tokio::test]
 async fn bug_1_4_c_a_replay_does_not_pay_for_screening_again() {
     let (world, words) = world();

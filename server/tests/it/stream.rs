@@ -52,6 +52,7 @@ impl Frames {
     }
 }
 
+/// D-109: the last events were never shown.
 #[tokio::test]
 async fn a_stream_tells_the_record_and_ends_with_the_task() {
     let world = World::new();
@@ -70,6 +71,7 @@ async fn a_stream_tells_the_record_and_ends_with_the_task() {
     assert!(within(frames.next()).await.is_none(), "nothing follows the end");
 }
 
+/// D-026: a stream of its own began a second run.
 #[tokio::test]
 async fn defect_30_a_watcher_that_comes_back_sees_every_event_once() {
     let dir = tempfile::tempdir().unwrap();

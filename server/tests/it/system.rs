@@ -107,6 +107,7 @@ async fn the_openapi_document_is_served_and_describes_every_route() {
     assert_eq!(request["additionalProperties"], Value::Bool(false), "{request}");
 }
 
+/// D-013: one default stood in four places.
 #[test]
 fn the_openapi_document_tells_the_bounds_that_are_enforced() {
     let document: Value = serde_json::from_str(&server::api::openapi()).unwrap();

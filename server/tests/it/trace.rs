@@ -10,7 +10,7 @@ use store::{EventAppend, TraceRecord};
 use crate::support::*;
 
 /// A task of the owner that ended, and whose trace is these bytes.
-async fn traced(world: &World, bytes: &'static str) -> TaskId {
+pub async fn traced(world: &World, bytes: &'static str) -> TaskId {
     let task = world.submitted_with("fix it", |spec| spec.trace = true).await;
     world.cancel(task).await;
     let key = format!("traces/local-owner/{task}.jsonl.gz");

@@ -70,6 +70,7 @@ async fn tasks(world: &World) -> usize {
     world.orchestrator.store().task_list(filter).await.unwrap().len()
 }
 
+/// D-088: a new webhook did not say its address.
 #[tokio::test]
 async fn defect_24_a_webhook_answers_with_its_address_and_its_secret_once() {
     let world = World::new();
@@ -143,6 +144,7 @@ async fn abcas_client_signs_plainly_with_its_own_headers() {
     assert_eq!(tasks(&world).await, 2);
 }
 
+/// D-087: a captured delivery could be sent for ever.
 #[tokio::test]
 async fn defect_9_a_strict_delivery_counts_once_and_a_retry_finds_its_task() {
     let world = World::new();
@@ -167,6 +169,7 @@ async fn defect_9_a_strict_delivery_counts_once_and_a_retry_finds_its_task() {
     assert_eq!(tasks(&world).await, 2);
 }
 
+/// D-087: a captured delivery could be sent for ever.
 #[tokio::test]
 async fn stale_and_future_deliveries_are_refused_from_both_sides_of_the_window() {
     let world = World::new();
@@ -325,6 +328,7 @@ async fn bad_bodies_are_told_and_the_delivery_may_come_again() {
     assert_eq!(tasks(&world).await, 0);
 }
 
+/// D-090: a test of a webhook made a task.
 #[tokio::test]
 async fn a_dry_run_checks_and_makes_nothing() {
     let world = World::new();
@@ -347,6 +351,7 @@ async fn a_dry_run_checks_and_makes_nothing() {
     assert_eq!(tasks(&world).await, 2);
 }
 
+/// D-091: caches delayed a revocation.
 #[tokio::test]
 async fn a_revoked_webhook_is_refused_at_once_and_for_good() {
     let world = World::new();
@@ -376,6 +381,7 @@ async fn a_revoked_webhook_is_refused_at_once_and_for_good() {
     assert_eq!(tasks(&world).await, 1);
 }
 
+/// D-089: a secret could not be rotated.
 #[tokio::test]
 async fn defect_24_a_secret_is_rotated_without_losing_a_delivery() {
     let world = World::new();

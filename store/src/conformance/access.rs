@@ -91,6 +91,7 @@ pub(super) async fn the_last_use_never_goes_back(store: Store) {
     store.api_key_used(key(2, "ann").id, at(1)).await.unwrap();
 }
 
+/// D-016: lists of webhooks had short pages.
 pub(super) async fn keys_and_webhooks_are_listed_newest_first_in_full_pages(store: Store) {
     for n in 0..12 {
         let of = if n % 3 == 0 { "bob" } else { "ann" };

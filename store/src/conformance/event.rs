@@ -36,6 +36,7 @@ pub(super) async fn numbers_have_no_holes(store: Store) {
     assert_eq!(events[before].at, at(50));
 }
 
+/// D-023: an event could land behind a cursor.
 pub(super) async fn concurrent_appends_are_numbered_without_holes(store: Store) {
     let task = running(&store, 1, "ann").await;
     let before = log(&store, task.id).await.len();
@@ -62,6 +63,7 @@ pub(super) async fn concurrent_appends_are_numbered_without_holes(store: Store) 
     }
 }
 
+/// D-023: an event could land behind a cursor.
 pub(super) async fn ids_rise_even_when_the_clock_falls(store: Store) {
     let task = running(&store, 1, "ann").await;
     for (n, second) in [50, 40, 40, 50, 51, 0].into_iter().enumerate() {

@@ -72,6 +72,7 @@ pub(super) async fn what_is_not_due_can_be_claimed_by_name(store: Store) {
     assert_eq!((claimed.task, claimed.epoch), (task, Epoch(1)));
 }
 
+/// D-037: a running task was lost with its orchestrator.
 pub(super) async fn a_lease_ends(store: Store) {
     let task = accept(&store, task(0, "ann")).await;
     assert_eq!(claim(&store, task.id, 0).await.epoch, Epoch(1));

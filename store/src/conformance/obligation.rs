@@ -11,6 +11,7 @@ async fn claim(store: &Store, second: i64) -> Vec<Obligation> {
     store.obligation_claim_due(at(second), LEASE, 100).await.unwrap()
 }
 
+/// D-053: a cancel left its compute running.
 pub(super) async fn an_end_with_a_box_must_stop_it(store: Store) {
     let task = ended_with_a_box(&store, 1).await;
     let boxless = accept(&store, super::task(2, "ann")).await;
@@ -51,6 +52,7 @@ pub(super) async fn one_claimer_has_it(store: Store) {
     assert_eq!(claim(&store, 60).await, []);
 }
 
+/// D-054: a stop that failed was not tried again.
 pub(super) async fn a_retry_is_remembered(store: Store) {
     ended_with_a_box(&store, 1).await;
     let claimed = claim(&store, 50).await;

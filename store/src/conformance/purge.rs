@@ -30,6 +30,7 @@ fn nudge(task: &Task, n: u32, now: Timestamp) -> NewNudge {
     }
 }
 
+/// D-041: what was stranded never expired.
 pub(super) async fn only_what_is_over_is_purged(store: Store) {
     let old = ended(&store, 1, "ann", 10).await;
     let newer = ended(&store, 2, "bob", 20).await;

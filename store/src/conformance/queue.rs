@@ -26,6 +26,7 @@ async fn is_due(store: &Store, task: &Task, second: i64) -> bool {
     get(store, task.id).await.wake_at.is_some_and(|wake| wake <= at(second))
 }
 
+/// D-042: slots leaked and were counted twice.
 pub(super) async fn slots_are_taken_once_and_given_back(store: Store) {
     let one = accept(&store, task(1, "ann:cat")).await;
     let taken = stored(admit(&store, &one, [1, 1, 1]).await);
@@ -81,6 +82,7 @@ pub(super) async fn slots_never_exceed_their_limit(store: Store) {
     assert_eq!(slots.iter().filter(|(scope, _)| *scope == Scope::System).count(), 5);
 }
 
+/// D-043: new tasks overtook queued ones.
 pub(super) async fn the_young_do_not_overtake(store: Store) {
     let limit = [1, 9, 9];
     let one = accept(&store, task(1, "ann")).await;
@@ -232,6 +234,7 @@ pub(super) async fn whoever_turns_out_to_wait_elsewhere_lets_the_next_look(store
 
 /// A small orchestrator: whatever is due is looked at, in an unlucky order; every task gets through without waiting for
 /// a backstop, though limits of three kinds cross each other.
+/// D-043: new tasks overtook queued ones.
 pub(super) async fn everybody_gets_a_turn(store: Store) {
     let limit = [2, 2, 3];
     let of = ["ann:a", "ann:b", "bob:a", "bob:b", "ann:a", "cid:c"];

@@ -16,6 +16,7 @@ pub(super) async fn the_first_instance_is_the_worker(store: Store) {
     assert_eq!((session.attached_at, session.heartbeat_at), (Some(at(10)), Some(at(12))));
 }
 
+/// D-038: two sessions worked on one task.
 pub(super) async fn one_of_many_racing_instances_attaches(store: Store) {
     let task = running(&store, 1, "ann").await;
     let answers = at_once((0..16).map(|n| {
@@ -40,6 +41,7 @@ pub(super) async fn only_the_current_attempt_attaches(store: Store) {
     assert_eq!(store.session_attach(unopened.id, A1, "w", at(6)).await.unwrap(), Attach::Superseded);
 }
 
+/// D-044: signs of life were looked at while running only.
 pub(super) async fn signs_of_life_are_kept(store: Store) {
     let task = running(&store, 1, "ann").await;
     store.session_heartbeat(task.id, A1, "clone", at(5)).await.unwrap();

@@ -58,6 +58,7 @@ pub(super) async fn a_nudge_waits_until_it_is_taken_once(store: Store) {
     assert_eq!(taken, [Some((A1, at(12))), Some((A1, at(13)))]);
 }
 
+/// D-059: a nudge was said again after a restart.
 pub(super) async fn a_nudge_is_acknowledged_with_its_event(store: Store) {
     let task = running(&store, 1, "ann").await;
     let ids =
@@ -70,6 +71,7 @@ pub(super) async fn a_nudge_is_acknowledged_with_its_event(store: Store) {
     assert_eq!(events[0].metadata["preview"], "use tabs | and no semicolons");
 }
 
+/// D-060: a minute's rate could be used twice.
 pub(super) async fn no_more_nudges_than_fit_a_minute(store: Store) {
     let task = running(&store, 1, "ann").await;
     let few = |n: u32| NewNudge { per_minute: 2, ..nudge(&task, n, "x") };
@@ -98,6 +100,7 @@ pub(super) async fn a_task_that_ended_takes_no_nudge(store: Store) {
     assert!(store.nudge_add(nowhere).await.is_err());
 }
 
+/// D-058: a cancelled task consumed its nudges.
 pub(super) async fn a_cancelled_task_consumes_nothing(store: Store) {
     let task = running(&store, 1, "ann").await;
     let id = nudged(&store, &task, 10, "x").await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::failure::{Failure, FailureCode};
+use domain::lost::Lost;
 use domain::money::{MicroUsd, TokenCount};
 use domain::state::{QueueReason, Status};
 use domain::task::Results;
@@ -26,6 +27,13 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
     // Every state keeps its data.
     let mut stages = vec![accept(&store, task(2, "ann")).await];
     let session = SessionHandle::Fake { task: stages[0].id, attempt: A1 };
+    let lost = Lost {
+        failure: Failure::new(FailureCode::SessionLost, "gone"),
+        turns: 4,
+        attempts_max: 2,
+        not_before: at(40),
+        kept: None,
+    };
     let path = [
         Command::Enqueue,
         Command::PickUp,
@@ -39,6 +47,10 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
         Command::AgentStarted { attempt: A1 },
         Command::OpenGate { attempt: A1, request_id: "r".into(), until: at(99) },
         Command::CloseGate { request_id: "r".into() },
+        Command::Lose { attempt: A1, lost: Box::new(lost) },
+        Command::Resume { by: None },
+        Command::PickUp,
+        Command::Admit,
         Command::Park { why: QueueReason::ProviderLimit, not_before: Some(at(50)) },
     ];
     for command in path {
@@ -59,6 +71,7 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
     assert_eq!(expected.wake_at, None);
 }
 
+/// D-008: the first event of a task was best effort.
 pub(super) async fn a_task_is_accepted_with_its_events_and_rows(store: Store) {
     let mut new = new_task(task(1, "ann"));
     new.outbox = vec![NewOutboxRow { channel: "mail".into(), event: 0 }];
@@ -97,6 +110,7 @@ pub(super) async fn a_key_makes_one_task(store: Store) {
     assert_eq!(store.task_get(task(2, "ann").id).await.unwrap(), None);
 }
 
+/// D-005: a key with another body gave the old task.
 pub(super) async fn a_key_with_another_body_is_a_conflict(store: Store) {
     store.task_create(keyed(1, "ann", "k", "h")).await.unwrap();
     let conflict = store.task_create(keyed(2, "ann", "k", "other")).await.unwrap();
@@ -104,12 +118,14 @@ pub(super) async fn a_key_with_another_body_is_a_conflict(store: Store) {
     assert_eq!(store.task_get(task(2, "ann").id).await.unwrap(), None);
 }
 
+/// D-002: a key of another user collided.
 pub(super) async fn a_key_is_a_users_own(store: Store) {
     store.task_create(keyed(1, "ann", "k", "h")).await.unwrap();
     let other = store.task_create(keyed(2, "bob", "k", "other")).await.unwrap();
     assert!(matches!(other, Created::New(_)), "{other:?}");
 }
 
+/// D-001: two requests at once with one key made two tasks.
 pub(super) async fn one_key_at_once_makes_one_task(store: Store) {
     let answers = at_once((0..16).map(|n| {
         let store = store.clone();
@@ -129,6 +145,7 @@ pub(super) async fn one_key_at_once_makes_one_task(store: Store) {
     assert_eq!(store.task_list(all).await.unwrap().len(), 1);
 }
 
+/// D-015: pages were short or empty with more to come.
 pub(super) async fn lists_are_newest_first_and_pages_are_full(store: Store) {
     for n in 1..=12 {
         let of = ["ann:cat", "ann:dog", "bob:cat"][n as usize % 3];
@@ -166,6 +183,7 @@ pub(super) async fn lists_are_newest_first_and_pages_are_full(store: Store) {
     assert_eq!(seen, whole);
 }
 
+/// D-055: a cancel that could not write its event was a 500.
 pub(super) async fn a_change_is_stored_whole(store: Store) {
     let before = running(&store, 1, "ann").await;
     let mut change = change(&before, cancel(), at(9));
@@ -272,6 +290,7 @@ pub(super) async fn counts_tell_states_apart(store: Store) {
     );
 }
 
+/// D-021: the wait was estimated by a constant.
 pub(super) async fn durations_are_averaged(store: Store) {
     assert_eq!(store.mean_duration_s().await.unwrap(), None);
     let never_started = accept(&store, task(1, "ann")).await;

@@ -14,7 +14,7 @@ use super::fault::Fault;
 const APPLICATION_ID: i32 = 0x6267_6167;
 
 /// The migrations, in order. Never edit one that was released: add the next.
-const MIGRATIONS: &[(&str, &str)] = &[
+pub(super) const MIGRATIONS: &[(&str, &str)] = &[
     ("0001_init", include_str!("migrations/0001_init.sql")),
     ("0010_steer", include_str!("migrations/0010_steer.sql")),
     ("0020_access", include_str!("migrations/0020_access.sql")),
@@ -173,6 +173,26 @@ pub(super) fn known(db: &Connection) -> Result<(), Fault> {
         return Err(Fault::Newer { found, known });
     }
     verify(db, found)
+}
+
+/// A file as a version made it that knew the first `count` migrations.
+#[cfg(test)]
+pub(super) fn make_as_of(path: &Path, count: usize) -> Result<(), Fault> {
+    let db = Connection::open(path)?;
+    db.execute_batch(
+        "CREATE TABLE schema_version (
+           version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at INTEGER NOT NULL
+         ) STRICT;",
+    )?;
+    for (index, (name, sql)) in MIGRATIONS.iter().enumerate().take(count) {
+        db.execute_batch(sql)?;
+        db.execute(
+            "INSERT INTO schema_version (version, name, checksum, applied_at) VALUES (?1, ?2, ?3, 0)",
+            params![index as i64 + 1, name, checksum(sql)],
+        )?;
+    }
+    db.pragma_update(None, "application_id", APPLICATION_ID)?;
+    Ok(())
 }
 
 /// FNV-1a: finds an edited migration; it is no defence against anybody.

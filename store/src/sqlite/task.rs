@@ -2,6 +2,7 @@
 
 use domain::event::NewEvent;
 use domain::leave::Leaving;
+use domain::lost::Losses;
 use domain::money::{MicroUsd, TokenCount};
 use domain::state::QueueReason;
 use domain::task::{Results, Spent};
@@ -34,6 +35,8 @@ struct Body {
     leaving: Option<Leaving>,
     #[serde(default)]
     parked_s: u64,
+    #[serde(default)]
+    losses: Losses,
     #[serde(default)]
     retry_of: Option<TaskId>,
     #[serde(default, skip_serializing_if = "Attachments::is_empty")]
@@ -378,6 +381,7 @@ fn save(tx: &Connection, task: &Task, wake_at: Option<Timestamp>) -> Result<(), 
         results: task.results.clone(),
         leaving: task.leaving.clone(),
         parked_s: task.parked_s,
+        losses: task.losses.clone(),
         retry_of: task.retry_of,
         attachments: task.attachments.clone(),
     };
@@ -436,6 +440,7 @@ fn from_row(r: &Row<'_>) -> Result<Task, Fault> {
         results: body.results,
         leaving: body.leaving,
         parked_s: body.parked_s,
+        losses: body.losses,
         retry_of: body.retry_of,
         attachments: body.attachments,
         spent: Spent {

@@ -32,6 +32,7 @@ fn another_task_with_other_times_behaves_the_same() {
     assert_eq!(found.differences, []);
 }
 
+/// D-080: a changed prompt kept its version.
 #[test]
 fn each_change_is_named() {
     let table = [

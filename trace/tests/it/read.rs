@@ -6,6 +6,7 @@ use trace::{Line, Trajectory, pack};
 
 use crate::sample::{Sample, pack};
 
+/// D-078: traces had cut fields.
 #[test]
 fn requests_are_put_together_again() {
     let trace = Sample { turns: 3, ..Sample::default() }.read();
@@ -17,6 +18,7 @@ fn requests_are_put_together_again() {
     assert_eq!(trace.outcome.unwrap().status, "COMPLETED");
 }
 
+/// D-078: traces had cut fields.
 #[test]
 fn each_message_is_kept_once() {
     let lines = Sample { turns: 4, ..Sample::default() }.lines();

@@ -32,8 +32,15 @@ impl Place {
         git(&dir, &["checkout", "-qb", "work"]);
         let base = git(&dir, &["rev-parse", "HEAD"]);
         let (tree, launcher) = (Tree::open(&dir).unwrap(), crate::launch::Launcher::Direct);
-        let checkout =
-            Checkout { dir, base: base.clone(), start: base, branch: "work".into(), tree, launcher };
+        let checkout = Checkout {
+            dir,
+            base: base.clone(),
+            start: base,
+            saved: None,
+            branch: "work".into(),
+            tree,
+            launcher,
+        };
         Place { _place: place, checkout }
     }
 
@@ -59,6 +66,7 @@ impl Place {
     }
 }
 
+/// D-048: untracked files were lost at the end.
 #[tokio::test]
 async fn everything_that_is_not_ignored_is_committed_with_the_task_in_a_trailer() {
     let p = Place::new();
@@ -130,6 +138,7 @@ async fn work_on_another_branch_or_on_none_comes_to_the_tasks_branch() {
     }
 }
 
+/// D-074: a repository's configuration was run.
 #[tokio::test]
 async fn hooks_of_the_repository_do_not_run_and_a_stale_lock_does_not_stop() {
     let p = Place::new();

@@ -89,6 +89,9 @@ fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {
                 .into(),
         );
     }
+    if checkout.saved.is_some() {
+        notes.push("Files that it had changed and not committed are in the work tree as it had them.".into());
+    }
     let preview_max = if spec.trace { limit::PREVIEW_TRACE_MAX_CHARS } else { limit::PREVIEW_MAX_CHARS };
     Work {
         prompt,

@@ -44,6 +44,7 @@ fn shorten(value: &mut Value, max: usize) {
 mod tests {
     use super::*;
 
+    /// D-028: one large event silenced all others.
     #[test]
     fn what_fits_is_untouched_and_what_does_not_keeps_its_small_fields() {
         let small = json!({ "tool": "Bash", "output": "x".repeat(100) });

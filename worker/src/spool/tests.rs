@@ -15,6 +15,7 @@ fn take_all(spool: &Spool) -> Vec<BoxEvent> {
     }
 }
 
+/// D-029: a short outage ended the record.
 #[test]
 fn events_come_out_in_order_and_a_new_spool_goes_on_after_the_last() {
     let dir = tempfile::tempdir().unwrap();

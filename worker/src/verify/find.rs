@@ -183,6 +183,7 @@ mod tests {
         assert_eq!(found(files), (build.to_owned(), lint.to_owned()), "{files:?}");
     }
 
+    /// D-047: the build command was written into prompts.
     #[test]
     fn files_tell_the_commands() {
         check(&[], "-", "-");

@@ -24,6 +24,7 @@ fn attach(g: &mut Gateway, n: u128, filename: &str, content_type: &str, bytes: &
     }
 }
 
+/// D-118: pictures were paths.
 #[tokio::test]
 async fn the_model_is_shown_what_was_attached_and_nothing_of_it_is_committed() {
     let look =
@@ -53,6 +54,7 @@ async fn the_model_is_shown_what_was_attached_and_nothing_of_it_is_committed() {
     assert_eq!(g.pushed(), ["a", "seen"]);
 }
 
+/// D-119: missing attachments were passed over.
 #[tokio::test]
 async fn an_attachment_that_is_not_what_was_announced_fails_the_task_before_the_agent() {
     for change in ["bytes", "missing", "path"] {

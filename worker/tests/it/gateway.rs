@@ -133,6 +133,7 @@ impl Gateway {
             nudges_scripted: false,
             trace: false,
             harness: "native".into(),
+            save_interval_s: 0,
             git_identity: "Bot <bot@example>".into(),
             attachments: Vec::new(),
         };

@@ -496,6 +496,7 @@ async fn the_control_plane_may_restart_between_two_tries() {
     assert_eq!(result.status, AgentStatus::Success);
 }
 
+/// D-050: a cancel was noticed when the agent wanted to stop.
 #[tokio::test]
 async fn a_cancelled_task_is_left_within_a_second_wherever_it_is() {
     let cases = [
@@ -529,6 +530,7 @@ async fn a_cancelled_task_is_left_within_a_second_wherever_it_is() {
     }
 }
 
+/// D-052: a task that was cancelled before its start went on.
 #[tokio::test]
 async fn a_task_cancelled_before_it_begins_makes_no_call() {
     let stage = Stage::new(vec![]);
@@ -662,4 +664,18 @@ async fn a_work_tree_that_is_not_there_is_a_failure_with_its_path() {
     let failure = stage.run().await.failure.unwrap();
     assert_eq!(failure.code, FailureCode::RepoSetupFailed);
     assert!(failure.detail.contains("/nowhere/at/all"));
+}
+
+/// D-072: words in a file were taken for a refusal.
+#[tokio::test]
+async fn words_of_a_tool_are_no_blocker() {
+    let words = "curl: (6) Could not resolve host: example.invalid\nFailed to connect to example.invalid port 443\n\
+                 getaddrinfo ENOTFOUND example.invalid\nNetwork is unreachable\n";
+    let stage =
+        Stage::new(vec![Script::Says("", vec![bash("cat log.txt")]), Script::Says("It is a log.", vec![])]);
+    fs::write(stage.folder.path().join("log.txt"), words).unwrap();
+    let result = stage.run().await;
+    assert_eq!((result.status, result.failure), (AgentStatus::Success, None));
+    assert!(stage.events(EventKind::AgentBlocked).is_empty(), "reading of a refusal is none");
+    assert_eq!(stage.events(EventKind::AgentToolResult)[0]["is_error"], false);
 }

@@ -193,6 +193,7 @@ async fn a_later_attempt_goes_on_from_what_was_pushed() {
     assert_eq!(g.pushed(), ["a", "first", "second"]);
 }
 
+/// D-029: a short outage ended the record.
 #[tokio::test]
 async fn a_control_plane_that_goes_away_loses_and_doubles_nothing() {
     let g = Gateway::start(
@@ -220,6 +221,7 @@ async fn a_control_plane_that_goes_away_loses_and_doubles_nothing() {
     assert_eq!(seen.events.iter().filter(|e| e.event_type == "agent_tool_result").count(), 2);
 }
 
+/// D-040: the last write was tried once.
 #[tokio::test]
 async fn push_and_result_wait_for_a_control_plane_that_is_away() {
     for away in ["/git", "/box/v1/result", "/box/v1/events"] {
@@ -323,6 +325,7 @@ async fn a_worker_that_is_asked_to_leave_stops_its_tools_at_once_and_saves_the_w
     );
 }
 
+/// D-051: a cancel waited for builds.
 #[tokio::test]
 async fn defect_1_a_build_is_left_at_once_too() {
     let mut g = Gateway::start(&[("a", "1\n")], vec![bash("echo x > n"), Reply::Done("Done.")]);
@@ -335,6 +338,7 @@ async fn defect_1_a_build_is_left_at_once_too() {
     assert_eq!((g.pushed(), g.orders_and_results()), (vec!["a".into(), "n".into()], (1, 0)));
 }
 
+/// D-059: a nudge was said again after a restart.
 #[tokio::test]
 async fn a_nudge_is_injected_once_however_often_the_gateway_tells_of_it() {
     let g = Gateway::start(

@@ -121,6 +121,7 @@ fn every_tool_has_a_name_and_a_schema_that_names_what_is_required() {
     }
 }
 
+/// D-065: tools that were not granted existed.
 #[tokio::test]
 async fn a_tool_that_is_not_granted_does_not_exist() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,15 +1,19 @@
-//! The people's API under many clients: reads and submissions by 64 at once, thousands who watch, and a task whose record
-//! is so long that anything that grows with it would show.
+//! The people's API under many clients: reads, submissions and webhook deliveries by 64 at once, beside another engine
+//! that takes work in durably; thousands who watch; and a task whose record is so long that anything that grows with it
+//! would show.
 //!
 //! The clients share the machine with the server: what is told is what both together do. Watchers are sockets that one
 //! thread looks through in turn, so an arrival is known to within one sweep, which is told beside it.
+
+mod hammer;
+mod temporal;
+mod webhook;
 
 use std::{
     fs,
     io::{ErrorKind, Read},
     net::TcpStream,
     path::Path,
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +22,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 use tempfile::TempDir;
 
+use self::hammer::{CLIENTS, hammer};
 use super::{
     Bed, Bench, Figure, Scale,
     model::{self, Model},
@@ -26,12 +31,11 @@ use super::{
     spread::Spread,
     submit::{milliseconds, since_epoch},
 };
-use crate::{place, step};
 
 /// The API's rates.
-pub const BENCH: Bench = Bench { name: "api", about: "reads, submissions, watchers and a long record", run };
+pub const BENCH: Bench =
+    Bench { name: "api", about: "reads, submissions, deliveries, watchers and a long record", run };
 
-const CLIENTS: usize = 64;
 const COMMAND: &str = "cargo xtask bench api";
 /// Descriptors that are not watchers.
 const SPARE_DESCRIPTORS: usize = 200;
@@ -64,6 +68,8 @@ fn size(scale: Scale) -> Size {
 fn run(bed: &Bed) -> Result<Vec<Figure>> {
     let size = size(bed.scale);
     let mut figures = rates(bed, &size)?;
+    figures.extend(temporal::figures(size.each));
+    figures.extend(webhook::figures(bed, size.each)?);
     figures.extend(watching(bed, &size)?);
     figures.extend(long_record(bed, &size)?);
     Ok(figures)
@@ -75,8 +81,14 @@ fn figure(what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
 
 /// A server whose first task holds its only slot: all others wait, and cost nothing but their record.
 fn crowded(bed: &Bed, model: &Model) -> Result<Server> {
+    crowded_with(bed, model, [])
+}
+
+/// The same with more settings.
+fn crowded_with<const N: usize>(bed: &Bed, model: &Model, more: [(String, String); N]) -> Result<Server> {
     let mut settings = model.settings();
     settings.push(("BGAGENT__LIMITS__PER_USER".into(), "1".into()));
+    settings.extend(more);
     Server::start(bed, &settings)
 }
 
@@ -86,54 +98,31 @@ fn rates(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     let server = crowded(bed, &model)?;
     let repository = server.repository()?;
     let id = server.person()?.submit(&repository, "Holds the slot.")?;
+    running(&model)?;
     let mut figures = Vec::new();
     let task = format!("/v1/tasks/{id}");
     let events = format!("{task}/events?limit=50");
+    let owner = || server.person();
     for (what, path) in [("one task", &task), ("a page of events", &events)] {
-        let took = hammer(&server, size.each, |person| person.call("GET", path).map(drop))?;
-        figures.extend(told(&format!("read {what}, {CLIENTS} clients"), took, size.each));
+        let took = hammer(&server, size.each, owner, |person| person.call("GET", path).map(drop))?;
+        figures.extend(took.told(&format!("read {what}, {CLIENTS} clients")));
     }
     let body = json!({ "repo": repository, "task_description": "Waits for ever." });
-    let took = hammer(&server, size.each, |person| person.give(&body).map(drop))?;
-    figures.extend(told(&format!("submit, {CLIENTS} clients"), took, size.each));
+    let took = hammer(&server, size.each, owner, |person| person.give(&body).map(drop))?;
+    figures.extend(took.told(&format!("submit, {CLIENTS} clients")));
     Ok(figures)
 }
 
-fn told(what: &str, took: Vec<Duration>, within: Duration) -> [Figure; 3] {
-    let rate = took.len() as f64 / within.as_secs_f64();
-    let spread = Spread::of(took);
-    [
-        figure(what, rate, "1/s"),
-        figure(format!("  {what}, p50"), spread.at(0.5), "ms"),
-        figure(format!("  {what}, p99"), spread.at(0.99), "ms"),
-    ]
-}
-
-/// What each call of all clients took.
-fn hammer(
-    server: &Server,
-    each: Duration,
-    call: impl Fn(&mut Person) -> Result<()> + Sync,
-) -> Result<Vec<Duration>> {
-    let until = Instant::now() + each;
-    thread::scope(|scope| {
-        let hands: Vec<_> = (0..CLIENTS)
-            .map(|_| {
-                let (call, mut person) = (&call, server.person()?);
-                Ok(scope.spawn(move || {
-                    let mut took = Vec::new();
-                    while Instant::now() < until {
-                        let begun = Instant::now();
-                        call(&mut person)?;
-                        took.push(begun.elapsed());
-                    }
-                    Ok::<_, anyhow::Error>(took)
-                }))
-            })
-            .collect::<Result<_>>()?;
-        let all: Result<Vec<_>> = hands.into_iter().map(|hand| hand.join().expect("no panic")).collect();
-        Ok(all?.into_iter().flatten().collect())
-    })
+/// Waits until the task that holds the slot waits for the model: from then on it does nothing.
+fn running(model: &Model) -> Result<()> {
+    let deadline = Instant::now() + TO_ARRIVE;
+    while model.waiting() == 0 {
+        if Instant::now() > deadline {
+            bail!("the task that holds the slot did not ask the model within {TO_ARRIVE:?}");
+        }
+        server::pause(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 /// A watcher's socket and what it has heard.
@@ -250,7 +239,7 @@ fn long_record(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     let state = home.path().join("bgagent");
     fs::create_dir_all(&state).context("making the state folder")?;
     let begun = Instant::now();
-    let Record { id, places } = written(bed.scale, &state.join("bgagent.db"), size.record)?;
+    let Record { id, places } = written(bed, &state.join("bgagent.db"), size.record)?;
     let wrote = begun.elapsed().as_secs_f64();
     let server = Server::start_in(bed, home, &[])?;
     let mut person = server.person()?;
@@ -292,13 +281,9 @@ struct Record {
 }
 
 /// Writes the record through the store itself.
-fn written(scale: Scale, database: &Path, count: usize) -> Result<Record> {
-    let mut cargo: Command = place::cargo();
-    cargo.args(["run", "--quiet", "--package", "store", "--example", "long_record"]);
-    if scale == Scale::Full {
-        cargo.arg("--release");
-    }
-    let said = step::read(cargo.arg("--").arg(database).arg(count.to_string()))?;
+fn written(bed: &Bed, database: &Path, count: usize) -> Result<Record> {
+    let count = count.to_string();
+    let said = bed.example("store", "long_record", &[database.as_ref(), count.as_ref()])?;
     let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
     let [id, first, middle, late] = <[String; 4]>::try_from(words)
         .map_err(|words| anyhow::anyhow!("the record was written, but this was said: {words:?}"))?;

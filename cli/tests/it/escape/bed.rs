@@ -104,6 +104,8 @@ impl Bed {
         let platform = Platform::new_in(folder, crate::BINARY, scripts.path(), "attempts").unwrap();
         let mut platform = whole::quick(platform)
             .with("BGAGENT__COMPUTE__ISOLATION", self.tier.isolation())
+            // A box that an attack ends is to be seen.
+            .with("BGAGENT__LIMITS__ATTEMPTS_MAX", 1)
             .with("BGAGENT_TEST_SECRET", "none");
         if self.tier == Tier::Container {
             let engine = testkit::peers::engine()?;

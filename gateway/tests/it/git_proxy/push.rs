@@ -277,6 +277,7 @@ async fn a_push_after_the_report_is_too_late() {
     assert_eq!(served.world.task(me.task).await.status().as_str(), "COMPLETED");
 }
 
+/// D-049: a failed push counted as a change.
 #[tokio::test]
 async fn a_report_of_a_refused_push_fails_with_the_reason() {
     let served = Served::new().await;
@@ -356,4 +357,36 @@ async fn pushed_work_that_was_not_delivered_is_kept() {
     // However old: the purge removes it, with the record of the task and not before it.
     assert_eq!(served.world.orchestrator.sweep_quarantines().await, 0);
     assert!(served.quarantine(me.task).exists());
+}
+
+/// Work that is saved on the way is kept beside the branch, whatever it holds; as work it is looked at all the same.
+#[tokio::test]
+async fn what_is_saved_is_taken_beside_the_branch_and_looked_at_when_it_is_pushed_as_work() {
+    let served = served(|_| ()).await;
+    let me = served.world.boxed().await;
+    let branch = served.world.task(me.task).await.branch;
+    let dir = served.clone(&me, &me.task.to_string(), &[]).await;
+    let saved = async |quarantine: &Path| git::rev_parse(quarantine, "refs/bgagent/saved").await.unwrap();
+    let quarantine = served.quarantine(me.task);
+    served.agent(&dir, &format!("echo \"$KEY\" > key && {COMMIT}"));
+    served.push(&me, &dir, &["HEAD:refs/bgagent/saved"]).await.unwrap();
+    let first = saved(&quarantine).await.unwrap();
+    assert_eq!(served.events(me.task).await, Vec::<Value>::new(), "nothing is told of it");
+    assert_eq!(git::branch_head(&quarantine, &branch).await.unwrap(), None);
+    // Neither back nor away, and no other ref.
+    served.agent(&dir, "git checkout -q --detach HEAD~1 && git commit -q --allow-empty -m other");
+    for refspec in
+        ["+HEAD:refs/bgagent/saved", ":refs/bgagent/saved", "HEAD:refs/bgagent/saved2", "HEAD:refs/bgagent/x"]
+    {
+        served.push(&me, &dir, &[refspec]).await.expect_err(refspec);
+    }
+    assert_eq!(saved(&quarantine).await.as_ref(), Some(&first));
+    // The same commit as work.
+    let told = served.push(&me, &dir, &[&format!("{first}:refs/heads/{branch}")]).await.unwrap_err();
+    assert!(told.stderr.contains("secret"), "{told}");
+    assert_eq!(git::branch_head(&quarantine, &branch).await.unwrap(), None);
+    // An attempt that is over saves nothing.
+    served.world.cancel(me.task).await;
+    served.push(&me, &dir, &["HEAD:refs/bgagent/saved"]).await.unwrap_err();
+    assert_eq!(saved(&quarantine).await, Some(first));
 }

@@ -266,6 +266,7 @@ mod tests {
         assert_eq!(all[1].source, AttachmentSource::Presigned { size_bytes: 10_485_760 });
     }
 
+    /// D-115: every fault had one code.
     #[test]
     fn each_rule_has_its_code_and_names_its_field() {
         use ErrorCode::*;

@@ -113,6 +113,7 @@ async fn what_comes_within_the_request_is_looked_at_and_kept() {
     assert_eq!(none["attachments"], json!(null));
 }
 
+/// D-115: every fault had one code.
 #[tokio::test]
 async fn bytes_that_lie_are_refused_with_a_code_and_nothing_is_kept() {
     let world = World::new();
@@ -192,6 +193,7 @@ async fn an_upload_is_announced_sent_and_confirmed() {
     world.send(form(&instructions[0], b"first")).await.error(409, "UPLOADS_NOT_PENDING");
 }
 
+/// D-116: the announced size was not held to.
 #[tokio::test]
 async fn bug_10_3_the_announced_size_is_held_to() {
     let world = World::new();
@@ -267,6 +269,7 @@ async fn an_upload_that_lies_fails_the_task_and_is_not_kept() {
     confirm(&world, &id).await.error(409, "UPLOADS_NOT_PENDING");
 }
 
+/// D-123: uploads that expired had no reason.
 #[tokio::test]
 async fn bug_3_10_what_is_not_confirmed_in_time_ends_and_says_so() {
     let world = World::new();
@@ -303,6 +306,7 @@ async fn only_whoever_may_steer_the_task_confirms() {
     confirm(&world, &id).await.error(409, "UPLOADS_NOT_PENDING");
 }
 
+/// D-122: a replay stored attachments again.
 #[tokio::test]
 async fn bug_1_4_a_repeated_request_keeps_nothing_twice_and_gets_new_addresses() {
     let world = World::new();

@@ -110,6 +110,7 @@ async fn fields_of_the_contract_that_are_not_built_are_checked_and_then_refused_
     world.post(with(nothing)).await.data(201);
 }
 
+/// D-007: issue numbers had no bounds.
 #[tokio::test]
 async fn bug_1_3_a_description_of_whitespace_is_none_and_an_issue_is_bounded() {
     let world = World::new();
@@ -120,6 +121,7 @@ async fn bug_1_3_a_description_of_whitespace_is_none_and_an_issue_is_bounded() {
     }
 }
 
+/// D-005: a key with another body gave the old task.
 #[tokio::test]
 async fn bug_1_4_idempotency_is_the_users_own_compares_the_body_and_replays_with_200() {
     let world = World::new();
@@ -135,4 +137,14 @@ async fn bug_1_4_idempotency_is_the_users_own_compares_the_body_and_replays_with
     assert_eq!(replay.headers["idempotent-replay"], "true");
     assert_eq!(replay.data(200), first.data(201));
     send(with(json!({ "max_turns": 3 }))).await.error(409, "DUPLICATE_TASK");
+}
+
+/// D-010: markup in a description was refused before the service.
+#[tokio::test]
+async fn markup_in_a_description_is_text() {
+    let world = World::new();
+    let words = "<script>alert(1)</script> <img src=x onerror=y> ' OR 1=1; -- {{7*7}} Vec<u8> <T>";
+    let task = world.post(with(json!({ "task_description": words }))).await.data(201);
+    let id = task["task_id"].as_str().unwrap();
+    assert_eq!(world.get(&format!("/v1/tasks/{id}")).await.data(200)["task_description"], words);
 }

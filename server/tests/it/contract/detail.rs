@@ -56,6 +56,7 @@ async fn a_failure_is_classified_when_it_is_read() {
     assert!(task["error_message"].as_str().unwrap().starts_with("REPO_NOT_FOUND_OR_NO_ACCESS"));
 }
 
+/// D-019: numbers came back as text.
 #[tokio::test]
 async fn bug_1_5_numbers_are_numbers_and_never_text() {
     let world = World::new();
@@ -81,6 +82,7 @@ async fn bug_1_5_numbers_are_numbers_and_never_text() {
     assert_eq!((&task["turns_attempted"], &task["turns_completed"]), (&3.into(), &3.into()));
 }
 
+/// D-018: 403 told that a task exists.
 #[tokio::test]
 async fn bug_1_5_a_strangers_task_is_a_404_and_no_oracle() {
     let world = World::new();
@@ -93,4 +95,16 @@ async fn bug_1_5_a_strangers_task_is_a_404_and_no_oracle() {
         same(theirs.error(404, "TASK_NOT_FOUND"), &strange.to_string()),
         same(nobodys.error(404, "TASK_NOT_FOUND"), "01ARZ3NDEKTSV4RRFFQ69G5FAV")
     );
+}
+
+#[tokio::test]
+async fn it_wants_a_key_and_an_id() {
+    let world = World::new();
+    let id = world.submitted("x").await;
+    wants_a_key(&world, axum::http::Method::GET, &format!("/v1/tasks/{id}")).await;
+    let nonsense = world.get("/v1/tasks/nonsense").await;
+    has_headers(&nonsense);
+    nonsense.error(404, "TASK_NOT_FOUND");
+    let lower = world.get(&format!("/v1/tasks/{}", id.to_string().to_lowercase())).await;
+    assert_eq!(lower.data(200)["task_id"], id.to_string());
 }

@@ -23,6 +23,7 @@ async fn an_event_has_its_fields_and_metadata_is_an_object() {
     }
 }
 
+/// D-024: a cursor in lower case found nothing.
 #[tokio::test]
 async fn bug_1_6_the_last_cursor_gives_an_empty_page_in_either_case() {
     let world = World::new();
@@ -42,4 +43,19 @@ async fn bug_1_6_the_last_cursor_gives_an_empty_page_in_either_case() {
         "a lower-case cursor skips nothing"
     );
     world.get(&format!("{path}?desc=1&after={lower}")).await.error(400, "VALIDATION_ERROR");
+}
+
+#[tokio::test]
+async fn refusals_have_their_codes() {
+    let world = World::new();
+    let id = world.submitted("x").await;
+    let path = format!("/v1/tasks/{id}/events");
+    for bad in ["after=x", "next_token=x", "wait=x", "desc=1&after=01ARZ3NDEKTSV4RRFFQ69G5FAV"] {
+        let refused = world.get(&format!("{path}?{bad}")).await;
+        has_headers(&refused);
+        refused.error(400, "VALIDATION_ERROR");
+    }
+    world.get(&format!("{path}?after=")).await.data(200);
+    is_hidden_from_strangers(&world, axum::http::Method::GET, "/v1/tasks/{id}/events", None).await;
+    wants_a_key(&world, axum::http::Method::GET, &path).await;
 }

@@ -75,6 +75,7 @@ async fn every_state_can_be_asked_for() {
     world.get(&format!("/v1/tasks?status={all}")).await.data(200);
 }
 
+/// D-014: the list was ordered by the name of the state.
 #[tokio::test]
 async fn bug_1_5_the_order_is_the_age_and_pages_are_full() {
     let world = World::new();
@@ -90,4 +91,22 @@ async fn bug_1_5_the_order_is_the_age_and_pages_are_full() {
     assert_eq!(world.get("/v1/tasks").await.column("task_id"), ids, "not by the name of the state");
     let page = world.get("/v1/tasks?status=CANCELLED&limit=2").await;
     assert_eq!(page.column("task_id").len(), 2, "filters come before the limit");
+}
+
+#[tokio::test]
+async fn refusals_have_their_codes() {
+    let world = World::new();
+    for bad in ["status=RUNING", "status=RUNNING,,x", "repo=nonsense", "next_token=eyJ9", "sort=age"] {
+        let refused = world.get(&format!("/v1/tasks?{bad}")).await;
+        has_headers(&refused);
+        refused.error(400, "VALIDATION_ERROR");
+    }
+    for _ in 0..2 {
+        world.submitted("x").await;
+    }
+    for (limit, rows) in [("0", 2), ("x", 2), ("1", 1), ("1000", 2)] {
+        let page = world.get(&format!("/v1/tasks?limit={limit}")).await;
+        assert_eq!(page.column("task_id").len(), rows, "a limit is never an error: {limit}");
+    }
+    wants_a_key(&world, axum::http::Method::GET, "/v1/tasks").await;
 }

@@ -90,6 +90,7 @@ async fn a_body_that_is_cut_off_stores_nothing() {
     within(async { tokio::join!(work, serve) }).await;
 }
 
+/// D-012: one hand-made answer had no request id.
 #[tokio::test(start_paused = true)]
 async fn a_body_that_does_not_come_is_a_408() {
     let world = World::new();

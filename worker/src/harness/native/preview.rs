@@ -45,6 +45,7 @@ mod tests {
         super::input(input, max, &Redactor::default())
     }
 
+    /// D-031: tool input was shown in another language's form.
     #[test]
     fn the_command_comes_first_and_long_values_are_cut() {
         let shown = input(&json!({ "description": "d", "timeout_ms": 5, "command": "ls" }), 200);

@@ -130,6 +130,7 @@ mod tests {
         assert_eq!(run(&steps), ["5 of your last 6 tool calls failed in the same way"]);
     }
 
+    /// D-063: a spin of variants was hidden.
     #[test]
     fn a_window_speaks_also_when_the_last_failure_was_cleared() {
         let x = |n: u32| format!("try {n} > same");

@@ -85,6 +85,7 @@ fn said_last(stage: &Stage, call: usize) -> Vec<String> {
     blocks.filter_map(|b| b["text"].as_str().map(str::to_owned)).collect()
 }
 
+/// D-057: a nudge was read when the agent wanted to stop.
 #[tokio::test]
 async fn a_nudge_between_turns_is_heeded_at_the_next_call() {
     let stage =
@@ -102,6 +103,7 @@ async fn a_nudge_between_turns_is_heeded_at_the_next_call() {
     assert_eq!(stage.results(1), [(false, "(no output)".to_owned())], "what ran before it has its result");
 }
 
+/// D-057: a nudge was read when the agent wanted to stop.
 #[tokio::test]
 async fn defect_1_a_nudge_takes_effect_between_tool_calls() {
     let calls = vec![bash("touch heard"), bash("touch second"), bash("touch third")];
@@ -134,6 +136,7 @@ async fn without_a_turn_left_a_nudge_is_not_consumed() {
     assert_eq!(stage.voice.taken(), 0, "nobody would have read it");
 }
 
+/// D-058: a cancelled task consumed its nudges.
 #[tokio::test]
 async fn a_cancelled_agent_consumes_no_nudge() {
     let stage = Stage::new(vec![Script::Says("", vec![bash("touch heard; sleep 30"), bash("true")])]);
@@ -152,6 +155,7 @@ async fn a_cancelled_agent_consumes_no_nudge() {
     assert_eq!(stage.calls().len(), 1);
 }
 
+/// D-064: asking was documented only.
 #[tokio::test]
 async fn a_question_is_answered_beside_the_work() {
     let stage = Stage::new(vec![
@@ -186,6 +190,7 @@ async fn a_question_at_the_end_is_answered_and_a_failed_answer_does_not_end_the_
     assert!(answers[0].0.contains("no side calls today"), "{answers:?}");
 }
 
+/// D-062: the stuck guard spoke when the agent wanted to stop.
 #[tokio::test]
 async fn an_agent_that_goes_round_in_circles_is_told_so_after_the_result() {
     let again = || Script::Says("", vec![bash("cat /no/such/file")]);
