@@ -30,7 +30,9 @@ impl Tester {
         let mut platform = Platform::new(BINARY, &small_work(folder.path()), "small")
             .unwrap()
             .with("BGAGENT__FORGE__LOCAL__ENABLED", false)
-            .with("BGAGENT__FORGE__GITHUB__API_URL", "http://127.0.0.1:9");
+            .with("BGAGENT__FORGE__GITHUB__API_URL", "http://127.0.0.1:9")
+            // It tries bad credentials on every route, and wants to hear the same each time.
+            .with("BGAGENT__RATE__LOGIN__PER_MINUTE", 0);
         platform.start().await.unwrap_or_else(|e| panic!("{e:#}"));
         Some(Tester { program, folder, platform })
     }

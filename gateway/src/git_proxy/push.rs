@@ -76,6 +76,14 @@ pub(super) async fn receive_pack(
         }
         return Ok(answer("git-receive-pack", "result", Body::from(said)));
     }
+    // git holds branches to that by itself, and no other refs.
+    if saves && !update.creates() {
+        let grows = git::is_ancestor(incoming.path(), &update.old, &update.new).await;
+        if !grows.map_err(|e| unavailable(&e))? {
+            let why = format!("{SAVED_REF} only grows: what it holds must be an ancestor of what is pushed");
+            return pushed.told(&why, std::slice::from_ref(&why));
+        }
+    }
     // What is saved goes to no forge: it is looked at when it is pushed as work.
     let objections = match saves {
         true => Vec::new(),
