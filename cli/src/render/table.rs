@@ -40,16 +40,20 @@ pub fn columns<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> Strin
             *width = (*width).max(measure_text_width(cell));
         }
     }
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| {
-            format!("{cell}{}", " ".repeat(width.saturating_sub(measure_text_width(cell))))
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
+    let line = |cells: [&str; N]| padded(cells, widths);
     let dashes = widths.map(|w| "-".repeat(w));
     let mut lines = vec![line(header), line(std::array::from_fn(|n| dashes[n].as_str()))];
     lines.extend(rows.iter().map(|row| line(std::array::from_fn(|n| row[n].as_str()))));
     lines.join("\n")
+}
+
+/// One line of a table.
+fn padded<const N: usize>(cells: [&str; N], widths: [usize; N]) -> String {
+    let padded = cells
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(measure_text_width(cell)))));
+    padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
 }
 
 /// The same for `width` columns: what has no room in a row stands below it, and cells are wrapped where even that is too
@@ -71,12 +75,7 @@ pub fn folded<const N: usize>(header: [&str; N], rows: &[([String; N], String)],
             None => break,
         }
     }
-    let line = |cells: [&str; N]| {
-        let padded = cells.iter().zip(widths).map(|(cell, width)| {
-            format!("{cell}{}", " ".repeat(width.saturating_sub(measure_text_width(cell))))
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
+    let line = |cells: [&str; N]| padded(cells, widths);
     let dashes = widths.map(|w| "-".repeat(w));
     let mut lines = vec![line(header), line(std::array::from_fn(|n| dashes[n].as_str()))];
     for (cells, note) in rows {
