@@ -280,8 +280,12 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Fetches what a task's attachments name by address. `None`: there is nothing to fetch.
-    pub(crate) async fn fetch_attachments(&self, task: &Task) -> Option<Command> {
+    /// Fetches what a task's attachments name by address, and what comes next by that. `None`: there is nothing to fetch.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be had, cannot be judged or is too much in all.
+    pub(crate) async fn fetch_attachments(&self, task: &Task) -> Result<Option<Command>, Failure> {
         let missing: Vec<_> = task
             .attached()
             .filter_map(|(id, asked, known)| match (&asked.source, known) {
@@ -290,7 +294,7 @@ impl Orchestrator {
             })
             .collect();
         if missing.is_empty() {
-            return None;
+            return Ok(None);
         }
         let fetches = missing.into_iter().map(|(id, asked, url)| async move {
             let taken = self.fetch_one(task, id, &asked, &url).await;
@@ -309,22 +313,22 @@ impl Orchestrator {
                 Err(Unfetched::Away(why)) => {
                     let failure =
                         Failure::new(FailureCode::AttachmentUnavailable, format!("{}: {why}", shown(&url)));
-                    return Some(Command::Fail { failure: failure.resource(&asked.filename), results: None });
+                    return Err(failure.resource(&asked.filename));
                 }
                 Err(Unfetched::NotTaken(why @ (NotTaken::Refused(_) | NotTaken::Blocked(_)))) => {
-                    return Some(Command::BlockAttachment { attachment: id, reason: why.to_string() });
+                    return Ok(Some(Command::BlockAttachment { attachment: id, reason: why.to_string() }));
                 }
                 Err(Unfetched::NotTaken(NotTaken::Screen(why))) => {
                     let failure = Failure::new(
                         FailureCode::AttachmentUnavailable,
                         format!("content screening is unavailable: {why}"),
                     );
-                    return Some(Command::Fail { failure: failure.resource(&asked.filename), results: None });
+                    return Err(failure.resource(&asked.filename));
                 }
                 Err(Unfetched::NotTaken(why)) => {
                     let detail = format!("{}: {why}", asked.filename);
                     let failure = Failure::new(FailureCode::AttachmentUnavailable, detail);
-                    return Some(Command::Fail { failure, results: None });
+                    return Err(failure);
                 }
             }
         }
@@ -334,9 +338,9 @@ impl Orchestrator {
             let max = limit::ATTACHMENTS_TOTAL_MAX_BYTES;
             let why = format!("the attachments have {total} bytes together, at most {max} are allowed");
             let failure = Failure::new(FailureCode::AttachmentBlocked, why);
-            return Some(Command::Fail { failure, results: None });
+            return Err(failure);
         }
-        Some(Command::AttachmentsFetched { attachments: found })
+        Ok(Some(Command::AttachmentsFetched { attachments: found }))
     }
 
     async fn fetch_one(

@@ -41,14 +41,18 @@ impl Orchestrator {
         self.spent_of(bounds, MicroUsd::ZERO).await
     }
 
-    /// What becomes of a task that could not make a single model call: it waits for the next period of a budget that it
-    /// shares with others, or fails. `None` when it could make one.
+    /// How a task that could not make a single model call waits for the next period of a budget that it shares with
+    /// others. `None` when it could make one.
+    ///
+    /// # Errors
+    ///
+    /// The budget that is not waited for.
     pub(crate) async fn without_budget(&self, task: &Task) -> Result<Option<Command>, Failure> {
         let unavailable = |e: StoreError| {
             Failure::new(FailureCode::InternalError, format!("what was spent cannot be read: {e}"))
         };
         let used_up = self.used_up(task).await.map_err(unavailable)?;
-        Ok(verdict(&used_up, self.parts().policy.budgets.when_exhausted, self.now()))
+        verdict(&used_up, self.parts().policy.budgets.when_exhausted, self.now())
     }
 
     /// The bounds of which nothing is left.
@@ -113,23 +117,26 @@ impl Spent {
     }
 }
 
-/// What becomes of a task that is about to start, by the bounds of which nothing is left.
-fn verdict(used_up: &[Spent], when: WhenExhausted, now: Timestamp) -> Option<Command> {
-    let fails = |row: &Spent| {
-        let failure = Failure::new(FailureCode::MaxBudget, row.used_up(now));
-        Some(Command::Fail { failure, results: None })
-    };
+/// What a task that is about to start waits for, by the bounds of which nothing is left.
+///
+/// # Errors
+///
+/// One that is not waited for.
+fn verdict(used_up: &[Spent], when: WhenExhausted, now: Timestamp) -> Result<Option<Command>, Failure> {
+    let failure = |row: &Spent| Failure::new(FailureCode::MaxBudget, row.used_up(now));
     // Its own does not come back.
     if let Some(own) = used_up.iter().find(|row| row.bound.period == Period::Task) {
-        return fails(own);
+        return Err(failure(own));
     }
-    let last = used_up.iter().max_by_key(|row| row.bound.period.renews_at(now))?;
+    let Some(last) = used_up.iter().max_by_key(|row| row.bound.period.renews_at(now)) else {
+        return Ok(None);
+    };
     match when {
-        WhenExhausted::Refuse => fails(last),
-        WhenExhausted::Wait => Some(Command::Park {
+        WhenExhausted::Refuse => Err(failure(last)),
+        WhenExhausted::Wait => Ok(Some(Command::Park {
             why: QueueReason::Budget { detail: last.used_up(now) },
             not_before: last.bound.period.renews_at(now),
-        }),
+        })),
     }
 }
 
@@ -159,12 +166,12 @@ mod tests {
         let day = row(Payer::User(UserId::new("ann")), Period::Day);
         let month = row(Payer::System, Period::Month);
         let told = |rows: &[Spent], when| match verdict(rows, when, now) {
-            None => "starts".to_owned(),
-            Some(Command::Park { why, not_before }) => {
+            Ok(None) => "starts".to_owned(),
+            Ok(Some(Command::Park { why, not_before })) => {
                 format!("waits until {}: {}", not_before.unwrap(), why.detail().unwrap())
             }
-            Some(Command::Fail { failure, .. }) => format!("fails: {failure}"),
-            Some(other) => other.name().to_owned(),
+            Ok(Some(other)) => other.name().to_owned(),
+            Err(failure) => format!("fails: {failure}"),
         };
         let (wait, refuse) = (WhenExhausted::Wait, WhenExhausted::Refuse);
         assert_eq!(told(&[], wait), "starts");

@@ -57,7 +57,7 @@ impl Orchestrator {
         }
         // One box of a task at a time: what may still run of this one is ended first.
         if let Some(session) = task.state.session()
-            && let Err(failure) = self.parts().compute.stop(session, policy.stop_grace).await
+            && let Err(failure) = self.end_box(session).await
         {
             warn!(task.id = %task.id, error = %chain(&failure), "a lost box could not be ended, so that no other follows");
             return Ok(None);

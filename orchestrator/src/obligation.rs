@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use compute::ComputeError;
+use domain::SessionHandle;
 use domain::transition::{StopSession, after};
 use store::{Alarm, Duty, Obligation, StoreError};
 use tracing::{error, info, warn};
@@ -94,12 +95,19 @@ impl Orchestrator {
             }
         };
         let Some(session) = session else { return Ok(()) };
-        let outcome = compute.stop(&session, self.parts().policy.stop_grace).await?;
-        info!(task.id = %stop.task, attempt.number = stop.attempt.0, ?outcome, "box stopped");
+        self.end_box(&session).await?;
         match self.parts().policy.keep_sessions {
             KeepSessions::Yes => Ok(()),
             KeepSessions::No => compute.purge(&session).await,
         }
+    }
+
+    /// Makes sure that nothing of a box runs any more. Already gone is done.
+    pub(crate) async fn end_box(&self, session: &SessionHandle) -> Result<(), ComputeError> {
+        let parts = self.parts();
+        let outcome = parts.compute.stop(session, parts.policy.stop_grace).await?;
+        info!(task.id = %session.task(), attempt.number = session.attempt().0, ?outcome, "box stopped");
+        Ok(())
     }
 }
 

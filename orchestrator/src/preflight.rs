@@ -10,12 +10,15 @@ use crate::{Orchestrator, fault};
 
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
-        let onward = match self.checks(task).await {
+        let next = match self.checks(task).await {
             // Last, since it may take long; the checks are made again after it.
-            Ok(passed) => match self.fetch_attachments(task).await.unwrap_or(passed) {
-                Command::Fail { failure, .. } => self.fail_early(task, failure, epoch).await?,
-                command => self.follow(task, command, epoch).await?,
-            },
+            Ok(passed @ Command::PreflightPassed { .. }) => {
+                self.fetch_attachments(task).await.map(|fetched| fetched.unwrap_or(passed))
+            }
+            other => other,
+        };
+        let onward = match next {
+            Ok(command) => self.follow(task, command, epoch).await?,
             Err(failure) => self.fail_early(task, failure, epoch).await?,
         };
         fault::point("preflight.passed");

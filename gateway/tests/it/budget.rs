@@ -8,7 +8,9 @@ use domain::budget::{Caps, WhenExhausted};
 use domain::event::{Event, EventKind};
 use domain::money::Price;
 use domain::state::QueueReason;
-use domain::{Budgets, MicroUsd, State, Status, TaskId, UserId};
+use domain::{
+    Attachment, AttachmentKind, AttachmentSource, Budgets, MicroUsd, State, Status, TaskId, UserId,
+};
 use gateway::model::Kind;
 use serde_json::{Value, json};
 use store::{EventCursor, EventQuery};
@@ -86,8 +88,16 @@ async fn a_users_day_is_bounded_across_tasks_and_renews() {
     assert_eq!(events(&world, first.task, EventKind::BudgetExceeded).await.len(), 1);
     assert_eq!(world.task(first.task).await.spent.calls, 1, "a refused call is not made");
 
-    // A task that could not make one call is not given a box: it waits, and can be cancelled.
-    let (third, fourth) = (world.submitted().await, world.submitted().await);
+    // A task that could not make one call is not given a box: it waits, and can be cancelled. What it names by address is
+    // not fetched before (there is nothing at this one).
+    let third = world.submitted().await;
+    let attached = Attachment {
+        kind: AttachmentKind::Url,
+        filename: "build.log".into(),
+        content_type: None,
+        source: AttachmentSource::UrlFetch { url: "https://ci.example.com/build.log".into() },
+    };
+    let fourth = world.submitted_with(|spec| spec.attachments.push(attached)).await;
     for task in [third, fourth] {
         world.drive(task).await;
         let State::Queued { why: QueueReason::Budget { detail }, not_before, .. } =

@@ -116,33 +116,12 @@ async fn where_there_is_no_trace_one_is_told_why() {
 }
 
 #[tokio::test]
-async fn a_replay_bundle_has_abcas_shape() {
+async fn a_replay_bundle_tells_what_the_task_was_and_became() {
     let world = World::new();
     let source = source().await;
     let id = world.running(&source, "fix it").await;
-    let running = world.get(&format!("/v1/tasks/{id}/replay")).await.data(200);
-    assert_eq!(running["verification"], Value::Null);
     world.completed(&source, id).await;
     let bundle = world.get(&format!("/v1/tasks/{id}/replay")).await.data(200);
-    let fields: Vec<&str> = bundle.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected = vec![
-        "task_id",
-        "workflow_ref",
-        "resolved_workflow",
-        "prompt_version",
-        "events",
-        "events_truncation",
-        "verification",
-        "trace_uri",
-        "otel_trace_id",
-        "session_id",
-        "cost_usd",
-        "collected_at",
-    ];
-    let mut fields = fields;
-    fields.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(fields, expected);
     assert_eq!(bundle["workflow_ref"], "coding/new-task-v1");
     assert_eq!(bundle["resolved_workflow"], json!({ "id": "coding/new-task-v1", "version": "1.0.0" }));
     assert_eq!(bundle["verification"], json!({ "build_passed": true, "lint_passed": null }));
