@@ -135,6 +135,11 @@ fn api_hint(code: &str) -> &'static str {
         "TASK_ALREADY_TERMINAL" => "The task has ended; `bgagent status ID` tells how.",
         "VALIDATION_ERROR" => "Correct the request; `bgagent help` has the options and their bounds.",
         "REPO_NOT_ONBOARDED" => "Ask whoever runs the server to let it work on this repository.",
+        "ATTACHMENT_SCREENING_UNAVAILABLE" | "SCREENING_DEADLINE_EXCEEDED" => {
+            "Try again in a moment; the server's log has the cause."
+        }
+        "UPLOADS_NOT_PENDING" => "`bgagent status ID` tells how far the task is.",
+        code if code.starts_with("ATTACHMENT") => "Submit it again with another file, or without it.",
         "INTERNAL_ERROR" | "SERVICE_UNAVAILABLE" => "Try again; the server's log has the cause.",
         _ => "`bgagent doctor` checks the set-up.",
     }

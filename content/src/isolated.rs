@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::Semaphore;
 
 use crate::check::kind;
+use crate::inspect::UNCONFINED;
 use crate::{COMMAND, Checked, MediaType, Refusal, check, frame};
 
 /// Bytes of an answer: a picture without its metadata, or the text of a PDF, as JSON.
@@ -43,6 +44,12 @@ pub enum InspectError {
     /// It ended without an answer, by no bound of its own.
     #[error("the process that looks at an attachment ended without an answer ({0})")]
     Ended(ExitStatus),
+    /// It could not give up what it must before it looks.
+    #[error(
+        "this machine does not let the process that looks at an attachment be confined ({0}); it needs seccomp filters of the kernel, \
+         which a container may forbid"
+    )]
+    Unconfined(String),
     /// The connection to it broke.
     #[error("talking to the process that looks at an attachment")]
     Talk(#[source] io::Error),
@@ -157,6 +164,10 @@ async fn understand(
     if status.success() {
         return in_blocking(move || serde_json::from_slice(&answer)).await?.map_err(InspectError::Answer);
     }
+    if status.code() == Some(i32::from(UNCONFINED)) {
+        let why = String::from_utf8_lossy(&answer).into_owned();
+        return Err(InspectError::Unconfined(why));
+    }
     match status.signal() {
         // Its bound of processor time.
         Some(libc_signal::XCPU) => Ok(Err(Refusal::TooSlow)),
@@ -179,4 +190,24 @@ async fn in_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, InspectError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| InspectError::Talk(io::Error::other(error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_child_that_cannot_be_confined_says_why() {
+        let ended = ExitStatus::from_raw(i32::from(UNCONFINED) << 8);
+        let failure =
+            understand((ended, b"installing the filter: not permitted".to_vec())).await.unwrap_err();
+        let said = failure.to_string();
+        assert!(
+            said.contains("(installing the filter: not permitted)") && said.contains("seccomp"),
+            "{said}"
+        );
+        let ended = ExitStatus::from_raw(1 << 8);
+        let failure = understand((ended, Vec::new())).await.unwrap_err();
+        assert!(matches!(failure, InspectError::Ended(_)), "{failure}");
+    }
 }

@@ -79,6 +79,8 @@ enum Answer {
     Unreachable(String),
     /// The connection or the answer broke.
     Broken(String),
+    /// A list has a name that is no path.
+    Foreign(String),
 }
 
 /// The code and the message of a body; empty where it has none.
@@ -106,6 +108,9 @@ fn answer(error: &(dyn Error + 'static)) -> Answer {
             };
         }
         last = error.to_string();
+        if error.is::<object_store::path::Error>() {
+            return Answer::Foreign(short(&last));
+        }
         if let Some(rest) = last.strip_prefix("Server returned non-2xx status code: ") {
             let status = rest.get(..3).and_then(|number| number.parse().ok()).unwrap_or(0);
             return Answer::Status(status, told(rest));
@@ -136,12 +141,21 @@ fn judge(answer: &Answer, place: &Place, patience: Duration) -> Cause {
         Answer::Status(status, told) => (*status, told),
         Answer::Elsewhere => return Cause::Refused(elsewhere(region, "")),
         Answer::Late => {
-            return Cause::Unavailable(format!("no answer within {} s", patience.as_secs_f64()));
+            return Cause::Unavailable(format!(
+                "no answer within {} s (objects.s3.timeout_s)",
+                patience.as_secs_f64()
+            ));
         }
         Answer::Unreachable(why) => {
             return Cause::Unavailable(format!("the service cannot be reached: {why}"));
         }
         Answer::Broken(why) => return Cause::Unavailable(format!("the answer broke off: {why}")),
+        Answer::Foreign(why) => {
+            return Cause::Refused(format!(
+                "an object is there that is not of this server, and whose name is no path ({why}): remove it, or set \
+                 objects.s3.prefix to a prefix of its own"
+            ));
+        }
     };
     let said = said(status, told);
     match (status, told.code.as_str()) {

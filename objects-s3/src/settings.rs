@@ -148,7 +148,8 @@ impl Settings {
             .with_user_agent(HeaderValue::from_static(concat!("bgagent/", env!("CARGO_PKG_VERSION"))))
             .with_allow_http(plain)
             .with_connect_timeout(CONNECT.min(self.patience))
-            // A body takes as long as it takes, while something comes.
+            // A body that comes takes as long as it takes, while something comes. One that goes, a part at most, has to
+            // be there, and answered, in that time.
             .with_timeout_disabled()
             .with_read_timeout(self.patience);
         let retry = RetryConfig {

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use store::StoreError;
 use tracing::{info, warn};
 
+use crate::dispatch::chain;
 use crate::{Done, Orchestrator};
 
 /// Attachments of one task that are fetched or looked at at once; *ABCA*.
@@ -70,7 +71,7 @@ impl Inspect for content::isolated::Inspector {
         declared: Option<MediaType>,
         bytes: Vec<u8>,
     ) -> Result<Result<Checked, Refusal>, String> {
-        self.check(declared, bytes).await.map_err(|e| e.to_string())
+        self.check(declared, bytes).await.map_err(|e| chain(&e))
     }
 }
 

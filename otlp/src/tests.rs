@@ -80,6 +80,12 @@ async fn export(url: &str, spans: Vec<Span>) {
     Exporter::new(settings(url)).unwrap().run(queue, stop).await;
 }
 
+/// The spans of a body.
+fn names(body: &[u8]) -> Vec<String> {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    request.resource_spans[0].scope_spans[0].spans.iter().map(|s| s.name.clone()).collect()
+}
+
 #[tokio::test]
 async fn spans_are_one_request_with_the_headers() {
     let (url, heard) = collector(vec!["200 OK"]);
@@ -90,9 +96,9 @@ async fn spans_are_one_request_with_the_headers() {
         head.contains("x-key: the-key") && head.contains("content-type: application/x-protobuf"),
         "{head}"
     );
+    assert_eq!(names(&body), ["a", "b"]);
     let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
     let spans = &request.resource_spans[0].scope_spans[0].spans;
-    assert_eq!(spans.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(spans[0].start_time_unix_nano, 10_000_000_000);
     assert_eq!(spans[0].trace_id, TaskId::from_bits(7).bits().to_be_bytes());
     assert!(spans[0].parent_span_id.is_empty() && spans[0].status.is_none());
@@ -104,9 +110,21 @@ async fn spans_are_one_request_with_the_headers() {
 #[tokio::test]
 async fn a_refusal_is_final_and_busy_is_not() {
     // 400: not tried again, and the rest of the queue goes on.
-    let (url, heard) = collector(vec!["400 Bad Request"]);
-    export(&url, vec![span("a")]).await;
-    assert_eq!(heard.iter().count(), 1);
+    let (url, heard) = collector(vec!["400 Bad Request", "200 OK"]);
+    let (traces, queue) = Traces::new(all());
+    traces.give(span("a"));
+    let stop = CancellationToken::new();
+    let running = Exporter::new(settings(&url)).unwrap();
+    let running = running.run(queue, stop.clone());
+    let heard = tokio::task::spawn_blocking(move || {
+        let first = heard.recv().unwrap().1;
+        traces.give(span("b"));
+        let second = heard.recv().unwrap().1;
+        stop.cancel();
+        [first, second].map(|body| names(&body))
+    });
+    running.await;
+    assert_eq!(heard.await.unwrap(), [["a"], ["b"]], "the same was not sent once more");
 
     let (url, heard) = collector(vec!["503 Service Unavailable", "200 OK"]);
     let (traces, queue) = Traces::new(all());

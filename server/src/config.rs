@@ -378,14 +378,17 @@ impl Config {
     fn read_text(text: &str, name: &str, env: &Env, need: Need) -> Result<Config, ConfigError> {
         let mut all: Table =
             DEFAULTS.parse().map_err(|e| ConfigError(format!("the defaults are damaged: {e}")))?;
-        let own: Table = text.parse().map_err(|e: toml::de::Error| ConfigError(format!("{name}: {e}")))?;
+        let mut own: Table =
+            text.parse().map_err(|e: toml::de::Error| ConfigError(format!("{name}: {e}")))?;
         // Typed once by itself, so that an error has the file's line and not only a key.
         toml::from_str::<serde_json::Value>(text).map_err(|e| ConfigError(format!("{name}: {e}")))?;
         standard_variables(&mut all, env);
+        telemetry::name_headers(&mut own);
         merge(&mut all, own);
         for (key, value) in env.iter().filter(|(k, _)| k.starts_with("BGAGENT__")) {
             overlay(&mut all, key, value)?;
         }
+        aws_keys(&mut all, env);
         let secrets = Secrets::read(&mut all, env, need)?;
         let prices = take_prices(&mut all);
         complete_repos(&mut all)?;
@@ -562,7 +565,9 @@ impl Config {
 
 /// A keyed hash of all settings that `env` gives: equal for equal settings, and telling nothing about them.
 pub fn fingerprint(env: &Env, key: &SecretString) -> String {
-    let standard = |name: &str| STANDARD.contains(&name) || telemetry::VARIABLES.contains(&name);
+    let standard = |name: &str| {
+        [&STANDARD[..], &telemetry::VARIABLES, &objects::VARIABLES].iter().any(|names| names.contains(&name))
+    };
     let ours = |name: &str| name.starts_with("BGAGENT__") || standard(name);
     let mut text = std::fs::read_to_string(paths::config_file(env)).unwrap_or_default();
     text.push_str(&secret::present(&text, env));
@@ -589,18 +594,36 @@ const STANDARD: [&str; 8] = [
     "DOCKER_HOST",
 ];
 
-/// The variables that every tool reads. They come before the file, so that a file can say otherwise.
-fn standard_variables(all: &mut Table, env: &Env) {
-    let set = |name: &str| env.get(name).map(|v| v.trim()).filter(|v| !v.is_empty()).map(str::to_owned);
-    for (name, setting) in [
-        ("AWS_REGION", "region"),
+/// The sections that take what AWS's own tools take.
+const AWS_SECTIONS: [(&str, &str); 2] = [("screening", "bedrock"), ("objects", "s3")];
+
+/// The keys that AWS's own tools take, for each section that has none. They belong together: a section with any of its own
+/// is given none, or the token of one set would be sent with the key of another, to whomever that is for.
+fn aws_keys(all: &mut Table, env: &Env) {
+    let names = [
         ("AWS_ACCESS_KEY_ID", "access_key_id"),
         ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
         ("AWS_SESSION_TOKEN", "session_token"),
-    ] {
-        if let Some(value) = set(name) {
-            section(section(all, "screening"), "bedrock").insert(setting.into(), value.as_str().into());
-            section(section(all, "objects"), "s3").insert(setting.into(), value.into());
+    ];
+    for (outer, inner) in AWS_SECTIONS {
+        let section = all.get_mut(outer).and_then(|outer| outer.get_mut(inner)).and_then(Value::as_table_mut);
+        let Some(section) = section else { continue };
+        let empty = |setting| section.get(setting).and_then(Value::as_str).is_some_and(str::is_empty);
+        if names.iter().all(|(_, setting)| empty(*setting)) {
+            for (name, setting) in names {
+                let value = env.get(name).map(|v| v.trim()).unwrap_or_default();
+                section.insert(setting.into(), value.into());
+            }
+        }
+    }
+}
+
+/// The variables that every tool reads. They come before the file, so that a file can say otherwise.
+fn standard_variables(all: &mut Table, env: &Env) {
+    let set = |name: &str| env.get(name).map(|v| v.trim()).filter(|v| !v.is_empty()).map(str::to_owned);
+    if let Some(region) = set("AWS_REGION") {
+        for (outer, inner) in AWS_SECTIONS {
+            section(section(all, outer), inner).insert("region".into(), region.as_str().into());
         }
     }
     telemetry::standard_variables(all, env);

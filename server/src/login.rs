@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::access::Authenticated;
 use domain::{Day, RequestId, UserId};
@@ -20,7 +20,7 @@ pub const REFUSE: &str = "login.refuse";
 /// Who is not known.
 pub const NOBODY: &str = "(unknown)";
 
-/// Lines of the day that are remembered.
+/// Lines of the day that are remembered, of those who came in and of those who did not.
 const SEEN_MAX: usize = 20_000;
 /// Characters of a reason.
 const REASON_MAX_CHARS: usize = 200;
@@ -28,13 +28,42 @@ const REASON_MAX_CHARS: usize = 200;
 /// What was told of a day already.
 #[derive(Debug, Default)]
 pub struct Logins {
-    seen: Mutex<(Option<Day>, HashSet<Seen>)>,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    day: Option<Day>,
+    accepted: HashSet<Accepted>,
+    refused: HashSet<Refused>,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-enum Seen {
-    Accepted { user: String, by: &'static str, which: Option<String> },
-    Refused { from: Option<IpAddr>, reason: String },
+struct Accepted {
+    user: String,
+    by: &'static str,
+    which: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Refused {
+    from: Option<IpAddr>,
+    reason: String,
+}
+
+impl Told {
+    fn is_new_accepted(&mut self, who: Accepted) -> bool {
+        // People are told all the same, of many twice.
+        if self.accepted.len() >= SEEN_MAX && !self.accepted.contains(&who) {
+            self.accepted.clear();
+        }
+        self.accepted.insert(who)
+    }
+
+    fn is_new_refused(&mut self, what: Refused) -> bool {
+        // Strangers can fill this, not overflow it: what follows of them today is in the metrics only.
+        self.refused.len() < SEEN_MAX && self.refused.insert(what)
+    }
 }
 
 /// What a line is about, beside its action.
@@ -54,8 +83,8 @@ impl Logins {
         if matches!(by, Authenticated::OwnerKey) {
             return None;
         }
-        let seen = Seen::Accepted { user: user.to_string(), by: by.kind(), which: by.which() };
-        self.is_new(seen, at.now).then(|| {
+        let who = Accepted { user: user.to_string(), by: by.kind(), which: by.which() };
+        self.of_day(at.now).is_new_accepted(who).then(|| {
             let from = at.from.map(|from| format!("from {from}"));
             line(user.clone(), by.kind(), by.which(), ACCEPT, from, 200, at)
         })
@@ -64,8 +93,8 @@ impl Logins {
     /// The line about a credential that was refused with this status, if it is due.
     pub fn refused(&self, reason: &str, status: u16, at: At) -> Option<AuditRecord> {
         let reason = domain::event::preview(&domain::text::line(reason), REASON_MAX_CHARS);
-        let seen = Seen::Refused { from: at.from.map(neighbourhood), reason: reason.clone() };
-        self.is_new(seen, at.now).then(|| {
+        let what = Refused { from: at.from.map(neighbourhood), reason: reason.clone() };
+        self.of_day(at.now).is_new_refused(what).then(|| {
             let told = match at.from {
                 Some(from) => format!("from {from}: {reason}"),
                 None => reason,
@@ -74,20 +103,13 @@ impl Logins {
         })
     }
 
-    fn is_new(&self, what: Seen, now: Timestamp) -> bool {
+    fn of_day(&self, now: Timestamp) -> MutexGuard<'_, Told> {
         let day = Some(Day::of(now));
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.0 != day {
-            *seen = (day, HashSet::new());
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.day != day {
+            *told = Told { day, ..Told::default() };
         }
-        if seen.1.len() >= SEEN_MAX {
-            // Strangers can fill this, not overflow it: what follows of them today is in the metrics only.
-            if matches!(what, Seen::Refused { .. }) {
-                return false;
-            }
-            seen.1.retain(|seen| matches!(seen, Seen::Refused { .. }));
-        }
-        seen.1.insert(what)
+        told
     }
 }
 
@@ -153,11 +175,20 @@ mod tests {
         for n in 0..2 * SEEN_MAX {
             told(&n.to_string(), "192.0.2.9");
         }
-        assert_eq!(logins.seen.lock().unwrap().1.len(), SEEN_MAX);
+        assert_eq!(logins.told.lock().unwrap().refused.len(), SEEN_MAX);
         let by = Authenticated::Oidc { issuer: "a".into() };
-        assert!(
-            logins.accepted(&UserId::new("ann"), &by, at(0, "192.0.2.1")).is_some(),
-            "people are told all the same"
-        );
+        let ann = || logins.accepted(&UserId::new("ann"), &by, at(0, "192.0.2.1"));
+        assert!(ann().is_some() && ann().is_none(), "people are told all the same, and once");
+    }
+
+    #[test]
+    fn of_many_people_some_are_told_twice_in_bounded_memory() {
+        let logins = Logins::default();
+        let by = Authenticated::Oidc { issuer: "a".into() };
+        let told =
+            |n: usize| logins.accepted(&UserId::new(format!("u{n}")), &by, at(0, "192.0.2.1")).is_some();
+        assert!((0..=SEEN_MAX).all(told));
+        assert!(logins.told.lock().unwrap().accepted.len() <= SEEN_MAX);
+        assert!(!told(SEEN_MAX) && told(0));
     }
 }

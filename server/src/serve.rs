@@ -186,7 +186,7 @@ pub async fn serve(
         mirrors: Mirrors::new(state.mirrors(), state.pushes()),
         objects: crate::objects::open(&config, &state, env).await?,
         fetch: Arc::new(fetcher),
-        inspector: Arc::new(Inspector::new(program(&options)?)),
+        inspector: Arc::new(Inspector::new(own_program(&options)?)),
         compute,
         models: models.clone(),
         token_key: TokenKey::new(token_key.clone()),
@@ -476,7 +476,7 @@ fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     }
 }
 
-/// The program that boxes of this machine run: this very one, also when its file was replaced or removed since the server
+/// The program that boxes of this machine run, and that looks at attachments: this very one, also when its file was replaced or removed since the server
 /// was started (an upgrade): the kernel keeps what runs, and finds it by this name for this process and what it starts.
 fn own_program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     let running = Path::new("/proc/self/exe");

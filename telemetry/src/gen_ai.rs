@@ -114,24 +114,24 @@ pub fn span(traces: &Traces, masks: &Redactor, chat: &Chat<'_>) -> Option<Span> 
 fn said(span: &mut Span, masks: &Redactor, chat: &Chat<'_>) {
     let system = parts(&chat.request["system"]);
     if !system.is_empty() {
-        span.set("gen_ai.system_instructions", text(masks, system));
+        span.set("gen_ai.system_instructions", newest(masks, system.into_iter()));
     }
-    let messages = chat.request["messages"].as_array().into_iter().flatten();
-    let messages = messages.map(|m| json!({ "role": m["role"], "parts": parts(&m["content"]) }));
-    span.set("gen_ai.input.messages", text(masks, messages.collect()));
+    let messages = chat.request["messages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let messages = messages.iter().map(|m| json!({ "role": m["role"], "parts": parts(&m["content"]) }));
+    span.set("gen_ai.input.messages", newest(masks, messages));
     if let Some(response) = chat.response {
         let message = json!({
             "role": "assistant", "parts": parts(&response["content"]),
             "finish_reason": response["stop_reason"].as_str().unwrap_or("error"),
         });
-        span.set("gen_ai.output.messages", text(masks, vec![message]));
+        span.set("gen_ai.output.messages", newest(masks, std::iter::once(message)));
     }
 }
 
 /// The parts of a message of Anthropic's wire. Pictures and documents are told by their kind alone.
 fn parts(content: &Json) -> Vec<Json> {
     match content {
-        Json::String(text) => vec![json!({ "type": "text", "content": cut(text) })],
+        Json::String(text) => vec![json!({ "type": "text", "content": text })],
         Json::Array(blocks) => blocks.iter().map(part).collect(),
         Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => Vec::new(),
     }
@@ -139,52 +139,70 @@ fn parts(content: &Json) -> Vec<Json> {
 
 fn part(block: &Json) -> Json {
     match block["type"].as_str().unwrap_or_default() {
-        "text" => json!({ "type": "text", "content": cut(block["text"].as_str().unwrap_or_default()) }),
-        "thinking" => {
-            json!({ "type": "reasoning", "content": cut(block["thinking"].as_str().unwrap_or_default()) })
-        }
+        "text" => json!({ "type": "text", "content": block["text"] }),
+        "thinking" => json!({ "type": "reasoning", "content": block["thinking"] }),
         "tool_use" => {
-            let mut arguments = block["input"].clone();
-            cut_all(&mut arguments);
-            json!({ "type": "tool_call", "id": block["id"], "name": block["name"], "arguments": arguments })
+            json!({ "type": "tool_call", "id": block["id"], "name": block["name"], "arguments": block["input"] })
         }
         "tool_result" => {
-            let mut response = block["content"].clone();
-            cut_all(&mut response);
+            let response = match &block["content"] {
+                blocks @ Json::Array(_) => parts(blocks).into(),
+                other => other.clone(),
+            };
             json!({ "type": "tool_call_response", "id": block["tool_use_id"], "response": response })
         }
         other => json!({ "type": other }),
     }
 }
 
-fn cut(text: &str) -> String {
-    domain::event::preview(text, PIECE_MAX)
-}
-
-fn cut_all(value: &mut Json) {
-    match value {
-        Json::String(text) if text.len() > PIECE_MAX => *text = cut(text),
-        Json::Array(values) => values.iter_mut().for_each(cut_all),
-        Json::Object(fields) => fields.values_mut().for_each(cut_all),
-        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => (),
-    }
-}
-
-/// As one JSON array: masked, and of too many the newest.
-fn text(masks: &Redactor, mut all: Vec<Json>) -> String {
-    all.iter_mut().for_each(|value| masks.mask_json(value));
+/// As one JSON array: of too many the newest, and of the oldest of these its last parts. Those before are not looked at.
+fn newest(masks: &Redactor, all: impl DoubleEndedIterator<Item = Json>) -> String {
     let mut kept: Vec<String> = Vec::new();
-    let mut bytes = 2;
-    for value in all.iter().rev() {
-        let value = value.to_string();
-        bytes += value.len() + 1;
-        if bytes > SAID_MAX_BYTES {
-            break;
+    let mut room = SAID_MAX_BYTES - "[]".len();
+    for mut value in all.rev() {
+        // Masked whole: of a secret that is cut in two a half is left.
+        masks.mask_json(&mut value);
+        cut(&mut value);
+        let text = value.to_string();
+        match room.checked_sub(text.len() + ",".len()) {
+            Some(left) => {
+                kept.push(text);
+                room = left;
+            }
+            None => {
+                kept.extend(last_parts(value, room));
+                break;
+            }
         }
-        kept.push(value);
     }
     kept.reverse();
     format!("[{}]", kept.join(","))
+}
+
+/// A message with as many of its last parts as there is room for.
+fn last_parts(mut message: Json, room: usize) -> Option<String> {
+    let parts = std::mem::take(message.get_mut("parts")?.as_array_mut()?);
+    let mut bytes = message.to_string().len();
+    let fits = |part: &&Json| {
+        bytes += part.to_string().len() + ",".len();
+        bytes <= room
+    };
+    let mut kept: Vec<Json> = parts.iter().rev().take_while(fits).cloned().collect();
+    kept.reverse();
+    (!kept.is_empty()).then(|| {
+        message["parts"] = kept.into();
+        message.to_string()
+    })
+}
+
+/// Every text of it, to the length of a piece.
+fn cut(value: &mut Json) {
+    match value {
+        Json::String(text) if text.len() > PIECE_MAX => *text = domain::event::preview(text, PIECE_MAX),
+        Json::Array(values) => values.iter_mut().for_each(cut),
+        Json::Object(fields) => fields.values_mut().for_each(cut),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => (),
+    }
 }
 
 #[cfg(test)]
@@ -275,5 +293,37 @@ mod tests {
         assert!(!input.contains(&token) && last.to_string().contains("the key is"), "{last}");
         let output = text_of(&told, "gen_ai.output.messages").unwrap();
         assert!(output.len() < 10_000 && output.contains(r#""finish_reason":"tool_use""#), "{output}");
+    }
+
+    #[test]
+    fn a_secret_is_masked_where_it_would_be_cut_in_two() {
+        let token = format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+        for before in PIECE_MAX - token.len()..=PIECE_MAX {
+            let text = format!("{} {token} and more", "x".repeat(before - 1));
+            let request = json!({ "messages": [{ "role": "user", "content": text }] });
+            let told = made(Content::Told, &chat(&request, &Json::Null));
+            let input = text_of(&told, "gen_ai.input.messages").unwrap();
+            assert!(!input.contains("ghp_"), "{before}: {}", &input[input.len() - 100..]);
+        }
+    }
+
+    #[test]
+    fn of_a_message_that_is_too_long_by_itself_the_last_parts_are_told() {
+        let result = |n: usize| {
+            let content = json!([{ "type": "text", "text": format!("{n} {}", "x".repeat(PIECE_MAX)) }, { "type": "image", "source": { "data": "AAAA" } }]);
+            json!({ "type": "tool_result", "tool_use_id": format!("t{n}"), "content": content })
+        };
+        let results: Vec<Json> = (0..20).map(result).collect();
+        let messages =
+            json!([{ "role": "user", "content": "first" }, { "role": "user", "content": results }]);
+        let request = json!({ "messages": messages });
+        let told = made(Content::Told, &chat(&request, &Json::Null));
+        let input = text_of(&told, "gen_ai.input.messages").unwrap();
+        assert!(input.len() <= SAID_MAX_BYTES && !input.contains("AAAA"), "{}", input.len());
+        let said: Vec<Json> = serde_json::from_str(&input).unwrap();
+        let parts = said[0]["parts"].as_array().unwrap();
+        let ids: Vec<&str> = parts.iter().map(|part| part["id"].as_str().unwrap()).collect();
+        assert_eq!((said.len(), ids), (1, vec!["t13", "t14", "t15", "t16", "t17", "t18", "t19"]));
+        assert_eq!(parts[0]["response"][1], json!({ "type": "image" }));
     }
 }

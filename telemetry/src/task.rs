@@ -41,7 +41,8 @@ pub const EVENTS_MAX: usize = 20_000;
 /// Things that happened, on the root span.
 const MOMENTS_MAX: usize = 128;
 
-/// All spans of a task that has ended, but for its model calls. `events` are its first [`EVENTS_MAX`], in order.
+/// All spans of a task that has ended, but for its model calls, the root first. `events` are its first [`EVENTS_MAX`], in
+/// order.
 pub fn spans(task: &Task, events: &[Event], content: Content) -> Vec<Span> {
     let mut walk = Walk::new(task, content);
     for event in events {
@@ -433,6 +434,8 @@ impl<'a> Walk<'a> {
             root.fail(failure.code.as_str());
         }
         self.done.push(self.root);
+        // The outermost first: of more than the queue takes, the inner ones are missed least.
+        self.done.reverse();
         self.done
     }
 }

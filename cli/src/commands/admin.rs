@@ -36,9 +36,9 @@ pub struct Args {
 enum Verb {
     /// Copy the state of this machine's server to a new folder; the server may run
     ///
-    /// The copy holds the database as of one moment, traces and artifacts, what was pushed and is on no forge, and the keys of
-    /// the server: keep it as you keep those. Objects in a bucket are copied from there. Mirrors and dependency caches are made
-    /// again and are not in it.
+    /// The copy holds the database as of one moment, traces, artifacts and attachments, what was pushed and is
+    /// on no forge, and the keys of the server: keep it as you keep those. Objects in a bucket are copied from there. Mirrors
+    /// and dependency caches are made again and are not in it.
     #[command(after_help = "Examples:
   bgagent admin backup /backups/bgagent-2026-11-28
   bgagent admin backup /backups/$(date +%F) --output json | jq .bytes")]
@@ -48,7 +48,9 @@ enum Verb {
     },
     /// Put a backup back as the state of this machine's server, which must not run
     ///
-    /// The backup is checked first. Objects go where the configuration keeps them: to the folder or the bucket. Tasks that ran when it was made fail when the server starts: their boxes are gone.
+    /// The backup is checked first. Objects go where the configuration keeps them: to the folder or the bucket. Tasks that ran
+    /// when it was made have lost their boxes: each begins another attempt when the server starts, if `limits.attempts_max`
+    /// leaves it one.
     #[command(after_help = "Examples:
   bgagent admin restore /backups/bgagent-2026-11-28
   bgagent admin restore /backups/bgagent-2026-11-28 --force")]
@@ -98,7 +100,7 @@ enum Verb {
         #[arg(long, value_name = "N", value_parser = number::task_rows)]
         limit: Option<u32>,
     },
-    /// Remove tasks that have ended, with their events, traces and artifacts; or all that is known of a user
+    /// Remove tasks that have ended, with their events, traces, artifacts and attachments; or all that is known of a user
     #[command(after_help = "Examples:
   bgagent admin purge --ended-before 2026-01-01 --dry-run
   bgagent admin purge --ended-before 2026-01-01

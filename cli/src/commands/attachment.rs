@@ -8,7 +8,7 @@ use std::path::Path;
 use base64::Engine as _;
 use content::MediaType;
 use domain::limit;
-use protocol::client::Client;
+use protocol::client::{Client, ClientError};
 use protocol::rest::{AttachmentRequest, CreatedTask, TaskDetail};
 
 use super::run;
@@ -87,18 +87,23 @@ impl Attached {
         let files = if instructions.len() == 1 { "file" } else { "files" };
         cx.note(&format!("Uploading {} {files} ({})...", instructions.len(), size(total as u64)));
         for (instruction, bytes) in instructions.iter().zip(&self.uploads) {
-            client.upload(instruction, bytes.clone()).await.map_err(|e| waits(id, e.into()))?;
+            client.upload(instruction, bytes.clone()).await.map_err(|e| waits(id, e))?;
             cx.note(&format!("  {} uploaded.", clean::line(&instruction.filename)));
         }
         cx.note("Looking at what was uploaded...");
-        client.confirm_uploads(id).await.map_err(|e| waits(id, e.into()))
+        client.confirm_uploads(id).await.map_err(|e| waits(id, e))
     }
 }
 
 /// What to do with a task whose uploads did not go through.
-fn waits(id: domain::TaskId, failure: Failure) -> Failure {
+fn waits(id: domain::TaskId, error: ClientError) -> Failure {
+    // It waits no more.
+    if matches!(&error, ClientError::Api { code, .. } if code == "ATTACHMENT_BLOCKED" || code == "UPLOADS_NOT_PENDING")
+    {
+        return error.into();
+    }
     let minutes = limit::PENDING_UPLOADS.as_secs() / 60;
-    failure.hint(format!(
+    Failure::from(error).hint(format!(
         "A task without its attachments does not start, and ends after {minutes} minutes: bgagent status {id}, or bgagent cancel {id}, then submit again."
     ))
 }

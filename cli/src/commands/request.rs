@@ -15,7 +15,7 @@ pub struct TaskArgs {
     /// Repository: a folder of this machine, or OWNER/NAME
     #[arg(long, default_value = ".", value_name = "REPO")]
     pub repo: String,
-    /// Issue to resolve
+    /// Issue it is about; noted, and not read in this version
     #[arg(long, value_name = "NUMBER", value_parser = number::issue)]
     pub issue: Option<u64>,
     /// Model, as MODEL or PROVIDER/MODEL
@@ -69,8 +69,8 @@ impl TaskArgs {
     /// The request, checked as far as can be told without the server.
     pub fn request(self, cx: &Context) -> Result<Asked, Failure> {
         let description = self.description.map(|d| d.trim().to_owned()).filter(|d| !d.is_empty());
-        if description.is_none() && self.issue.is_none() {
-            return Err(Failure::usage("there is nothing to do: give a description or --issue")
+        if description.is_none() {
+            return Err(Failure::usage("there is nothing to do: give a description")
                 .hint("bgagent run \"Fix the failing test in tests/parser.rs\""));
         }
         at_most("the description", description.as_deref(), limit::DESCRIPTION_MAX_CHARS)?;

@@ -21,7 +21,7 @@ use crate::render::outcome::outcome;
 #[command(after_help = "Examples:
   bgagent run \"Fix the failing test\"
   bgagent run --repo ~/src/cat --build-command 'cargo test' --max-budget 2 \"Accept trailing commas\"
-  bgagent run --repo octo/cat --issue 42")]
+  bgagent run --repo octo/cat --issue 42 \"Mend the crash on an empty file\"")]
 pub struct Args {
     #[command(flatten)]
     task: TaskArgs,

@@ -13,7 +13,7 @@ use crate::render;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   bgagent submit \"Fix the failing test\"
-  bgagent submit --repo octo/cat --issue 42 --idempotency-key nightly-42
+  bgagent submit --repo octo/cat --issue 42 --idempotency-key nightly-42 \"Mend the crash on an empty file\"
   bgagent submit --attachment shot.png --attachment https://ci.example/log.txt \"Why does this fail?\"
   bgagent submit --wait --output json \"Accept trailing commas\"")]
 pub struct Args {

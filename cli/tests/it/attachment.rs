@@ -191,7 +191,14 @@ async fn files_that_lie_are_told_and_nothing_is_submitted() {
         let said = types(&platform, &words_given).await;
         assert!(said.code == code && said.err.contains(words), "{given}: {said:?}");
         assert!(!said.err.contains("panicked") && said.err.len() < 1_000, "{said:?}");
+        assert!(code == 2 || said.err.contains("again with another file"), "{said:?}");
     }
     assert_eq!(types(&platform, &["list", "--output", "json"]).await.out.trim(), "");
+    // One that is uploaded is looked at when its task is there, which then has failed, and waits for nothing.
+    let large = file("large.png", &vec![b'a'; 600_000]);
+    let words = ["submit", "--repo", repo.path().to_str().unwrap(), "--attachment", &large, "Look"];
+    let said = types(&platform, &words).await;
+    assert!(said.code == 1 && said.err.contains("the task has failed"), "{said:?}");
+    assert!(!said.err.contains("bgagent cancel") && said.err.contains("again with another file"), "{said:?}");
     platform.end(Duration::from_secs(30)).await.unwrap();
 }

@@ -188,7 +188,6 @@ async fn a_task_is_one_trace_without_what_was_said() {
 async fn a_trace_survives_the_death_of_the_server_and_content_is_told_when_asked_for_masked() {
     let Some(collector) = Collector::start(Mood::Take).await.unwrap() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let go = dir.path().join("go");
     let token = format!("ghp_{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
     let turns = [
         bash(&format!("echo {token}; until test -e go; do sleep 0.1; done; rm go")),
@@ -200,7 +199,6 @@ async fn a_trace_survives_the_death_of_the_server_and_content_is_told_when_asked
     // The tool waits for a file in its work tree, which the test can only write where nothing keeps it out.
     let mut platform =
         platform_.with("BGAGENT__COMPUTE__ISOLATION", "process").with("BGAGENT__TELEMETRY__CONTENT", "true");
-    drop(go);
     platform.start().await.unwrap();
     let id = submit(&platform, &request(repo.path(), SAID)).await;
     platform.wait_for(id, &["RUNNING"], END).await.unwrap();

@@ -75,6 +75,11 @@ async fn a_list_has_all_pages_and_nothing_that_is_no_key() {
         assert_eq!((listed.bytes, listed.modified.as_second()), (there.bytes, there.modified.as_second()));
     }
     assert_eq!(place.list("").await.unwrap().len(), 13);
+    // One that no path names stands in the way of the whole list, and is told.
+    moto.set("traces/p/parts//x", Some("of others")).await.unwrap();
+    let error = place.list("parts/").await.unwrap_err().to_string();
+    assert!(error.contains("p/parts//x") && error.contains("objects.s3.prefix"), "{error}");
+    assert_eq!(objects(&moto.url, "traces", "q").list("parts/").await.unwrap().len(), 1);
 }
 
 /// Pieces of a size that fits no part, `bytes` in all; then an error, if one is wanted.

@@ -325,6 +325,6 @@ pub(super) fn inline_refused(place: usize, name: &str, why: &NotTaken) -> ApiErr
 
 fn not_looked_at(name: &str, why: &NotTaken) -> ApiError {
     tracing::warn!(error = %why, "an attachment could not be looked at");
-    let what = format!("{name}: it could not be screened now, so nothing was stored; try again");
+    let what = format!("{name}: it could not be looked at or stored now, so nothing was; try again");
     ApiError::new(ErrorCode::AttachmentScreeningUnavailable, what).retry_after(TRY_AGAIN_S)
 }

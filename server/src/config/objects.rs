@@ -9,6 +9,19 @@ use url::{Host, Url};
 
 use super::{ConfigError, Env};
 
+/// The variables that say who asks, and where: those of AWS's own tools.
+pub(super) const VARIABLES: [&str; 10] = [
+    "AWS_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_ROLE_ARN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_EC2_METADATA_DISABLED",
+];
 /// The region of services that know none.
 const NO_REGION: &str = "us-east-1";
 
@@ -235,6 +248,30 @@ mod tests {
         assert!(
             matches!(&bucket.credentials, Credentials::Keys { access_key_id, .. } if access_key_id == "A")
         );
+    }
+
+    #[test]
+    fn keys_of_the_file_and_of_the_environment_are_not_mixed() {
+        let shell = [
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "of-the-shell"),
+            ("AWS_SECRET_ACCESS_KEY", "secret-of-the-shell"),
+            ("AWS_SESSION_TOKEN", "token-of-the-shell"),
+        ];
+        let keys = |text: &str, more: &[(&str, &str)]| match read(text, more).unwrap().unwrap().credentials {
+            Credentials::Keys { access_key_id, session_token, .. } => {
+                (access_key_id, session_token.is_some())
+            }
+            Credentials::Role(role) => panic!("{role:?}"),
+        };
+        assert_eq!(keys(&s3(""), &shell), ("of-the-shell".into(), true));
+        assert_eq!(keys(&s3(KEYS), &shell), ("A".into(), false), "a token is of its own keys");
+        let mut ours = shell.to_vec();
+        ours.push(("BGAGENT__OBJECTS__S3__ACCESS_KEY_ID", "B"));
+        ours.push(("BGAGENT__OBJECTS__S3__SECRET_ACCESS_KEY", "b"));
+        assert_eq!(keys(&s3(""), &ours), ("B".into(), false));
+        let error = read(&s3("access_key_id = \"A\""), &shell).unwrap_err();
+        assert!(error.contains("objects.s3.secret_access_key is required"), "{error}");
     }
 
     #[test]

@@ -91,9 +91,15 @@ fn address(setting: &str, text: &str) -> Result<Url, ConfigError> {
         .filter(|url| matches!(url.scheme(), "http" | "https") && url.fragment().is_none())
         .filter(|url| url.username().is_empty() && url.password().is_none())
         .ok_or_else(|| {
-            let why = "must be http:// or https:// with a host and without a key (OTLP over HTTP; port 4318, not 4317); \
-                       keys belong into telemetry.headers";
-            wrong(setting, why)
+            let variable = match setting {
+                "traces_endpoint" => "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+                _ => "OTEL_EXPORTER_OTLP_ENDPOINT",
+            };
+            ConfigError(format!(
+                "telemetry.{setting} (or {variable} of the environment) must be http:// or https:// with a host and without \
+                 a key (OTLP over HTTP; port 4318, not 4317); keys belong into telemetry.headers, and \
+                 telemetry.{setting} = \"\" turns it off"
+            ))
         })
 }
 
@@ -125,6 +131,14 @@ pub(super) fn standard_variables(all: &mut Table, env: &Env) {
                 section(telemetry, "headers").insert(key.trim().to_lowercase(), value);
             }
         }
+    }
+}
+
+/// Names of headers have no case: one of the file is the same as one of the environment, and has the last word.
+pub(super) fn name_headers(own: &mut Table) {
+    let headers = own.get_mut("telemetry").and_then(|telemetry| telemetry.get_mut("headers"));
+    if let Some(headers) = headers.and_then(Value::as_table_mut) {
+        *headers = std::mem::take(headers).into_iter().map(|(name, v)| (name.to_lowercase(), v)).collect();
     }
 }
 
@@ -185,15 +199,16 @@ mod tests {
     #[test]
     fn headers_are_secrets_wherever_they_come_from() {
         let env = [
-            ("OTEL_EXPORTER_OTLP_HEADERS", "X-Key=one%20two, x-team = a"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "X-Key=one%20two, x-team = a, authorization=of-the-shell"),
             ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "x-team=traces-team"),
             ("TOKEN", "the-token-value"),
         ];
-        let config = config("telemetry.headers.authorization = 'env:TOKEN'", &env).unwrap();
+        let config = config("telemetry.headers.Authorization = 'env:TOKEN'", &env).unwrap();
         let header = |name: &str| config.telemetry.headers[name].expose_secret().to_owned();
         assert_eq!(header("x-key"), "one two");
         assert_eq!(header("x-team"), "traces-team");
         assert_eq!(header("authorization"), "the-token-value");
+        assert_eq!(config.telemetry.headers.len(), 3, "the file has the last word, in any case");
         let secrets: Vec<_> = config.secrets.values().iter().map(|v| v.expose_secret().to_owned()).collect();
         assert!(secrets.contains(&"the-token-value".to_owned()) && secrets.contains(&"one two".to_owned()));
         assert!(!format!("{config:?}").contains("the-token-value"));

@@ -105,7 +105,7 @@ fn drawn(spans: &[Span]) -> String {
 fn a_record_is_a_tree() {
     let spans = spans(&task(), &record(&whole()), Content::Withheld);
     insta::assert_snapshot!(drawn(&spans));
-    let root = spans.last().unwrap();
+    let root = &spans[0];
     assert_eq!((root.name.as_str(), root.trace), ("task", TraceId::of_task(task().id)));
     assert_eq!(
         root.moments.iter().map(|m| m.name.as_str()).collect::<Vec<_>>(),

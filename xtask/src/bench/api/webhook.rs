@@ -61,7 +61,7 @@ fn rates(bed: &Bed, each: Duration) -> Result<Vec<Figure>> {
 
     let key = json!({ "name": "bench", "scopes": ["tasks:create"] });
     let key = owner.ask("POST", "/v1/api-keys", &key)?;
-    let key = key["data"]["api_key"].as_str().context("an API key without its secret")?.to_owned();
+    let key = key["data"]["key"].as_str().context("an API key without its secret")?.to_owned();
     let plain = || Sender::webhook(&mut server.person()?, Signature::Plain);
     let strict = || Sender::webhook(&mut server.person()?, Signature::Strict);
     let task = json!({ "repo": repository, "task_description": "Waits for ever." });
