@@ -476,8 +476,9 @@ fn program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     }
 }
 
-/// The program that boxes of this machine run, and that looks at attachments: this very one, also when its file was replaced or removed since the server
-/// was started (an upgrade): the kernel keeps what runs, and finds it by this name for this process and what it starts.
+/// The program that boxes of this machine run, and that looks at attachments: this very one, also when its file was
+/// replaced or removed since the server was started (an upgrade): the kernel keeps what runs, and finds it by this name
+/// for this process and what it starts.
 fn own_program(options: &ServeOptions) -> Result<PathBuf, ServeError> {
     let running = Path::new("/proc/self/exe");
     match &options.program {

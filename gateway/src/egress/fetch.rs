@@ -23,7 +23,6 @@ use url::Url;
 
 use super::credential::{BadCredential, client_config};
 use super::dial::Cargo;
-use super::policy::Policy;
 use super::target::Target;
 use super::told::Refusal;
 use super::{Egress, EgressParts};
@@ -33,7 +32,8 @@ const TRIES: u32 = 3;
 /// Before the second one; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A credential for the hosts of one code host.
+/// A credential for the hosts of one code host. It may be good for more than a task is about: it is sent for what belongs
+/// to the task's repository, and for what people upload there (`/user-attachments/`, whose names cannot be guessed).
 #[derive(Debug, Clone)]
 pub struct HostCredential {
     /// Hosts that are given it: each of these and what is below it.
@@ -81,11 +81,10 @@ impl Egress {
 #[async_trait]
 impl Fetch for Fetcher {
     async fn fetch(&self, repo: &RepoRef, url: &str, max: u64) -> Result<Fetched, FetchError> {
-        let policy = self.parts.policies.of(repo);
         let url = Url::parse(url).map_err(|e| FetchError(format!("it is no URL: {e}")))?;
         let mut pause = PAUSE;
         for tried in 1.. {
-            let within = tokio::time::timeout(limit::ATTACHMENT_FETCH, self.follow(policy, url.clone(), max));
+            let within = tokio::time::timeout(limit::ATTACHMENT_FETCH, self.follow(repo, url.clone(), max));
             let failed = match within.await {
                 Ok(Ok(fetched)) => return Ok(fetched),
                 Ok(Err(failed)) => failed,
@@ -105,9 +104,9 @@ impl Fetch for Fetcher {
 }
 
 impl Fetcher {
-    async fn follow(&self, policy: &Policy, mut url: Url, max: u64) -> Result<Fetched, Failed> {
+    async fn follow(&self, repo: &RepoRef, mut url: Url, max: u64) -> Result<Fetched, Failed> {
         for _ in 0..=limit::ATTACHMENT_REDIRECTS_MAX {
-            let (answer, _connection) = self.get(policy, &url).await?;
+            let (answer, _connection) = self.get(repo, &url).await?;
             let status = answer.status();
             if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
                 let to = answer.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
@@ -129,7 +128,7 @@ impl Fetcher {
     /// One request, on a connection of its own that lives as long as what is returned.
     async fn get(
         &self,
-        policy: &Policy,
+        repo: &RepoRef,
         url: &Url,
     ) -> Result<(Response<Incoming>, AbortOnDropHandle<()>), Failed> {
         if url.scheme() != "https" {
@@ -141,6 +140,7 @@ impl Fetcher {
         let authority = url.authority();
         let target = Target::parse(authority, Some(443))
             .map_err(|bad| Failed::for_good(format!("{authority} is no host to go to: {bad}")))?;
+        let policy = self.parts.policies.of(repo);
         let reach = policy.reach(&target, &Default::default());
         let dialed = self.parts.dial(policy, &target, reach, Cargo::Bytes).await;
         let io = dialed.map_err(|refusal| Failed { again: !refusal.is_denial(), why: told(&refusal) })?.io;
@@ -159,12 +159,12 @@ impl Fetcher {
         let connection = AbortOnDropHandle::new(tokio::spawn(async move {
             let _ = connection.await;
         }));
-        let request = self.request(url, &target).map_err(|e| Failed::for_good(e.to_string()))?;
+        let request = self.request(repo, url, &target).map_err(|e| Failed::for_good(e.to_string()))?;
         let answer = sender.send_request(request).await.map_err(broke)?;
         Ok((answer, connection))
     }
 
-    fn request(&self, url: &Url, target: &Target) -> Result<Request<Body>, http::Error> {
+    fn request(&self, repo: &RepoRef, url: &Url, target: &Target) -> Result<Request<Body>, http::Error> {
         let path = match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
@@ -175,7 +175,10 @@ impl Fetcher {
             .header(header::ACCEPT, "*/*")
             .header(header::ACCEPT_ENCODING, "identity");
         let host = target.host.to_string();
-        let given = self.credentials.iter().find(|credential| target.port == 443 && credential.is_for(&host));
+        let given = self
+            .credentials
+            .iter()
+            .find(|credential| target.port == 443 && credential.has(&host) && belongs(url.path(), repo));
         if let Some(credential) = given
             && let Ok(mut value) =
                 HeaderValue::from_str(&format!("Bearer {}", credential.token.expose_secret()))
@@ -202,11 +205,31 @@ fn told(refusal: &Refusal) -> String {
 
 impl HostCredential {
     /// Whether `host` is one of its own.
-    fn is_for(&self, host: &str) -> bool {
+    fn has(&self, host: &str) -> bool {
         self.hosts.iter().any(|own| {
             host.strip_suffix(own.as_str()).is_some_and(|below| below.is_empty() || below.ends_with('.'))
         })
     }
+}
+
+/// What stands before the name of a repository in a path: of its pages, of the interface of github.com and of an Enterprise
+/// server, of raw files on the latter.
+const BEFORE_REPO: [&[&str]; 4] = [&[], &["repos"], &["api", "v3", "repos"], &["raw"]];
+
+/// Whether what is at this path of a code host belongs to this repository, or was uploaded by a person.
+fn belongs(path: &str, repo: &RepoRef) -> bool {
+    // `Url` has resolved dots. What a server might still take for a step out of the repository has an escape.
+    let lower = path.to_ascii_lowercase();
+    if ["%2e", "%2f", "%5c"].iter().any(|escape| lower.contains(escape)) {
+        return false;
+    }
+    let steps: Vec<&str> = path.split('/').skip(1).collect();
+    if matches!(steps[..], ["user-attachments", _, ..]) {
+        return true;
+    }
+    let RepoRef::GitHub { owner, name } = repo else { return false };
+    let of_it = |steps: &[&str]| matches!(steps, [o, n, _, ..] if o.eq_ignore_ascii_case(owner) && n.eq_ignore_ascii_case(name));
+    BEFORE_REPO.iter().any(|before| steps.strip_prefix(*before).is_some_and(of_it))
 }
 
 async fn read(answer: Response<Incoming>, max: u64) -> Result<Fetched, Failed> {
@@ -245,7 +268,40 @@ mod tests {
             ("github.com.evil.example", false),
             ("github.co", false),
         ] {
-            assert_eq!(credential.is_for(host), own, "{host}");
+            assert_eq!(credential.has(host), own, "{host}");
         }
+    }
+
+    #[test]
+    fn a_credential_is_for_what_belongs_to_the_tasks_repository() {
+        let repo: RepoRef = "Octo/cat".parse().unwrap();
+        for (url, own) in [
+            ("https://github.com/octo/cat/raw/main/a.txt", true),
+            ("https://github.com/octo/cat/issues/1", true),
+            ("https://raw.githubusercontent.com/Octo/Cat/main/a.txt", true),
+            ("https://api.github.com/repos/octo/cat/contents/a.txt", true),
+            ("https://ghe.example/api/v3/repos/octo/cat/contents/a.txt", true),
+            ("https://ghe.example/raw/octo/cat/main/a.txt", true),
+            ("https://github.com/user-attachments/assets/0b8e1c52", true),
+            ("https://api.github.com/repos/octo/secret/contents/a.txt", false),
+            ("https://api.github.com/repos/other/cat/contents/a.txt", false),
+            ("https://api.github.com/user", false),
+            ("https://api.github.com/repos/octo/cat", false),
+            ("https://raw.githubusercontent.com/octo/secret/main/a.txt", false),
+            ("https://github.com/octo/cat/../secret/a.txt", false),
+            ("https://github.com/octo/cat/%2e%2e/secret/a.txt", false),
+            ("https://github.com/octo/cat/..%2Fsecret/a.txt", false),
+            ("https://github.com/octo/cat/..%5Csecret/a.txt", false),
+            ("https://github.com/octo/cat\\..\\secret/a.txt", false),
+            ("https://github.com//octo/cat/a.txt", false),
+            ("https://github.com/user-attachments/../octo/secret/a.txt", false),
+            ("https://github.com/search?q=/octo/cat/", false),
+        ] {
+            assert_eq!(belongs(Url::parse(url).unwrap().path(), &repo), own, "{url}");
+        }
+        let local = RepoRef::Local("/srv/octo/cat".into());
+        assert!(
+            !belongs("/srv/octo/cat/a.txt", &local) && belongs("/user-attachments/files/1/a.txt", &local)
+        );
     }
 }
