@@ -48,7 +48,7 @@ pub use self::proc::SESSION_MARK;
 use self::tree::{Ended, Identity};
 use crate::{ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
 
-/// How long `poll` waits for the reaper of a worker that has just ended to say with which code.
+/// How long `poll` waits for a worker that has just ended to be reaped, and so for its code.
 const CODE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Variables that a worker needs to find its tools and that hold no secret, for [`LocalConfig::env`].
@@ -181,13 +181,14 @@ impl ComputeBackend for LocalBackend {
         if alive.await.map_err(|e| proc_error(e, &doing))? {
             return Ok(SessionStatus::Running);
         }
-        let reaped = match self.child(&folder, worker.pid) {
-            // The process is gone but for its reaping, which is a matter of microseconds.
-            Some(child) => tokio::time::timeout(CODE_DEADLINE, child.ended()).await.ok().flatten(),
-            None => None,
+        let written = written_code(&folder, worker, &doing).await?;
+        let code = match (written, self.child(&folder, worker.pid)) {
+            (Some(code), _) => Some(code),
+            // It could not be written, to a full disk say.
+            (None, Some(child)) => tokio::time::timeout(CODE_DEADLINE, child.ended()).await.ok().flatten(),
+            (None, None) => None,
         };
-        let (written, tail) = blocking(move || (folder.exit(), folder.tail())).await;
-        let code = written.map_err(|e| e.of(&doing))?.or(reaped);
+        let tail = blocking(move || folder.tail()).await;
         Ok(SessionStatus::Ended { code, tail })
     }
 
@@ -232,6 +233,18 @@ impl ComputeBackend for LocalBackend {
         self.forget(&kept);
         Ok(())
     }
+}
+
+/// The exit code that the worker or its reaper has written. The reaper writes before it reaps, so nothing more comes once
+/// the process is gone; one that has ended and is still there is waited for.
+async fn written_code(folder: &Folder, worker: Identity, doing: &str) -> Result<Option<i32>, ComputeError> {
+    let look = move |folder: &Folder| {
+        let process = proc::read(worker.pid).map_err(PathError::at("reading", Path::new("/proc")))?;
+        let gone = process.is_none_or(|process| process.start_ticks != worker.start_ticks);
+        let code = folder.exit()?;
+        Ok((gone || code.is_some()).then_some(code))
+    };
+    Ok(start::wait_for(folder, doing, CODE_DEADLINE, look).await?.flatten())
 }
 
 /// The sessions below `sessions` of which any process is left.

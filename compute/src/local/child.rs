@@ -5,9 +5,11 @@
 //! that ends leaves its workers running, and the system's first process inherits them.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
+use nix::errno::Errno;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
 
 /// Enough for `waitpid` and for writing one small file.
@@ -17,7 +19,7 @@ const STACK_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ChildState {
     Running,
-    /// Reaped; without a code when somebody else had reaped it.
+    /// Ended and reaped; without a code when somebody else had reaped it.
     Ended(Option<i32>),
 }
 
@@ -47,8 +49,8 @@ impl Child {
     }
 }
 
-/// Spawns `command`; `on_exit(pid, code)` runs on the reaper's thread as soon as it is reaped, before
-/// [`Child::ended`] returns.
+/// Spawns `command`; `on_exit(pid, code)` runs on the reaper's thread as soon as it has ended and before it is reaped:
+/// who sees its process gone sees all that `on_exit` did.
 pub(super) async fn spawn(
     mut command: Command,
     on_exit: impl FnOnce(i32, i32) + Send + 'static,
@@ -69,15 +71,12 @@ pub(super) async fn spawn(
         let pid = child.id().cast_signed();
         // A caller that went away does not stop the worker: the next `start` finds it.
         drop(tell.send(Ok(pid)));
-        let code = match child.wait() {
-            Ok(status) => Some(code_of(status)),
-            Err(error) => {
-                tracing::warn!(%error, process.pid = pid, "a worker could not be reaped");
-                None
-            }
-        };
+        let code = await_end(pid);
         if let Some(code) = code {
             on_exit(pid, code);
+        }
+        if let Err(error) = child.wait() {
+            tracing::warn!(%error, process.pid = pid, "a worker could not be reaped");
         }
         state_in.send_replace(ChildState::Ended(code));
     })?;
@@ -85,9 +84,21 @@ pub(super) async fn spawn(
     Ok(Child { pid, state })
 }
 
-/// As shells count: 128 + signal for a process that was killed.
-fn code_of(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+/// Waits until the child has ended and leaves it to be reaped; its code as shells count it (128 + signal for one that
+/// was killed), `None` when somebody else reaped it.
+fn await_end(pid: i32) -> Option<i32> {
+    let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(Pid::from_raw(pid)), ended) {
+            Ok(WaitStatus::Exited(_, code)) => return Some(code),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(128 + signal as i32),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => {
+                tracing::warn!(%error, process.pid = pid, "a worker's end could not be waited for");
+                return None;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +115,16 @@ mod tests {
     async fn codes_are_counted_as_shells_do() {
         assert_eq!(code("exit 7").await, Some(7));
         assert_eq!(code("kill -KILL $$").await, Some(137));
+    }
+
+    #[tokio::test]
+    async fn its_code_is_told_while_its_process_is_still_there() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let child = spawn(Command::new("true"), move |pid, code| {
+            tell.send((code, super::super::proc::read(pid).unwrap().map(|p| p.life))).unwrap();
+        });
+        child.await.unwrap().ended().await;
+        assert_eq!(told.recv(), Ok((0, Some(super::super::proc::Life::Ended))));
     }
 
     #[tokio::test]
