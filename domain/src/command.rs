@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::id::{AttachmentId, Attempt};
 use crate::leave::{Kept, Order};
 use crate::lost::Lost;
+use crate::prompt::PromptVersion;
 use crate::report::Report;
 use crate::session::SessionHandle;
 use crate::state::QueueReason;
@@ -58,6 +59,8 @@ pub enum Command {
     AgentStarted {
         /// The attempt that says so.
         attempt: Attempt,
+        /// Which words it works by, where it says so.
+        prompt: Option<PromptVersion>,
     },
     /// The agent asks for a decision.
     OpenGate {

@@ -21,6 +21,7 @@
 //! | [`access`] | who calls, what they may do, whose tasks they reach |
 //! | [`box_limits`] | what one box may use |
 //! | [`per_repo`] | a setting with a value of its own for some repositories |
+//! | [`prompt`] | which words an agent works by |
 //! | [`report`] | what a box says of its work |
 //! | [`failure`] | why a task failed, who must act, and how |
 //! | [`outcome`] | success or failure, inferred from evidence |
@@ -42,6 +43,7 @@ pub mod lost;
 pub mod money;
 pub mod outcome;
 pub mod per_repo;
+pub mod prompt;
 pub mod repo;
 pub mod report;
 pub mod session;
@@ -65,6 +67,7 @@ pub use id::{
 };
 pub use money::{MicroUsd, TokenCount};
 pub use per_repo::PerRepo;
+pub use prompt::PromptVersion;
 pub use repo::RepoRef;
 pub use session::{IsolationTier, SessionHandle};
 pub use state::{State, Status};

@@ -9,6 +9,7 @@ use crate::leave::Leaving;
 use crate::limit;
 use crate::lost::Losses;
 use crate::money::{MicroUsd, TokenCount};
+use crate::prompt::PromptVersion;
 use crate::repo::RepoRef;
 use crate::report::GateResult;
 use crate::session::IsolationTier;
@@ -99,6 +100,8 @@ pub struct Results {
     pub model: Option<String>,
     /// What preflight found worth knowing of the repository and the model; the agent is told too.
     pub notes: Vec<String>,
+    /// Which words the last attempt's agent works by; known once it works.
+    pub prompt_version: Option<PromptVersion>,
     /// Build against its baseline.
     pub build: Option<GateResult>,
     /// Lint against its baseline.

@@ -16,6 +16,7 @@ use crate::id::{AttachmentId, Attempt, TaskId};
 use crate::leave::{Kept, Leaving, Order};
 use crate::limit;
 use crate::lost::{Losses, Lost};
+use crate::prompt::PromptVersion;
 use crate::session::SessionHandle;
 use crate::state::{Hydration, QueueReason, State, Status};
 use crate::task::{Results, Task};
@@ -115,7 +116,7 @@ impl Task {
                 self.preflight_passed(base_branch, model, &warnings, now)
             }
             Command::SessionStarted { session } => self.session_started(session, now),
-            Command::AgentStarted { .. } => self.agent_started(now),
+            Command::AgentStarted { prompt, .. } => self.agent_started(prompt.clone(), now),
             Command::OpenGate { request_id, until, .. } => self.open_gate(request_id, until, now),
             Command::CloseGate { request_id } => self.close_gate(&request_id, now),
             Command::Leave { order, until } => self.leave(order, until, now),
@@ -163,7 +164,7 @@ impl Task {
     /// Commands of a box carry its attempt; only the current one counts.
     fn fenced(&self, command: &Command) -> Option<Refused> {
         match command {
-            Command::AgentStarted { attempt }
+            Command::AgentStarted { attempt, .. }
             | Command::OpenGate { attempt, .. }
             | Command::Left { attempt }
             | Command::Lose { attempt, .. }
@@ -435,7 +436,7 @@ impl Task {
         }
     }
 
-    fn agent_started(&self, now: Timestamp) -> Change {
+    fn agent_started(&self, prompt: Option<PromptVersion>, now: Timestamp) -> Change {
         match &self.state {
             State::Hydrating { phase: Hydration::Boot { session }, .. } => {
                 let session = session.clone();
@@ -443,6 +444,7 @@ impl Task {
                 match self.to(State::Running { since: now, session }, vec![event], Slots::Keep, now) {
                     Change::Applied(mut applied) => {
                         applied.task.started_at = self.started_at.or(Some(now));
+                        applied.task.results.prompt_version = prompt;
                         Change::Applied(applied)
                     }
                     other => other,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRequest, Path, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, OptionalFromRequest, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -49,8 +49,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Sent<T>, Refusal> {
-        let read = Json::<T>::from_request(request, state).await;
+        let read = <Json<T> as FromRequest<S>>::from_request(request, state).await;
         read.map(|Json(body)| Sent(body)).map_err(|e| Refusal::unread(e.status(), &e.body_text()))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for Sent<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Sent<T>>, Refusal> {
+        let read = <Json<T> as OptionalFromRequest<S>>::from_request(request, state).await;
+        let read = read.map_err(|e| Refusal::unread(e.status(), &e.body_text()))?;
+        Ok(read.map(|Json(body)| Sent(body)))
     }
 }
 
@@ -137,8 +147,14 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
     })
 }
 
-async fn started(State(gateway): State<Gateway>, Caller(me): Caller) -> Result<StatusCode, Refusal> {
-    heard(gateway.orchestrator().box_started(me.task, me.attempt).await?)?;
+async fn started(
+    State(gateway): State<Gateway>,
+    Caller(me): Caller,
+    sent: Option<Sent<Started>>,
+) -> Result<StatusCode, Refusal> {
+    // Workers before this field send no body.
+    let prompt = sent.and_then(|Sent(started)| started.prompt_version);
+    heard(gateway.orchestrator().box_started(me.task, me.attempt, prompt).await?)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -3,7 +3,7 @@
 use domain::event::{EventKind, NewEvent};
 use domain::report::Report;
 use domain::transition::Refused;
-use domain::{Attempt, Command, Failure, State, Task, TaskId, limit};
+use domain::{Attempt, Command, Failure, PromptVersion, State, Task, TaskId, limit};
 use serde_json::json;
 use store::{Attach, EventAppend, StoreError};
 
@@ -82,9 +82,14 @@ impl Orchestrator {
         self.store().events_append(append).await.map(drop)
     }
 
-    /// The agent begins to work.
-    pub async fn box_started(&self, id: TaskId, attempt: Attempt) -> Result<Heard<()>, StoreError> {
-        let heard = heard(self.command(id, Command::AgentStarted { attempt }).await?);
+    /// The agent begins to work, by these words.
+    pub async fn box_started(
+        &self,
+        id: TaskId,
+        attempt: Attempt,
+        prompt: Option<PromptVersion>,
+    ) -> Result<Heard<()>, StoreError> {
+        let heard = heard(self.command(id, Command::AgentStarted { attempt, prompt }).await?);
         fault::point("running.committed");
         Ok(heard)
     }

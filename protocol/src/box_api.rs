@@ -21,7 +21,7 @@
 //! yet, ask again".
 
 use domain::steer::{AnswerSource, Boundary};
-use domain::{AskId, AttachmentId, Attempt, NudgeId, TaskId};
+use domain::{AskId, AttachmentId, Attempt, NudgeId, PromptVersion, TaskId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -42,6 +42,14 @@ fn first_version() -> u32 {
 /// Where a worker saves work that its agent has not ended yet, in the task's repository at the gateway: pushed beside the
 /// task's branch, read by the next attempt, on no forge.
 pub const SAVED_REF: &str = "refs/bgagent/saved";
+
+/// The agent begins to work. A worker that knows nothing of it sends no body.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Started {
+    /// Which words it works by.
+    #[serde(default)]
+    pub prompt_version: Option<PromptVersion>,
+}
 
 /// First call of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]

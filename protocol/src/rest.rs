@@ -455,7 +455,8 @@ pub struct TaskDetail {
     pub max_budget_usd: Option<f64>,
     pub turns_attempted: Option<u32>,
     pub turns_completed: Option<u32>,
-    /// Null: prompts have no version in this version.
+    /// Version of what the platform says to the model and of the tools it gives it: 12 digits of hex made of these
+    /// themselves, so it changes with them and with nothing else. Of the last attempt; null until its agent works.
     #[serde(default)]
     pub prompt_version: Option<String>,
     pub head_sha: Option<String>,

@@ -23,7 +23,7 @@ pub struct ReplayBundle {
     pub workflow_ref: Option<String>,
     /// The workflow that ran.
     pub resolved_workflow: Option<ResolvedWorkflow>,
-    /// Version of the prompt, where it has one.
+    /// Version of the prompt and the tools; null until an agent has worked.
     pub prompt_version: Option<String>,
     /// The events, from the first on.
     pub events: Vec<EventRecord>,

@@ -307,7 +307,7 @@ async fn run_to_box(store: &Store, task: Task) -> Task {
     let task = apply(store, &task, passed, now).await;
     let session = SessionHandle::Fake { task: task.id, attempt: task.attempt };
     let task = apply(store, &task, Command::SessionStarted { session }, now).await;
-    apply(store, &task, Command::AgentStarted { attempt: task.attempt }, now).await
+    apply(store, &task, Command::AgentStarted { attempt: task.attempt, prompt: None }, now).await
 }
 
 /// Events of a box with these client keys.

@@ -72,6 +72,9 @@ pub struct Header {
     /// `provider/model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
+    /// Version of what the platform says to the model and of its tools, in the last attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_version: Option<String>,
     /// Tokens the model sees at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<u64>,

@@ -12,7 +12,7 @@ use domain::steer::Boundary;
 use domain::{AskId, AttachmentId, NudgeId};
 use protocol::box_api::{
     AskAnswer, AttachRequest, AttachResponse, BoxError, BoxErrorCode, BoxEvent, Directives, EventBatch,
-    EventsAccepted, Heartbeat, TakeNudges, TakenNudge, TakenNudges,
+    EventsAccepted, Heartbeat, Started, TakeNudges, TakenNudge, TakenNudges,
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -177,8 +177,8 @@ impl Gateway {
     }
 
     /// Says that the agent begins.
-    pub async fn started(&self, patience: Patience) -> Result<(), CallError> {
-        self.tell("saying that the agent begins", patience, |g| g.post("started")).await
+    pub async fn started(&self, started: &Started, patience: Patience) -> Result<(), CallError> {
+        self.tell("saying that the agent begins", patience, |g| g.post("started").json(started)).await
     }
 
     /// Hands over events.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use domain::event::EventKind;
 use domain::report::AgentStatus;
 use domain::steer::{AnswerSource, Boundary};
-use domain::{AskId, Failure, NudgeId, TokenCount};
+use domain::{AskId, Failure, NudgeId, PromptVersion, TokenCount};
 use jiff::Timestamp;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -31,6 +31,9 @@ const SIGNAL_INTERVAL: Duration = Duration::from_millis(200);
 pub trait Harness: Send + Sync {
     /// Works until done, stopped or failed. Never panics over what the model says; every end is an [`AgentResult`].
     async fn run(&self, work: Work, ctx: &HarnessContext) -> AgentResult;
+
+    /// The version of what it says to the model in every task, and of the tools it gives it.
+    fn prompt_version(&self) -> PromptVersion;
 }
 
 /// What is to be done, and within which bounds.

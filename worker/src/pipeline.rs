@@ -11,7 +11,7 @@ use std::time::Duration;
 use domain::event::preview;
 use domain::report::{GateResult, Report};
 use domain::{Failure, FailureCode, limit};
-use protocol::box_api::{self, AttachRequest, BoxErrorCode, WorkSpec};
+use protocol::box_api::{self, AttachRequest, BoxErrorCode, Started, WorkSpec};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
@@ -285,10 +285,11 @@ impl Pipeline {
 
     /// Moves the task to RUNNING. The agent must not begin before: a task that was cancelled meanwhile ends here.
     async fn say_started(&self) -> Result<Option<Failure>, Reason> {
+        let started = Started { prompt_version: agent::prompt_version(&self.spec) };
         let said = tokio::select! {
             biased;
             reason = self.stop.asked() => return Err(reason),
-            said = self.gateway.started(Patience::within(limit::HYDRATION_DEADLINE)) => said,
+            said = self.gateway.started(&started, Patience::within(limit::HYDRATION_DEADLINE)) => said,
         };
         match said {
             Ok(()) => Ok(None),

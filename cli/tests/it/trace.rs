@@ -78,6 +78,7 @@ fn changed(packed: &[u8], change: impl Fn(&mut Line)) -> Vec<u8> {
 }
 
 /// D-077: traces had no tool results.
+/// D-127: nor was the version of the prompt on the record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_run_is_fetched_by_its_schema_run_again_and_compared() {
     let dir = tempfile::tempdir().unwrap();
@@ -142,6 +143,11 @@ async fn a_real_run_is_fetched_by_its_schema_run_again_and_compared() {
     let bundle = types(&platform, &["replay", id, "--json"]).await;
     let bundle: Value = serde_json::from_str(&bundle.out).unwrap();
     assert_eq!(bundle["trace_uri"], json!(task.trace_s3_uri));
+    // D-127: by which words it worked, in task, bundle and trace.
+    let version = task.prompt_version.as_deref().expect("an agent has worked");
+    assert!(version.len() == 12 && version != "000000000000", "{version}");
+    let header: Value = serde_json::from_str(&all[0]).unwrap();
+    assert_eq!((&bundle["prompt_version"], &header["prompt_version"]), (&json!(version), &json!(version)));
 
     // The same program behaves the same, also without the server.
     let same = types(&platform, &["replay", "run", id]).await;

@@ -155,6 +155,27 @@ async fn a_start_that_is_told_twice_is_one() {
     assert_eq!(kinds(&world, me.task).await.iter().filter(|k| *k == "task_running").count(), 1);
 }
 
+/// D-127: what an agent works by was not on the record.
+#[tokio::test]
+async fn a_start_may_say_by_which_words() {
+    let world = World::new().await;
+    let me = world.boxed().await;
+    for bad in [json!({ "prompt_version": "latest" }), json!({ "prompt_version": 12 }), json!("0123456789ab")]
+    {
+        let told = world.call("POST", "/box/v1/started", Some(&me.token), Some(bad)).await;
+        told.refused(400, "BAD_REQUEST");
+    }
+    assert_eq!(
+        world.task(me.task).await.status().as_str(),
+        "HYDRATING",
+        "it has not begun by a word that is none"
+    );
+    let good = json!({ "prompt_version": "0123456789ab", "of a later worker": 1 });
+    world.call("POST", "/box/v1/started", Some(&me.token), Some(good)).await.nothing();
+    let version = world.task(me.task).await.results.prompt_version;
+    assert_eq!(version.map(|version| version.to_string()).as_deref(), Some("0123456789ab"));
+}
+
 /// D-028: one large event silenced all others.
 #[tokio::test]
 async fn a_bad_event_is_refused_alone() {

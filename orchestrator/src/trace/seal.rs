@@ -104,6 +104,7 @@ impl Orchestrator {
             base_branch: task.results.base_branch.clone(),
             base_sha,
             model: model.map(str::to_owned),
+            prompt_version: task.results.prompt_version.as_ref().map(ToString::to_string),
             context_window: choice.as_ref().map(|c| c.context_window),
             max_output_tokens: choice.as_ref().map(|c| c.max_output_tokens),
             max_turns: spec.turns(),

@@ -322,7 +322,7 @@ impl<'g> World<'g> {
                 )
             }),
             Stage::Attached => self.start(format!("agent started {name}"), async move {
-                Said::Started(id, o.box_started(task, attempt).await)
+                Said::Started(id, o.box_started(task, attempt, None).await)
             }),
             Stage::Working => {
                 let report = report(played.agent);

@@ -30,7 +30,7 @@ pub async fn bundle(
         task_id: detail.task_id,
         workflow_ref: Some(task.spec.workflow.as_str().to_owned()),
         resolved_workflow: detail.resolved_workflow,
-        prompt_version: None,
+        prompt_version: detail.prompt_version,
         events_truncation: reason.map(|reason| EventsTruncation {
             reason: reason.to_owned(),
             returned_events: events.len() as u64,

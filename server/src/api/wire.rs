@@ -67,7 +67,7 @@ pub fn detail(task: &Task, queue: Option<QueueInfo>) -> TaskDetail {
         max_budget_usd: task.spec.max_budget.map(|b| b.usd()),
         turns_attempted: r.turns_attempted,
         turns_completed: r.turns_completed,
-        prompt_version: None,
+        prompt_version: r.prompt_version.as_ref().map(ToString::to_string),
         head_sha: r.head_sha.clone(),
         code_changed: r.code_changed,
         answer_text: r.answer.clone(),

@@ -60,7 +60,7 @@ async fn a_paused_task_saves_its_work_gives_everything_back_and_goes_on_from_it(
     };
     let earlier = work.earlier.unwrap();
     assert!(earlier.contains("stopped before its end") && earlier.contains("It took 1 turns."), "{earlier}");
-    world.orchestrator.box_started(id, Attempt(2)).await.unwrap();
+    world.orchestrator.box_started(id, Attempt(2), None).await.unwrap();
     world.drive(id).await;
     assert_eq!(
         world.task(id).await.status().as_str(),

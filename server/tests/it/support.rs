@@ -268,7 +268,7 @@ impl World {
         self.drive(task).await;
         let attached = self.orchestrator.box_attached(task, Attempt(1), "i1").await.unwrap();
         assert!(matches!(attached, orchestrator::report::Heard::Yes(_)), "{attached:?}");
-        self.orchestrator.box_started(task, Attempt(1)).await.unwrap();
+        self.orchestrator.box_started(task, Attempt(1), "0123456789ab".parse().ok()).await.unwrap();
         assert_eq!(self.task(task).await.status().as_str(), "RUNNING");
         task
     }

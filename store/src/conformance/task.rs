@@ -44,7 +44,7 @@ pub(super) async fn what_is_stored_comes_back(store: Store) {
             warnings: vec!["slow".into()],
         },
         Command::SessionStarted { session },
-        Command::AgentStarted { attempt: A1 },
+        Command::AgentStarted { attempt: A1, prompt: "0123456789ab".parse().ok() },
         Command::OpenGate { attempt: A1, request_id: "r".into(), until: at(99) },
         Command::CloseGate { request_id: "r".into() },
         Command::Lose { attempt: A1, lost: Box::new(lost) },

@@ -215,7 +215,7 @@ async fn it_goes_on(driver: &SqliteDriver, name: &str) {
         Command::Admit,
         Command::PreflightPassed { base_branch: "main".into(), model: "demo/x".into(), warnings: Vec::new() },
         Command::SessionStarted { session },
-        Command::AgentStarted { attempt: Attempt(2) },
+        Command::AgentStarted { attempt: Attempt(2), prompt: None },
         Command::Report {
             attempt: Attempt(2),
             report: Box::new(domain::report::Report::lost(Failure::new(FailureCode::MaxTurns, "x"))),

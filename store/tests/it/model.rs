@@ -350,7 +350,7 @@ impl Run {
                 warnings: vec!["w".into()],
             },
             Act::Start => Command::SessionStarted { session: SessionHandle::Fake { task: task.id, attempt } },
-            Act::Run => Command::AgentStarted { attempt },
+            Act::Run => Command::AgentStarted { attempt, prompt: None },
             Act::Ask => Command::OpenGate { attempt, request_id: "r".into(), until: self.now },
             Act::Answer => Command::CloseGate { request_id: "r".into() },
             Act::Pause => Command::Park { why: QueueReason::Paused, not_before: None },

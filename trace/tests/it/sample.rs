@@ -51,6 +51,7 @@ impl Sample {
             base_branch: Some("main".into()),
             base_sha: Some("b".repeat(40)),
             model: Some("p/m".into()),
+            prompt_version: Some("0123456789ab".into()),
             context_window: Some(100_000),
             max_output_tokens: Some(4_000),
             max_turns: 10,

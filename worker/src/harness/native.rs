@@ -29,7 +29,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use domain::event::{self, EventKind};
 use domain::report::AgentStatus;
-use domain::{Failure, FailureCode, TokenCount};
+use domain::{Failure, FailureCode, PromptVersion, TokenCount};
 use serde_json::json;
 
 use self::call::CallError;
@@ -115,6 +115,10 @@ impl Harness for Native {
                 tokens: TokenCount::default(),
             },
         }
+    }
+
+    fn prompt_version(&self) -> PromptVersion {
+        prompt::version()
     }
 }
 

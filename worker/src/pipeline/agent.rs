@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::report::AgentStatus;
-use domain::{EventKind, Failure, FailureCode, TokenCount, limit};
+use domain::{EventKind, Failure, FailureCode, PromptVersion, TokenCount, limit};
 use protocol::box_api::WorkSpec;
 use serde_json::Value;
 use tokio_util::task::AbortOnDropHandle;
@@ -75,6 +75,11 @@ fn harness(name: &str) -> Result<Box<dyn Harness>, Failure> {
             Err(Failure::new(FailureCode::AgentBinaryMissing, why).resource(other))
         }
     }
+}
+
+/// Which words the agent will work by; none of a harness that is not there, which [`run`] tells.
+pub(super) fn prompt_version(spec: &WorkSpec) -> Option<PromptVersion> {
+    harness(&spec.harness).ok().map(|harness| harness.prompt_version())
 }
 
 fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {

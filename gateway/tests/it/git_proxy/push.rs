@@ -265,7 +265,7 @@ async fn a_push_after_the_report_is_too_late() {
     served.commit(&me, &dir, "a", b"a").await;
     served.push(&me, &dir, &[&branch]).await.unwrap();
     let orchestrator = &served.world.orchestrator;
-    let _ = orchestrator.box_started(me.task, me.attempt).await.unwrap();
+    let _ = orchestrator.box_started(me.task, me.attempt, None).await.unwrap();
     let _ = orchestrator.box_reported(me.task, me.attempt, report(None)).await.unwrap();
     assert!(matches!(served.world.task(me.task).await.state, State::Finalizing { .. }));
     served.commit(&me, &dir, "b", b"b").await;
@@ -289,7 +289,7 @@ async fn a_report_of_a_refused_push_fails_with_the_reason() {
     served.agent(&dir, &format!("echo x > CODEOWNERS && {COMMIT}"));
     served.push(&me, &dir, &[&branch]).await.unwrap_err();
     let orchestrator = &served.world.orchestrator;
-    let _ = orchestrator.box_started(me.task, me.attempt).await.unwrap();
+    let _ = orchestrator.box_started(me.task, me.attempt, None).await.unwrap();
     let rejected = domain::Failure::new(FailureCode::PushRejected, "! [remote rejected]");
     let _ = orchestrator.box_reported(me.task, me.attempt, report(Some(rejected))).await.unwrap();
     served.world.drive(me.task).await;
@@ -308,7 +308,7 @@ async fn what_came_past_the_gateway_is_looked_at_before_it_goes_out() {
     let refspec = format!("HEAD:refs/heads/{branch}");
     git::fetch(served.quarantine(me.task), &dir.display().to_string(), None, &[&refspec]).await.unwrap();
     let orchestrator = &served.world.orchestrator;
-    let _ = orchestrator.box_started(me.task, me.attempt).await.unwrap();
+    let _ = orchestrator.box_started(me.task, me.attempt, None).await.unwrap();
     let _ = orchestrator.box_reported(me.task, me.attempt, report(None)).await.unwrap();
     served.world.drive(me.task).await;
     let State::Failed { failure, .. } = served.world.task(me.task).await.state else { panic!("it failed") };
@@ -327,7 +327,7 @@ async fn a_delivered_quarantine_ends_and_its_work_can_still_be_shown() {
     let head = served.commit(&me, &dir, "a", b"the work\n").await;
     served.push(&me, &dir, &[&branch]).await.unwrap();
     let orchestrator = &served.world.orchestrator;
-    let _ = orchestrator.box_started(me.task, me.attempt).await.unwrap();
+    let _ = orchestrator.box_started(me.task, me.attempt, None).await.unwrap();
     assert_eq!(orchestrator.sweep_quarantines().await, 0, "both tasks are at work");
     let _ = orchestrator.box_reported(me.task, me.attempt, report(None)).await.unwrap();
     served.world.drive(me.task).await;

@@ -38,6 +38,7 @@ async fn a_bundle_has_every_field_and_its_events_theirs() {
     let bundle = world.get(&path).await.data(200);
     has_exactly(&bundle, BUNDLE, &[]);
     is_time(&bundle["collected_at"]);
+    assert_eq!(bundle["prompt_version"], "0123456789ab");
     assert_eq!(bundle["task_id"], id.to_string());
     assert_eq!(bundle["resolved_workflow"], json!({ "id": "coding/new-task-v1", "version": "1.0.0" }));
     has_exactly(&bundle["verification"], &["build_passed", "lint_passed"], &[]);

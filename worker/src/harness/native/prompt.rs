@@ -1,13 +1,17 @@
 //! The words the platform says to the model.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use domain::{NudgeId, PromptVersion};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::transcript::Block;
 use crate::attachment::{Brought, Shown};
 use crate::harness::{Nudge, Work};
+use crate::tool::Tool;
 
 /// Sent when a reply reached its length limit.
 pub const CONTINUE: &str =
@@ -22,6 +26,63 @@ replaced by what you write now. Do not call tools. Write a summary from which th
 4. what was tried and did not work;\n\
 5. the state of build and tests, with exact messages of open errors;\n\
 6. the next steps.";
+
+/// The version of everything below, and of the tools.
+pub fn version() -> PromptVersion {
+    version_of(&words(), &Tool::ALL.map(Tool::definition))
+}
+
+fn version_of(words: &[String], tools: &[Value]) -> PromptVersion {
+    let mut hash = Sha256::new();
+    for text in words.iter().cloned().chain(tools.iter().map(Value::to_string)) {
+        // With its length, so that two texts are not one that is as long as both.
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text);
+    }
+    PromptVersion::of_hash(&hash.finalize().into())
+}
+
+/// Everything that the platform itself says in any task, with the same in the place of what a task has of its own.
+fn words() -> Vec<String> {
+    let file = |shown| Brought {
+        path: "PATH".into(),
+        filename: "NAME".into(),
+        content_type: "TYPE".into(),
+        bytes: 0,
+        text_path: Some("TEXT".into()),
+        shown,
+    };
+    let attachments =
+        [Shown::Image("DATA".into()), Shown::Text("TEXT\u{200b}".into()), Shown::Nothing].map(file).to_vec();
+    let work = Work {
+        prompt: "PROMPT\u{200b}".into(),
+        earlier: Some("EARLIER".into()),
+        system: "SYSTEM".into(),
+        repo: "REPO".into(),
+        branch: "BRANCH".into(),
+        model: String::new(),
+        max_turns: 0,
+        context_window: 0,
+        max_output_tokens: 0,
+        preview_max: 0,
+        work_dir: PathBuf::new(),
+        attachments,
+    };
+    let said = Nudge { id: NudgeId::from_bits(0), submitted_at: Timestamp::UNIX_EPOCH, text: "NUDGE".into() };
+    let first = first_message(&work, Some("GUIDANCE"));
+    let mut words: Vec<String> = first.iter().map(|block| json!(block).to_string()).collect();
+    words.extend([
+        CONTINUE.to_owned(),
+        SUMMARISE.to_owned(),
+        system(&work, Path::new("ROOT")),
+        nudge(&said),
+        question("QUESTION"),
+        turns_left(1),
+        turns_left(2),
+        summary("SUMMARY", "TODOS"),
+    ]);
+    words
+}
 
 /// What the agent is, and the rules it works by.
 pub fn system(work: &Work, root: &Path) -> String {
@@ -162,4 +223,62 @@ pub fn summary(summary: &str, todos: &str) -> String {
          have changed since you read them.]",
         summary.trim()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// D-080: the version of a prompt changed with nothing but a setting.
+    #[test]
+    fn a_version_changes_with_each_word_and_each_tool() {
+        assert_eq!(version(), version(), "of nothing else");
+        let (words, tools) = (words(), Tool::ALL.map(Tool::definition).to_vec());
+        let mut all = BTreeSet::from([version().to_string()]);
+        for n in 0..words.len() {
+            let mut changed = words.clone();
+            changed[n].push('.');
+            all.insert(version_of(&changed, &tools).to_string());
+        }
+        for n in 0..tools.len() {
+            let mut changed = tools.clone();
+            changed[n]["description"] = "Does something else".into();
+            all.insert(version_of(&words, &changed).to_string());
+        }
+        assert_eq!(all.len(), 1 + words.len() + tools.len());
+        let moved = version_of(&["ab".into(), "c".into()], &[]);
+        assert_ne!(moved, version_of(&["a".into(), "bc".into()], &[]));
+    }
+
+    /// Every text that this module has for the model is in it.
+    #[test]
+    fn a_version_is_made_of_all_words() {
+        let words = words().join("\n");
+        for said in [
+            CONTINUE,
+            SUMMARISE,
+            "You are a coding agent",
+            "The repository says this",
+            "The person who gave you the task attached",
+            "Attached picture",
+            "too large to be shown here",
+            "says this while you work",
+            "asks a question",
+            "This task was begun before",
+            "one turn is left",
+            "2 turns are left",
+            "Earlier steps were left out",
+            "Your list of steps",
+        ] {
+            assert!(words.contains(said), "{said}");
+        }
+        for own in [
+            "REPO", "ROOT", "BRANCH", "SYSTEM", "PROMPT", "GUIDANCE", "EARLIER", "NUDGE", "QUESTION",
+            "SUMMARY", "TODOS",
+        ] {
+            assert!(words.contains(own), "{own}");
+        }
+    }
 }
