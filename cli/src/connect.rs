@@ -6,7 +6,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ use crate::session::Session;
 
 /// A started server must be ready within this.
 const READY: Duration = Duration::from_secs(10);
+/// How a server ends that finds another one in its state folder: `EX_TEMPFAIL` of `sysexits.h`.
+pub const TAKEN: u8 = 75;
 /// Between two looks at a server that starts.
 const LOOK: Duration = Duration::from_millis(10);
 /// A server of this machine answers within this, or is none.
@@ -218,8 +220,16 @@ pub async fn start(state: &State, overrides: &Overrides) -> Result<Running, Fail
         if ended.is_none() {
             ended = child.try_wait().ok().flatten();
         }
-        // One that has ended may have lost to another one, which is about to be ready.
-        let hopeless = ended.is_some() && !held_by_another(state, child.id());
+        let lost = ended.is_some_and(|status: ExitStatus| status.code() == Some(TAKEN.into()));
+        if lost && !held_by_another(state, child.id()) && Instant::now() < deadline {
+            // The other one has not said yet who it is, or was just about to end.
+            sleep(LOOK * 10).await;
+            let log = open_log(&log_path).map_err(|e| unusable("opening the server's log", &log_path, &e))?;
+            child = spawn(log, overrides)?;
+            ended = None;
+            continue;
+        }
+        let hopeless = ended.is_some() && !lost;
         if hopeless || Instant::now() >= deadline {
             let how = match ended {
                 Some(status) => format!("it ended with {status}"),

@@ -49,7 +49,7 @@ use self::tree::{Ended, Identity};
 use crate::{ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
 
 /// How long `poll` waits for a worker that has just ended to be reaped, and so for its code.
-const CODE_DEADLINE: Duration = Duration::from_secs(1);
+const CODE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Variables that a worker needs to find its tools and that hold no secret, for [`LocalConfig::env`].
 pub const ENV_ALLOWED: &[&str] = &[

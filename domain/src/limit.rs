@@ -82,6 +82,8 @@ pub const ATTACH_DEADLINE: Duration = Duration::from_secs(360);
 pub const HYDRATION_DEADLINE: Duration = Duration::from_secs(1_200);
 /// One preflight check; *ABCA*.
 pub const PREFLIGHT_CHECK: Duration = Duration::from_secs(5);
+/// The check of a repository of this machine: some ten runs of git, on a disk and processors that others use too.
+pub const LOCAL_CHECK: Duration = Duration::from_secs(30);
 /// A whole task from its first session on; *ABCA* session cap 8 h.
 pub const TASK_LIFETIME: Duration = Duration::from_secs(8 * 3_600);
 /// Finishing (push to the forge and pull request) may take this long, retries included.

@@ -44,11 +44,11 @@ pub(crate) fn read_local(error: GitError, path: &std::path::Path) -> ForgeError 
         GitErrorKind::NotARepository => FailureCode::RepoNotGit,
         GitErrorKind::NotFound => FailureCode::RepoNotFoundOrNoAccess,
         GitErrorKind::DiskFull => FailureCode::DiskFull,
+        GitErrorKind::Timeout => FailureCode::RepoTimeout,
         GitErrorKind::Permission
         | GitErrorKind::Auth
         | GitErrorKind::Network
         | GitErrorKind::Rejected
-        | GitErrorKind::Timeout
         | GitErrorKind::OutputTooLarge
         | GitErrorKind::NotInstalled
         | GitErrorKind::Other => FailureCode::RepoUnreadable,

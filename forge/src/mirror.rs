@@ -250,7 +250,11 @@ pub fn failed(repo: &RepoRef, error: GitError) -> ForgeError {
     let code = match error.kind {
         GitErrorKind::NotFound | GitErrorKind::NotARepository => FailureCode::RepoNotFoundOrNoAccess,
         GitErrorKind::Auth => FailureCode::RepoNotFoundOrNoAccess,
-        GitErrorKind::Network | GitErrorKind::Timeout => FailureCode::GithubUnreachable,
+        GitErrorKind::Network => FailureCode::GithubUnreachable,
+        GitErrorKind::Timeout => match repo {
+            RepoRef::GitHub { .. } => FailureCode::GithubUnreachable,
+            RepoRef::Local(_) => FailureCode::RepoTimeout,
+        },
         GitErrorKind::DiskFull => FailureCode::DiskFull,
         GitErrorKind::Permission => FailureCode::RepoUnreadable,
         GitErrorKind::Rejected

@@ -188,7 +188,11 @@ fn make_folders(folder: &Path) -> io::Result<()> {
         make_folders(above)?;
     }
     match DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        // A folder, or one that was removed again since: then the caller tries again.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => match std::fs::metadata(folder) {
+            Ok(there) if !there.is_dir() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        },
         // Made and removed again at the same moment: the caller tries again.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

@@ -62,6 +62,8 @@ pub struct Policy {
     pub queue_backstop: Duration,
     /// One preflight check.
     pub preflight_check: Duration,
+    /// The check of a repository of this machine.
+    pub local_check: Duration,
     /// Before the next try of a fetch or a start that failed for a passing reason.
     pub retry_pause: Duration,
     /// A lease.
@@ -123,6 +125,7 @@ impl Default for Policy {
             finalize_deadline: limit::FINALIZE_DEADLINE,
             queue_backstop: limit::QUEUE_BACKSTOP,
             preflight_check: limit::PREFLIGHT_CHECK,
+            local_check: limit::LOCAL_CHECK,
             retry_pause: Duration::from_secs(2),
             lease: limit::LEASE,
             stop_grace: Duration::from_secs(5),

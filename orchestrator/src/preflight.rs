@@ -1,12 +1,13 @@
 //! Cheap checks before compute is spent, in parallel, a few seconds each: a doomed task fails here.
 
 use std::future::Future;
+use std::time::Duration;
 
-use domain::{Command, Failure, FailureCode, Task};
+use domain::{Command, Failure, FailureCode, RepoRef, Task};
 use store::{Epoch, StoreError};
 
 use crate::engine::Onward;
-use crate::{Orchestrator, fault};
+use crate::{Orchestrator, Policy, fault};
 
 impl Orchestrator {
     pub(crate) async fn preflight(&self, task: &Task, epoch: Epoch) -> Result<Onward, StoreError> {
@@ -47,12 +48,15 @@ impl Orchestrator {
                 .await
                 .map_err(|e| e.failure)
         };
+        let (limit, late) = patience(&task.spec.repo, &parts.policy);
+        let provider = parts.models.probe(&choice);
         let (repository, provider) = tokio::join!(
-            self.in_time("the repository check", FailureCode::GithubUnreachable, repository),
-            self.in_time(
+            in_time(limit, "the repository check", late, repository),
+            in_time(
+                parts.policy.preflight_check,
                 "the model provider check",
                 FailureCode::ModelUnreachable,
-                parts.models.probe(&choice)
+                provider
             ),
         );
         let repository = repository?;
@@ -62,17 +66,44 @@ impl Orchestrator {
         let base_branch = task.spec.base_branch.clone().unwrap_or(repository.default_branch);
         Ok(Command::PreflightPassed { base_branch, model: choice.name, warnings })
     }
+}
 
-    async fn in_time<T>(
-        &self,
-        what: &str,
-        late: FailureCode,
-        check: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let limit = self.parts().policy.preflight_check;
-        match tokio::time::timeout(limit, check).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::new(late, format!("{what} did not answer within {} s", limit.as_secs()))),
+/// How long the check of a repository may take, and what a longer one means.
+fn patience(repo: &RepoRef, policy: &Policy) -> (Duration, FailureCode) {
+    match repo {
+        RepoRef::GitHub { .. } => (policy.preflight_check, FailureCode::GithubUnreachable),
+        RepoRef::Local(_) => (policy.local_check, FailureCode::RepoTimeout),
+    }
+}
+
+async fn in_time<T>(
+    limit: Duration,
+    what: &str,
+    late: FailureCode,
+    check: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(limit, check).await {
+        Ok(result) => result,
+        Err(_) => Err(Failure::new(late, format!("{what} did not answer within {} s", limit.as_secs()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_does_not_answer_fails_by_what_was_asked() {
+        for (repo, told) in [
+            ("octo/cat", "GITHUB_UNREACHABLE: the repository check did not answer within 5 s"),
+            ("/srv/cat", "REPO_TIMEOUT: the repository check did not answer within 30 s"),
+        ] {
+            let (limit, late) = patience(&repo.parse().expect("a repository"), &Policy::default());
+            let silent = std::future::pending::<Result<(), Failure>>();
+            let failure = in_time(limit, "the repository check", late, silent).await.expect_err("it is late");
+            assert_eq!(failure.to_string(), told);
         }
+        let in_time = in_time(Duration::from_secs(1), "it", FailureCode::RepoTimeout, async { Ok(7) }).await;
+        assert_eq!(in_time.expect("it answers"), 7);
     }
 }

@@ -46,8 +46,11 @@ fn all() -> telemetry::Settings {
     telemetry::Settings { sample_ratio: 1.0, content: Content::Withheld }
 }
 
+/// The head and the body of a request.
+type Heard = (String, Vec<u8>);
+
 /// A collector that gives these answers, one a connection, and tells what it was sent; then it is gone.
-fn collector(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
+fn collector(answers: Vec<&'static str>) -> (String, mpsc::Receiver<Heard>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/traces", listener.local_addr().unwrap());
     let (heard, hear) = mpsc::channel();
@@ -71,13 +74,20 @@ fn collector(answers: Vec<&'static str>) -> (String, mpsc::Receiver<(String, Vec
     (url, hear)
 }
 
-/// Runs an exporter over these spans until the queue is empty, and stops it.
-async fn export(url: &str, spans: Vec<Span>) {
+/// Runs an exporter over these spans until the collector has heard of them, and stops it; what was heard.
+async fn export(collector: (String, mpsc::Receiver<Heard>), spans: Vec<Span>) -> Heard {
+    let (url, heard) = collector;
     let (traces, queue) = Traces::new(all());
     spans.into_iter().for_each(|span| traces.give(span));
     let stop = CancellationToken::new();
-    stop.cancel();
-    Exporter::new(settings(url)).unwrap().run(queue, stop).await;
+    let running = Exporter::new(settings(&url)).unwrap().run(queue, stop.clone());
+    let heard = tokio::task::spawn_blocking(move || {
+        let heard = heard.recv_timeout(Duration::from_secs(60)).unwrap();
+        stop.cancel();
+        heard
+    });
+    running.await;
+    heard.await.unwrap()
 }
 
 /// The spans of a body.
@@ -88,9 +98,7 @@ fn names(body: &[u8]) -> Vec<String> {
 
 #[tokio::test]
 async fn spans_are_one_request_with_the_headers() {
-    let (url, heard) = collector(vec!["200 OK"]);
-    export(&url, vec![span("a"), span("b")]).await;
-    let (head, body) = heard.recv().unwrap();
+    let (head, body) = export(collector(vec!["200 OK"]), vec![span("a"), span("b")]).await;
     assert!(head.starts_with("POST /v1/traces HTTP/1.1"), "{head}");
     assert!(
         head.contains("x-key: the-key") && head.contains("content-type: application/x-protobuf"),

@@ -1,7 +1,9 @@
 //! `long_record DATABASE COUNT`: writes one task with that many events, for `cargo xtask bench api`, and prints the
-//! task's id and the ids of three events that have at least a hundred behind them: the first, the middle, a late one.
+//! task's id, the ids of three events that have at least a hundred behind them (the first, the middle, a late one), and
+//! the seconds that the writing took.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use domain::event::{EventKind, NewEvent};
 use domain::{Attempt, Task, TaskId, TaskSpec, UserId};
@@ -29,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
     };
     let events = vec![NewEvent::bare(EventKind::TaskCreated)];
     store.task_create(NewTask { task, events, outbox: Vec::new(), idempotency: None }).await?;
+    let writing = Instant::now();
     let mut written = 1;
     while written < count {
         let upto = count.min(written + BATCH);
@@ -40,6 +43,7 @@ async fn main() -> anyhow::Result<()> {
         anyhow::ensure!(matches!(appended, store::Appended::Stored { .. }), "{appended:?}");
         written = upto;
     }
+    let took = writing.elapsed();
     anyhow::ensure!(count > 200, "a record that short has no middle");
     print!("{id}");
     for after in [0, count / 2, count - 101] {
@@ -48,7 +52,7 @@ async fn main() -> anyhow::Result<()> {
         let found = found.first().ok_or_else(|| anyhow::anyhow!("no event after {after}"))?;
         print!(" {}", found.id);
     }
-    println!();
+    println!(" {}", took.as_secs_f64());
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub mod otlp;
 pub mod peers;
 pub mod platform;
 pub mod poll;
+pub mod port;
 pub mod repo;
 pub mod rng;
 

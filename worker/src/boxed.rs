@@ -93,7 +93,7 @@ impl Seat {
             objects: claim.session.plan.objects.is_some(),
             env: claim.session.plan.env.clone(),
             files: claim.session.plan.files.clone(),
-            enforced: None,
+            enforced: claim.session.enforced.clone(),
         }
     }
 

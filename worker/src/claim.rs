@@ -41,6 +41,9 @@ pub struct SessionFile {
     /// What the box is made of.
     #[serde(default)]
     pub plan: BoxPlan,
+    /// What holds the box, where the control plane has it built.
+    #[serde(default)]
+    pub enforced: Option<String>,
 }
 
 /// What the box is made of, as far as it is made on this side.

@@ -3,11 +3,12 @@
 use serde_json::json;
 use server::config::LogFormat;
 use server::log::Lines;
-use server::{Config, ServeOptions, Starter};
+use server::{Config, ServeError, ServeOptions, Starter};
 use tracing_subscriber::EnvFilter;
 
 use super::number;
 use crate::clean;
+use crate::connect::TAKEN;
 use crate::context::Context;
 use crate::failure::{Exit, Failure};
 
@@ -63,7 +64,12 @@ pub fn serve(cx: &Context, args: &Args) -> Result<Exit, Failure> {
                 }
                 cause = deeper.source();
             }
+            let exit = match e {
+                ServeError::Taken { .. } if args.background => Exit::Of(TAKEN),
+                _ => Exit::Failed,
+            };
             Failure::new(message)
+                .exit(exit)
                 .hint("`bgagent doctor` checks the set-up; `bgagent config show` tells the settings.")
         })
     })?;

@@ -15,11 +15,11 @@ fn pid_of_server(state: &Path) -> i32 {
     serde_json::from_str::<Value>(&text).unwrap()["pid"].as_i64().unwrap().try_into().unwrap()
 }
 
-fn gone_within_10_s(what: &str, gone: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+fn gone_in_time(what: &str, gone: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !gone() {
         assert!(Instant::now() < deadline, "{what} is still there");
-        std::thread::yield_now();
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 
@@ -44,13 +44,13 @@ fn commands_at_the_same_time_start_one_server_that_outlives_them() {
     assert!(code == 1 && err.contains(&format!("process {pid}")), "{err}");
 
     kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
-    gone_within_10_s("server.json", || !state.join("server.json").exists());
+    gone_in_time("server.json", || !state.join("server.json").exists());
     let (code, _, err) = person.types(&["list"]);
     assert_eq!(code, 0, "{err}");
     let next = pid_of_server(&state);
     assert_ne!(next, pid);
     kill(Pid::from_raw(next), Signal::SIGTERM).unwrap();
-    gone_within_10_s("server.json", || !state.join("server.json").exists());
+    gone_in_time("server.json", || !state.join("server.json").exists());
 }
 
 #[test]
@@ -125,5 +125,5 @@ async fn an_idle_server_of_a_command_is_replaced_when_the_settings_have_changed(
     assert_eq!(code, 0, "{out}{err}");
     assert_eq!(pid_of_server(&state), second, "equal settings, the same server");
     kill(Pid::from_raw(second), Signal::SIGTERM).unwrap();
-    gone_within_10_s("server.json", || !state.join("server.json").exists());
+    gone_in_time("server.json", || !state.join("server.json").exists());
 }

@@ -56,6 +56,10 @@ async fn a_task_is_done_in_containers_and_sees_no_secret() {
         seen.contains("HOME=/home/agent") && seen.contains("box-tools") && seen.contains("gcc"),
         "{seen}"
     );
+    let events = whole::events(&platform, task.task_id.parse().unwrap()).await;
+    let ready = events.iter().find(|e| e.metadata["milestone"] == "box_ready");
+    let walls = ready.and_then(|e| e.metadata["enforced"].as_str());
+    assert!(walls.is_some_and(|walls| walls.contains("no capabilities, no network")), "{walls:?}");
     let key = std::fs::read_to_string(platform.state_dir().join("token-key")).unwrap();
     let state = platform.state_dir().display().to_string();
     for hidden in ["HIDDEN-FROM-BOXES", "worker --session", key.trim(), state.as_str()] {

@@ -48,14 +48,23 @@ fn clean(what: &str, text: &[u8]) {
 
 /// Everything under a folder but git's objects and work trees, which are the repository's own.
 fn search(dir: &Path) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+    // The server takes files away meanwhile: what is gone is kept nowhere.
+    for entry in there(std::fs::read_dir(dir)).into_iter().flatten().flatten() {
         let (path, kind) = (entry.path(), entry.file_type().unwrap());
         let own = ["mirrors", "pushes", "repo"].iter().any(|name| entry.file_name() == *name);
         if kind.is_dir() && !own {
             search(&path);
         } else if kind.is_file() {
-            clean(&path.display().to_string(), &std::fs::read(&path).unwrap());
+            clean(&path.display().to_string(), &there(std::fs::read(&path)).unwrap_or_default());
         }
+    }
+}
+
+/// What was read, if it is still there.
+fn there<T>(read: std::io::Result<T>) -> Option<T> {
+    match read {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        read => Some(read.unwrap()),
     }
 }
 

@@ -92,8 +92,8 @@ async fn a_provider_that_is_busy_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_key_and_a_provider_that_is_away_are_found_before_a_box_is_started() {
     let upstream = Upstream::start(&WORK, Mood::Well).await;
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let closed = format!("http://{closed}/v1");
+    // The port of `discard`, which nothing uses any more and no system gives away.
+    let closed = "http://127.0.0.1:9/v1".to_owned();
     for (url, key, want, remedy) in [
         (upstream.url(), "sk-wrong-key-987654321", "MODEL_AUTH_FAILED", "Replace the model provider's key"),
         (closed, KEY, "MODEL_UNREACHABLE", "provider's status page"),
@@ -171,7 +171,7 @@ async fn litellm(program: &Path, dir: &Path, upstream: &Upstream) -> (u16, Child
     let config = json!({ "model_list": [{ "model_name": "scripted", "litellm_params": params }] });
     // JSON is YAML.
     std::fs::write(dir.join("litellm.yaml"), config.to_string()).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = testkit::port::for_later();
     let log = std::fs::File::create(dir.join("litellm.log")).unwrap();
     let child = Command::new(program)
         .args(["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", &port.to_string()])

@@ -5,7 +5,7 @@
 //! model was sent, and the pull request.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use protocol::rest::CreateTaskRequest;
@@ -120,6 +120,10 @@ async fn configured(upstream: &Upstream, tier: &str) -> (Platform, Vec<Secret>) 
         .with("BGAGENT__COMPUTE__ISOLATION", tier)
         .with("BGAGENT__COMPUTE__KEEP_SESSIONS", true)
         .with("BGAGENT__LOG__LEVEL", "debug");
+    if let Some(engine) = testkit::peers::engine() {
+        platform.set("DOCKER_HOST", &engine.address);
+        platform.set("BGAGENT__COMPUTE__IMAGE", &engine.image);
+    }
     platform.start().await.unwrap();
     let kept = |name: &str| fs::read_to_string(platform.state_dir().join(name)).unwrap().trim().to_owned();
     let secrets = vec![
@@ -153,7 +157,12 @@ fn files(folder: &Path, but: &[&str]) -> Vec<(String, Vec<u8>)> {
             all.extend(files(&path, but));
         } else if kind.is_file() {
             let mut bytes = Vec::new();
-            fs::File::open(&path).unwrap().take(64 << 20).read_to_end(&mut bytes).unwrap();
+            // The server takes files away meanwhile (the parts of a sealed trace): what is gone is kept nowhere.
+            let file = match fs::File::open(&path) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                file => file.unwrap(),
+            };
+            file.take(64 << 20).read_to_end(&mut bytes).unwrap();
             all.push((path.display().to_string(), bytes));
         }
     }
@@ -187,6 +196,17 @@ fn shown(all: &[(String, Vec<u8>)]) -> impl Iterator<Item = (String, std::borrow
 /// D-073: the agent could read the forge's token.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_a_box_can_read_holds_a_secret() {
+    looked_around("sandbox").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_container_can_read_holds_a_secret() {
+    if testkit::peers::engine().is_some() {
+        looked_around("container").await;
+    }
+}
+
+async fn looked_around(tier: &str) {
     let turns = [
         Turn::Bash(DUMP),
         Turn::Bash(MEMORY),
@@ -195,7 +215,7 @@ async fn nothing_that_a_box_can_read_holds_a_secret() {
         Turn::Say("Add a file\n\nIt is there."),
     ];
     let upstream = Upstream::start(&turns, Mood::Well).await;
-    let (platform, secrets) = configured(&upstream, "sandbox").await;
+    let (platform, secrets) = configured(&upstream, tier).await;
     let repo = sample().await;
     let request = CreateTaskRequest { trace: Some(true), ..request(repo.path(), "Look around") };
     let task = run(&platform, &request).await;
@@ -240,7 +260,8 @@ async fn a_secret_in_the_repository_goes_no_further_than_the_box() {
         Turn::Bash("echo one > one.txt"),
         Turn::Say("Add a file\n\nThe key is sk-upstream-0123456789, keep it."),
     ];
-    for tier in ["process", "sandbox"] {
+    let tiers = ["process", "sandbox"].into_iter().chain(testkit::peers::engine().map(|_| "container"));
+    for tier in tiers {
         let upstream = Upstream::start(&turns, Mood::Well).await;
         let (platform, secrets) = configured(&upstream, tier).await;
         let request = CreateTaskRequest { trace: Some(true), ..request(repo.path(), "Read what is there") };

@@ -91,10 +91,9 @@ fn wrong_words_are_told_with_what_is_right() {
 #[test]
 fn a_server_that_is_not_there_and_a_bad_address_are_told() {
     let person = Person::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("http://127.0.0.1:{port}");
+    let url = "http://127.0.0.1:9";
     let (code, _, err) =
-        person.types_with(&["list"], &[("BGAGENT_API_URL", &url), ("BGAGENT_API_KEY", "secret-1")]);
+        person.types_with(&["list"], &[("BGAGENT_API_URL", url), ("BGAGENT_API_KEY", "secret-1")]);
     assert_eq!(code, 1);
     assert!(err.contains("does not answer") && err.contains("Hint: ") && !err.contains("secret-1"), "{err}");
     person.is_told(&["list", "--api-url", "localhost"], 2, "no server address");

@@ -60,6 +60,15 @@ pub enum Rights {
     User,
 }
 
+impl Rights {
+    fn words(self) -> &'static str {
+        match self {
+            Rights::Root => "with root's rights",
+            Rights::User => "rootless",
+        }
+    }
+}
+
 /// What an engine says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -110,13 +119,24 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// What holds a box of this engine, for the task's record.
+    pub(super) fn enforced(&self) -> String {
+        let bounds = match self.bounds {
+            Bounds::Kept => "memory and processes bounded by the engine",
+            Bounds::Forgotten => "memory and processes not bounded by the engine",
+        };
+        format!(
+            "{}, {}: no capabilities, no network, read-only root, the engine's seccomp profile; {bounds}",
+            self.name,
+            self.rights.words()
+        )
+    }
+}
+
 impl fmt::Display for Facts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rights = match self.rights {
-            Rights::Root => "with root's rights",
-            Rights::User => "rootless",
-        };
-        write!(f, "{}, {rights}, at {}", self.name, self.socket.display())
+        write!(f, "{}, {}, at {}", self.name, self.rights.words(), self.socket.display())
     }
 }
 

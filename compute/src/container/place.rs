@@ -58,6 +58,8 @@ pub(super) struct SessionFile<'a> {
     pub(super) gateway: &'a str,
     pub(super) tier: domain::IsolationTier,
     pub(super) plan: BoxSpec,
+    /// What holds the box: the worker puts it on the task's record.
+    pub(super) enforced: String,
 }
 
 /// See the module's own words. Making this value touches nothing.

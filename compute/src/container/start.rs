@@ -170,7 +170,8 @@ async fn anew(
         )));
     }
     have(&open.docker, image, doing).await?;
-    hand_over(place, spec, objects, &socket, &user, doing).await?;
+    let enforced = open.facts.enforced();
+    hand_over(place, spec, enforced, objects, &socket, &user, doing).await?;
     let cache = cache(open, place, plan.cache.as_deref()).await;
     let parts = Parts {
         place,
@@ -197,6 +198,7 @@ async fn anew(
 async fn hand_over(
     place: &Place,
     spec: &SessionSpec,
+    enforced: String,
     objects: Option<&Path>,
     socket: &Path,
     user: &User,
@@ -216,7 +218,11 @@ async fn hand_over(
     let user = user.clone();
     on(place, doing, move |place| {
         place.prepare(&user)?;
-        place.hand_over(&SessionFile { task, attempt, gateway: &gateway, tier, plan }, &token, &user)
+        place.hand_over(
+            &SessionFile { task, attempt, gateway: &gateway, tier, plan, enforced },
+            &token,
+            &user,
+        )
     })
     .await
 }

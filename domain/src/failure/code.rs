@@ -151,6 +151,10 @@ failures! {
         "Repository unreadable"
         "The server's account cannot read the repository."
         "Let the account that runs the server read {the repository}; git also refuses directories of another owner (safe.directory).";
+    RepoTimeout "REPO_TIMEOUT" Timeout Transient again
+        "Repository did not answer in time"
+        "Git took too long on the repository: its disk is slow or busy, or gone."
+        "See on the server that `git status` ends soon in {the repository}, then try again.";
     LocalReposDisabled "LOCAL_REPOS_DISABLED" Config Service fix
         "Local repositories are off"
         "This server does not take paths of its own disk as repositories."

@@ -206,7 +206,7 @@ async fn a_rate_limit_says_when_and_is_not_asked_again_before() {
     let first = forge.inspect(&repo("octo/cat"), None, true).await.unwrap_err();
     assert_eq!(first.retry, Retry::After(42), "{first}");
     let second = forge.open_pull_request(&repo("octo/dog"), &draft("x")).await.unwrap_err();
-    assert!(matches!(second.retry, Retry::After(40..=42)), "{second:?}");
+    assert!(matches!(second.retry, Retry::After(1..=42)), "{second:?}");
     assert_eq!(server.received_requests().await.unwrap().len(), 1, "the second call did not knock");
 }
 

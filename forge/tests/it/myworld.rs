@@ -40,12 +40,7 @@ impl Drop for MyWorld {
 
 fn start(program: &Path, dir: &Path) -> MyWorld {
     std::fs::write(dir.join("seed.yaml"), SEED).unwrap();
-    let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let (port, gateway) = {
-        let both = (free(), free());
-        let port = |l: &std::net::TcpListener| l.local_addr().unwrap().port().to_string();
-        (port(&both.0), port(&both.1))
-    };
+    let (port, gateway) = (testkit::port::for_later().to_string(), testkit::port::for_later().to_string());
     let log = std::fs::File::create(dir.join("log")).unwrap();
     let mut process = Command::new(program)
         .current_dir(dir)
@@ -80,7 +75,7 @@ fn start(program: &Path, dir: &Path) -> MyWorld {
             dir.join("log").display()
         );
         assert!(process.try_wait().unwrap().is_none(), "myworld ended: see {}", dir.join("log").display());
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
     MyWorld { url: format!("http://{address}/gw/api.github.com"), token, process }
 }

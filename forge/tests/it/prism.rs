@@ -26,7 +26,7 @@ impl Drop for Prism {
 }
 
 fn start(packages: &Path) -> Prism {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let port = testkit::port::for_later().to_string();
     let mut process = Command::new("node")
         .arg(packages.join("@stoplight/prism-cli/dist/index.js"))
         .args(["mock", "-h", "127.0.0.1", "-p", &port])
@@ -80,6 +80,9 @@ async fn our_requests_fit_githubs_description_and_its_examples_are_understood() 
     let forge =
         GitHub::new(Config { api_url: url.clone(), server_url: url.clone(), token: Some("t".into()) })
             .unwrap();
+    // What it makes of the description for its first answer may take longer than a call has.
+    let first = tap.http.get(format!("{}/repos/octo/cat", prism.url)).header("accept", "application/json");
+    first.send().await.unwrap();
     let repo = "octo/cat".parse().unwrap();
     let info = forge.inspect(&repo, Some("main"), false).await.unwrap();
     assert_eq!(info.default_branch, "master");

@@ -85,7 +85,12 @@ impl World {
         provider: Option<ProviderConfig>,
         prices: Vec<domain::money::Price>,
     ) -> World {
-        let mut policy = Policy { retry_pause: Duration::from_millis(1), ..Policy::default() };
+        let mut policy = Policy {
+            retry_pause: Duration::from_millis(1),
+            preflight_check: Duration::from_secs(300),
+            local_check: Duration::from_secs(300),
+            ..Policy::default()
+        };
         change(&mut policy);
         let source = TempRepo::new(&[("README.md", "one\n")]).await.unwrap();
         let folder = tempfile::tempdir().unwrap();

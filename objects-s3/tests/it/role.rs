@@ -12,7 +12,7 @@ const KEYS: &str = r#"{"AccessKeyId":"ASIAROLE","SecretAccessKey":"role-secret-o
     "Expiration":"2999-01-01T00:00:00Z"}"#;
 
 fn as_role(url: &str, role: Role) -> S3Objects {
-    let settings = settings(url, "bucket", "", Duration::from_secs(2));
+    let settings = settings(url, "bucket", "", Duration::from_secs(30));
     S3Objects::new(&Settings { credentials: Credentials::Role(role), ..settings }).unwrap()
 }
 

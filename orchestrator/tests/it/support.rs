@@ -107,6 +107,7 @@ pub fn policy() -> Policy {
         system: 3,
         retry_pause: Duration::from_millis(1),
         preflight_check: Duration::from_secs(300),
+        local_check: Duration::from_secs(300),
         ..Policy::default()
     }
 }

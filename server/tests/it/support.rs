@@ -135,6 +135,8 @@ impl World {
         let mut policy = Policy {
             per_user: 2,
             retry_pause: Duration::from_millis(1),
+            preflight_check: Duration::from_secs(300),
+            local_check: Duration::from_secs(300),
             // Boxes of these tests do not answer unless a test does it for them.
             cancel_grace: Duration::from_millis(20),
             ..Policy::default()

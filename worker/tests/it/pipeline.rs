@@ -275,8 +275,8 @@ async fn a_signal_ends_it_at_once() {
     g.until("the agent", |seen| seen.model_calls == 1).await;
     let pid = nix::unistd::Pid::from_raw(child.id().unwrap().cast_signed());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
-    let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
-    assert_eq!(ended.expect("within a second").unwrap().code(), Some(143));
+    let ended = tokio::time::timeout(Duration::from_secs(20), child.wait()).await;
+    assert_eq!(ended.expect("it does not wait for the tool").unwrap().code(), Some(143));
     assert_eq!(std::fs::read_to_string(g.session().join("exit")).unwrap(), "143");
 }
 

@@ -193,9 +193,9 @@ async fn bash_kills_the_whole_group_when_time_is_up() {
     let bench = Bench::new(&[]);
     let started = Instant::now();
     let command = "echo begun; (trap '' TERM; sleep 4321) & trap '' TERM; sleep 4321; sleep 4321";
-    let out = bench.err("Bash", json!({ "command": command, "timeout_ms": 300 })).await;
-    has(&out, "begun\n[killed after 300 ms");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    let out = bench.err("Bash", json!({ "command": command, "timeout_ms": 2000 })).await;
+    has(&out, "begun\n[killed after 2000 ms");
+    assert!(started.elapsed() < Duration::from_secs(60), "the sleeps were waited for");
     gone("4321").await;
 }
 
@@ -210,7 +210,7 @@ async fn bash_ends_at_once_when_cancelled() {
         Instant::now()
     };
     let (output, cancelled) = tokio::join!(run, stop);
-    assert!(output.is_error && cancelled.elapsed() < Duration::from_secs(1));
+    assert!(output.is_error && cancelled.elapsed() < Duration::from_secs(20));
     gone("4322").await;
 }
 
@@ -222,7 +222,7 @@ async fn bash_does_not_wait_for_what_it_left_running() {
     let out = bench.ok("Bash", json!({ "command": command })).await;
     has(&out, "started\n");
     has(&out, "still running in the background");
-    assert!(started.elapsed() < Duration::from_secs(5), "ticking output must not hold the tool");
+    assert!(started.elapsed() < Duration::from_secs(20), "ticking output must not hold the tool");
     assert_eq!(bench.tools.workspace().background().count().await, 1);
     let out = bench.ok("Bash", json!({ "command": "sleep 4324 > /dev/null 2>&1 & echo quiet" })).await;
     assert_eq!(out, "quiet\n");
@@ -235,7 +235,7 @@ async fn bash_does_not_wait_for_what_it_left_running() {
 /// Polls until no process sleeps for that many seconds.
 async fn gone(seconds: &str) {
     let sleeps = |cmdline: Vec<u8>| cmdline.starts_with(format!("sleep\0{seconds}\0").as_bytes());
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let mut left = processes.filter(|p| fs::read(p.path().join("cmdline")).is_ok_and(sleeps));

@@ -238,14 +238,12 @@ fn long_record(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     let home = TempDir::with_prefix("bgagent-bench-").context("making a home for the server")?;
     let state = home.path().join("bgagent");
     fs::create_dir_all(&state).context("making the state folder")?;
-    let begun = Instant::now();
-    let Record { id, places } = written(bed, &state.join("bgagent.db"), size.record)?;
-    let wrote = begun.elapsed().as_secs_f64();
+    let Record { id, places, took } = written(bed, &state.join("bgagent.db"), size.record)?;
     let server = Server::start_in(bed, home, &[])?;
     let mut person = server.person()?;
     let count = size.record;
     let mut figures =
-        vec![figure(format!("{count} events of one task, written"), count as f64 / wrote, "1/s")];
+        vec![figure(format!("{count} events of one task, written"), count as f64 / took, "1/s")];
     for (place, token) in places {
         let path = format!("/v1/tasks/{id}/events?limit=100&after={token}");
         let mut pages = Vec::new();
@@ -274,10 +272,11 @@ fn long_record(bed: &Bed, size: &Size) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// A record that was written: its task, and events at its beginning, its middle and its end.
+/// A record that was written: its task, events at its beginning, its middle and its end, and the seconds it took.
 struct Record {
     id: String,
     places: [(&'static str, String); 3],
+    took: f64,
 }
 
 /// Writes the record through the store itself.
@@ -285,9 +284,10 @@ fn written(bed: &Bed, database: &Path, count: usize) -> Result<Record> {
     let count = count.to_string();
     let said = bed.example("store", "long_record", &[database.as_ref(), count.as_ref()])?;
     let words: Vec<String> = said.split_whitespace().map(str::to_owned).collect();
-    let [id, first, middle, late] = <[String; 4]>::try_from(words)
+    let [id, first, middle, late, took] = <[String; 5]>::try_from(words)
         .map_err(|words| anyhow::anyhow!("the record was written, but this was said: {words:?}"))?;
-    Ok(Record { id, places: [("beginning", first), ("middle", middle), ("end", late)] })
+    let took = took.parse().context("the time the writing took")?;
+    Ok(Record { id, places: [("beginning", first), ("middle", middle), ("end", late)], took })
 }
 
 #[cfg(test)]

@@ -111,12 +111,12 @@ planted("the site tells which host it was asked for")"##,
         stopped_by: "the proxy reads the name in the handshake and compares it with the one asked for", says: "planted|403",
         run: r##"
 import ssl
-got = connect_through("127.0.0.1", F.site)
-if isinstance(got, str):
-    stopped(got)
 context = ssl.create_default_context()
 context.check_hostname = False
 context.verify_mode = ssl.CERT_NONE
+got = connect_through("127.0.0.1", F.site)
+if isinstance(got, str):
+    stopped(got)
 try:
     context.wrap_socket(got, server_hostname=f"{MARK}.internal.example".replace("~", "x").replace("_", "-"))
 except OSError:

@@ -50,6 +50,7 @@ impl Masks {
             (r"\b\d+ bytes\b", "6756 bytes"),
             (r"Current:       tool running", "Current:       Bash tool call"),
             (r"\bbytes=\d+", "bytes=6756"),
+            (r"Events \(\d+\)", "Events (38)"),
             (r"at turn \d+ of it", "at turn 2 of it"),
             (r#""(cost_usd|call_cost_usd|duration_s|duration_ms|elapsed_ms|took_ms)":[0-9.]+"#, "\"$1\":1"),
             (

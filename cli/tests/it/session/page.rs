@@ -103,7 +103,8 @@ fn comes_and_goes(line: &str) -> bool {
     let state = |line: &str| {
         line.strip_suffix(" ...").is_some_and(|s| domain::Status::ALL.iter().any(|known| known.as_str() == s))
     };
-    line.contains("Bash has run for") || line.contains("\"tool_running\"") || state(line)
+    let running = ["Bash has run for", "\"tool_running\"", "agent_milestone tool_running"];
+    running.iter().any(|words| line.contains(words)) || state(line)
 }
 
 /// What two processes write at the same time may change places: entries, sorted; an entry that goes on in the next lines is

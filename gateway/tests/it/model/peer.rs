@@ -17,7 +17,7 @@ use http::HeaderMap;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use testkit::peers;
+use testkit::{peers, port};
 
 use super::fake::*;
 
@@ -32,7 +32,7 @@ async fn the_anthropic_sdk_and_litellm_on_both_sides() {
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let (surface, litellm) = (free_port().await, free_port().await);
+    let (surface, litellm) = (port::for_later(), port::for_later());
     write_transcripts(dir.path());
     let meter = FakeMeter::new();
     let _surface = serve(surface, Arc::new(router(dir.path(), litellm)), meter.clone()).await;
@@ -124,7 +124,7 @@ async fn start(program: &Path, dir: &Path, port: u16, surface: u16) -> Child {
     // JSON is YAML.
     std::fs::write(dir.join("litellm.yaml"), config.to_string()).unwrap();
     let log = std::fs::File::create(dir.join("litellm.log")).unwrap();
-    let child = Command::new(program)
+    let mut child = Command::new(program)
         .args(["--config", "litellm.yaml", "--host", "127.0.0.1", "--port", &port.to_string()])
         .current_dir(dir)
         .env("LITELLM_MASTER_KEY", MASTER_KEY)
@@ -140,12 +140,9 @@ async fn start(program: &Path, dir: &Path, port: u16, surface: u16) -> Child {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(90);
     while !reqwest::get(&ready).await.is_ok_and(|r| r.status().is_success()) {
         let log = || std::fs::read_to_string(dir.join("litellm.log")).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "litellm ended: {}", log());
         assert!(tokio::time::Instant::now() < deadline, "litellm is not ready: {}", log());
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     child
-}
-
-async fn free_port() -> u16 {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
