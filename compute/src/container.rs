@@ -71,7 +71,8 @@ pub enum Image {
 
 /// What a person does when no image is named.
 const NAME_ONE: &str = "no image is named for containers: set `compute.image` to one with git and the repository's tools, or \
-                        `compute.image` of the repository (`[repos.\"NAME\".compute]`)";
+                        `compute.image` of the repository (`[repos.\"NAME\".compute]`); the worker runs in it also where a \
+                        repository names the image of its tools (`compute.devcontainer`)";
 
 /// Runs boxes as containers. Clones share what they know; several objects over one folder agree through the engine and
 /// the folder.

@@ -49,8 +49,10 @@ pub struct BoxSpec {
     pub objects: Option<PathBuf>,
     /// The repository's dependency cache: the lower, read-only layer.
     pub cache: Option<PathBuf>,
-    /// Image of the tools' container; the backend's own when absent.
+    /// Image of the box's containers, as the operator names it; the backend's own when absent.
     pub image: Option<String>,
+    /// Image that the repository names itself, for the tools alone: the worker, which has the token, never runs in it.
+    pub tools_image: Option<String>,
     /// Environment of the tools: where package managers find this site's registries. Never a secret.
     pub env: Vec<(String, String)>,
     /// The package managers whose registries the box may reach, by the name of their group in `egress.allow`.

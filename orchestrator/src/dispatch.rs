@@ -104,7 +104,7 @@ impl Orchestrator {
             ..parts.policy.plan(&task.spec.repo)
         };
         if self.asks_for_image(task) {
-            plan.image = self.image(task).await?;
+            plan.tools_image = self.image(task).await?;
         }
         let spec = SessionSpec {
             task: task.id,

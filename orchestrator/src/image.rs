@@ -13,7 +13,8 @@ impl Orchestrator {
     /// Whether the repository may be asked for its image, which needs its mirror up to date.
     pub(crate) fn asks_for_image(&self, task: &Task) -> bool {
         let policy = &self.parts().policy;
-        let named = policy.boxes.of(&task.spec.repo).image.is_some();
+        // One of its own, that is: the one for all is what the worker runs in, whatever the repository names for its tools.
+        let named = policy.boxes.of(&task.spec.repo).image != policy.boxes.default.image;
         policy.devcontainer && !named && policy.tier_of(&task.spec) == IsolationTier::Container
     }
 

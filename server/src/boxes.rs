@@ -16,7 +16,7 @@ pub fn container(config: &Config, env: &Env, program: PathBuf) -> ContainerBacke
     let named = |image: &String| !image.is_empty();
     let image = if named(&compute.image) {
         Image::Default(compute.image.clone())
-    } else if compute.devcontainer || config.repos.values().any(|repo| named(&repo.compute.image)) {
+    } else if config.repos.values().any(|repo| named(&repo.compute.image)) {
         Image::OfPlans
     } else {
         Image::Unset

@@ -102,7 +102,9 @@ async fn a_repository_names_its_image() {
     let Some(engine) = engine() else { return };
     let scripts = tempfile::tempdir().unwrap();
     transcript(scripts.path(), "work", &[bash("echo there >seen.txt"), say("Add\n\nIt is there.")]);
-    let mut platform = platform(scripts.path(), &engine).with("BGAGENT__COMPUTE__DEVCONTAINER", true);
+    let mut platform = platform(scripts.path(), &engine)
+        .with("BGAGENT__COMPUTE__IMAGE", &engine.image)
+        .with("BGAGENT__COMPUTE__DEVCONTAINER", true);
     platform.start().await.unwrap();
     let with = async |file: Value| {
         let text = format!("// for editors\n{file}");
@@ -114,8 +116,11 @@ async fn a_repository_names_its_image() {
     let built = with(json!({ "build": { "dockerfile": "Dockerfile" } })).await;
     let task = whole::run(&platform, &request(&built)).await;
     assert_eq!((task.status.as_str(), whole::code(&task)), ("FAILED", "ISOLATION_UNAVAILABLE"), "{task:#?}");
+    let elsewhere = with(json!({ "image": "localhost/no-such" })).await;
+    let task = whole::run(&platform, &request(&elsewhere)).await;
+    assert!(task.error_message.as_deref().unwrap_or_default().contains("localhost/no-such"), "{task:#?}");
     let nameless = whole::sample().await;
     let task = whole::run(&platform, &request(&nameless)).await;
-    assert!(task.error_message.as_deref().unwrap_or_default().contains("compute.image"), "{task:#?}");
+    assert_eq!(task.status, "COMPLETED", "{task:#?}");
     platform.end(END).await.unwrap();
 }

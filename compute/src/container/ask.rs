@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use crate::ComputeError;
 use crate::local::error;
 
-/// Whether somebody is there: callers wait for it.
-const PING: Duration = Duration::from_secs(2);
+/// Whether somebody is there: callers wait for it. Where nobody listens that is told at once; one that listens may be busy.
+const PING: Duration = Duration::from_secs(10);
 const QUESTION: Duration = Duration::from_secs(60);
 const ANSWER_MAX: u64 = 16 << 20;
 

@@ -109,13 +109,22 @@ pub(super) enum Cache {
     Over(PathBuf),
 }
 
-/// What both containers are made from.
+/// What each container is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Images<'a> {
+    /// The operator's, for it has the token.
+    pub(super) worker: &'a str,
+    /// That, or the one that the repository names.
+    pub(super) tools: &'a str,
+}
+
+/// What both containers are made with.
 #[derive(Debug)]
 pub(super) struct Parts<'a> {
     pub(super) place: &'a Place,
     pub(super) state: &'a str,
     pub(super) program: &'a Path,
-    pub(super) image: &'a str,
+    pub(super) images: Images<'a>,
     pub(super) user: &'a User,
     pub(super) facts: &'a Facts,
     pub(super) hard: Hard,
@@ -182,7 +191,7 @@ pub(super) fn tools(parts: &Parts<'_>) -> ContainerCreateBody {
     };
     let kept = serde_json::to_string(&BoxLimits { cache_mib, ..limits.clone() }).unwrap_or_default();
     let words = ["box-tools", "--socket", TOOLS_SOCKET, "--limits", kept.as_str()];
-    container(parts, TOOLS, &words, "/box/repo", env, host)
+    container(parts, TOOLS, parts.images.tools, &words, "/box/repo", env, host)
 }
 
 /// MiB at which the engine ends processes; 0 is no bound.
@@ -221,7 +230,7 @@ pub(super) fn worker(parts: &Parts<'_>) -> ContainerCreateBody {
     };
     let env = vec![format!("HOME={SESSION_DIR}"), "TMPDIR=/tmp".into(), "LANG=C.UTF-8".into()];
     let words = ["worker", "--session", SESSION_DIR, "--tools-socket", TOOLS_SOCKET];
-    container(parts, WORKER, &words, SESSION_DIR, env, host)
+    container(parts, WORKER, parts.images.worker, &words, SESSION_DIR, env, host)
 }
 
 /// What is the same whatever runs in it: no network, no rights, nothing of the machine but what is lent.
@@ -257,6 +266,7 @@ fn walls(facts: &Facts) -> HostConfig {
 fn container(
     parts: &Parts<'_>,
     layer: &str,
+    image: &str,
     words: &[&str],
     dir: &str,
     env: Vec<String>,
@@ -265,7 +275,7 @@ fn container(
     let labels =
         [(SESSION, parts.place.0.name()), (STATE, parts.state.to_owned()), (LAYER, layer.to_owned())];
     ContainerCreateBody {
-        image: Some(parts.image.to_owned()),
+        image: Some(image.to_owned()),
         hostname: Some("box".into()),
         user: Some(format!("{}:{}", parts.user.uid, parts.user.gid)),
         entrypoint: Some(vec![PROGRAM.into()]),
@@ -327,7 +337,8 @@ fn rlimits(hard: Hard, limits: &BoxLimits) -> Vec<ResourcesUlimits> {
         ("nproc", hard.processes),
         // Processor time is bounded by the tools' first process, which may use more than its commands.
         ("fsize", least(limits.file_mib.saturating_mul(MIB), None)),
-        ("core", Some(0)),
+        // Not 0: that would still start a program of the host's, where the kernel pipes core dumps to one; 1 does not.
+        ("core", Some(1)),
     ];
     let bound = |(name, value): (&str, Option<u64>)| {
         let value = signed(value?);
@@ -343,6 +354,13 @@ fn signed(value: u64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_core_dump_reaches_a_program_of_the_host() {
+        let bounds = rlimits(Hard::default(), &BoxLimits::default());
+        let core = bounds.iter().find(|bound| bound.name.as_deref() == Some("core")).unwrap();
+        assert_eq!((core.soft, core.hard), (Some(1), Some(1)));
+    }
 
     #[test]
     fn the_engine_s_bounds_lie_above_those_that_tools_are_told_of() {

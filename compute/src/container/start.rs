@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::ask::{self, Container};
 use super::engine::{Open, Rights, failed, found};
-use super::layer::{self, Cache, Hard, Parts, User};
+use super::layer::{self, Cache, Hard, Images, Parts, User};
 use super::place::{Place, Record, SessionFile};
 use super::{ContainerBackend, Ids, Image, NAME_ONE, end, user};
 use crate::local::blocking;
@@ -27,6 +27,8 @@ use crate::{BoxSpec, ComputeError, SessionSpec};
 
 /// Longer than one whole start by somebody else.
 const TURN_DEADLINE: Duration = Duration::from_secs(60);
+/// An engine gives a name free that a start which was cut off had asked for.
+const NAME_DEADLINE: Duration = Duration::from_secs(30);
 /// A worker must have taken its session within this time.
 const CLAIM_DEADLINE: Duration = Duration::from_secs(20);
 /// Fetching an image.
@@ -86,6 +88,9 @@ async fn begin(
         None => anew(backend, &open, place, spec, doing).await?,
     };
     claimed(&open, place, &ids, doing).await?;
+    if let Some(image) = &spec.plan.tools_image {
+        fits(&open, place, &ids, image, doing).await?;
+    }
     let limits = &spec.plan.limits;
     let record = Record {
         worker: ids.worker.clone(),
@@ -160,6 +165,8 @@ async fn anew(
         (Some(image), _) | (None, Image::Default(image)) => image,
         (None, Image::OfPlans | Image::Unset) => return Err(unsupported(NAME_ONE.into())),
     };
+    // What a repository names never runs where the token is.
+    let images = Images { worker: image, tools: plan.tools_image.as_ref().unwrap_or(image) };
     // A mirror that is only just being made has nothing to lend yet.
     let objects = plan.objects.as_deref().filter(|objects| objects.is_dir());
     let socket = gateway(&spec.gateway).map_err(unsupported)?;
@@ -169,7 +176,10 @@ async fn anew(
             "the program {program} is not there: start the server again from where it is now"
         )));
     }
-    have(&open.docker, image, doing).await?;
+    have(&open.docker, images.worker, doing).await?;
+    if images.tools != images.worker {
+        have(&open.docker, images.tools, doing).await?;
+    }
     let enforced = open.facts.enforced();
     hand_over(place, spec, enforced, objects, &socket, &user, doing).await?;
     let cache = cache(open, place, plan.cache.as_deref()).await;
@@ -177,7 +187,7 @@ async fn anew(
         place,
         state: &backend.state,
         program: &backend.config.program,
-        image,
+        images,
         user: &user,
         facts: &open.facts,
         hard: Hard::here(),
@@ -188,7 +198,7 @@ async fn anew(
         gateway: socket.parent().unwrap_or(&socket),
         cache: &cache,
     };
-    let begun = make(&open.docker, &parts, doing).await;
+    let begun = make(backend, open, &parts, doing).await;
     if begun.is_err() {
         clear(open, place, doing).await;
     }
@@ -227,24 +237,56 @@ async fn hand_over(
     .await
 }
 
-async fn make(docker: &Docker, parts: &Parts<'_>, doing: &str) -> Result<Ids, ComputeError> {
-    let tools = create(docker, parts.place, layer::TOOLS, layer::tools(parts), doing).await?;
-    let worker = create(docker, parts.place, layer::WORKER, layer::worker(parts), doing).await?;
-    for id in [&tools, &worker] {
-        docker.start_container(id, None).await.map_err(not_started(parts.image, doing))?;
+async fn make(
+    backend: &ContainerBackend,
+    open: &Open,
+    parts: &Parts<'_>,
+    doing: &str,
+) -> Result<Ids, ComputeError> {
+    let place = parts.place;
+    let tools = create(backend, open, place, layer::TOOLS, layer::tools(parts), doing).await?;
+    let worker = create(backend, open, place, layer::WORKER, layer::worker(parts), doing).await?;
+    for (id, image) in [(&tools, parts.images.tools), (&worker, parts.images.worker)] {
+        open.docker.start_container(id, None).await.map_err(not_started(image, doing))?;
     }
     Ok(Ids { worker, tools })
 }
 
+/// Makes the container of a layer. Where the engine was still at it when an earlier start was cut off, the name is taken by
+/// what that one left, which is seen only now.
 async fn create(
-    docker: &Docker,
+    backend: &ContainerBackend,
+    open: &Open,
     place: &Place,
     layer: &str,
     body: ContainerCreateBody,
     doing: &str,
 ) -> Result<String, ComputeError> {
     let named = CreateContainerOptionsBuilder::new().name(&layer::name(place, layer)).build();
-    docker.create_container(Some(named), body).await.map(|made| made.id).map_err(failed(doing))
+    let began = Instant::now();
+    loop {
+        let refused = match open.docker.create_container(Some(named.clone()), body.clone()).await {
+            Ok(made) => return Ok(made.id),
+            Err(error) if is_taken(&error) && began.elapsed() < NAME_DEADLINE => error,
+            Err(error) => return Err(failed(doing)(error)),
+        };
+        tracing::warn!(error = &refused as &dyn std::error::Error, "a leftover is replaced");
+        match ours(backend, open, place, layer, doing).await? {
+            Some(leftover) => end::remove(open, &leftover.id, doing).await?,
+            None => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+/// Whether the engine has a container of this name; Podman has more than one way to say it.
+fn is_taken(error: &Error) -> bool {
+    match error {
+        Error::DockerResponseServerError { status_code: 409, .. } => true,
+        Error::DockerResponseServerError { status_code: 500, message } => {
+            message.contains("already in use") || message.contains("already exists")
+        }
+        _ => false,
+    }
 }
 
 /// An engine tells of a program that its kernel cannot run as an error of its own.
@@ -266,6 +308,23 @@ fn cannot_run(image: &str, words: &str) -> String {
          older than where it was built (not musl); take another image, such as Debian's or Ubuntu's",
         words.trim()
     )
+}
+
+/// What a program said last of an image that it cannot run in.
+fn unfit(tail: &str) -> Option<&str> {
+    let signs = ["exec /box/bgagent", "GLIBC_", "libc.musl"];
+    signs.iter().any(|sign| tail.contains(sign)).then(|| tail.lines().last().unwrap_or_default())
+}
+
+/// Sees whether this program came up in an image that the repository named for its tools; the worker's own is another.
+async fn fits(open: &Open, place: &Place, ids: &Ids, image: &str, doing: &str) -> Result<(), ComputeError> {
+    if end::look(open, &ids.tools, doing).await? == end::Seen::Running {
+        return Ok(());
+    }
+    let tail = end::tail(open, &ids.tools).await;
+    let Some(last) = unfit(&tail) else { return Ok(()) };
+    clear(open, place, doing).await;
+    Err(error::unsupported(doing, cannot_run(image, last)))
 }
 
 /// Waits until the worker took the session: from then on this attempt has run.
@@ -292,9 +351,7 @@ async fn claimed(open: &Open, place: &Place, ids: &Ids, doing: &str) -> Result<(
             }
             end::Seen::Ended { code, .. } => {
                 let tail = end::tail(open, &ids.worker).await;
-                let unfit = ["exec /box/bgagent", "GLIBC_", "libc.musl"];
-                if unfit.iter().any(|sign| tail.contains(sign)) {
-                    let last = tail.lines().last().unwrap_or_default();
+                if let Some(last) = unfit(&tail) {
                     error::unsupported(doing, cannot_run("of the box", last))
                 } else {
                     let tail = tail.trim();

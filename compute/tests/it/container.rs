@@ -1,15 +1,22 @@
 //! The container backend with a real engine.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use compute::conformance::{self, Harness as _, ended};
 use compute::container::{ContainerBackend, ContainerConfig, Image};
 use compute::{BoxSpec, ComputeBackend, ComputeError, SessionSpec, SessionStatus, StopOutcome};
 use domain::{BoxLimits, IsolationTier, SessionHandle};
 
-use crate::engine::{Boxes, dir, engine};
+use crate::engine::{Boxes, Engine, dir, engine};
 
 const GRACE: Duration = Duration::from_secs(10);
 
@@ -257,6 +264,99 @@ async fn an_image_that_is_not_to_be_had_is_said_before_anything_runs() {
 }
 
 #[tokio::test]
+async fn an_image_that_a_repository_names_is_for_its_tools_alone() {
+    let Some(engine) = engine() else { return };
+    let docker = docker(&engine);
+    let tag = TagImageOptionsBuilder::new().repo("localhost/of-a-repository").tag("1").build();
+    docker.tag_image(&engine.image, Some(tag)).await.unwrap();
+    let mut boxes = Boxes::new(&engine);
+    boxes.plan.tools_image = Some("localhost/of-a-repository:1".into());
+    let (backend, handle) = begun(&boxes).await;
+    let SessionHandle::Container { worker, tools, .. } = &handle else { panic!("{handle:?}") };
+    let image =
+        async |id: &str| docker.inspect_container(id, None).await.unwrap().config.unwrap().image.unwrap();
+    assert_eq!(image(tools).await, "localhost/of-a-repository:1");
+    assert_eq!(image(worker).await, engine.image);
+    end(&backend, &handle).await;
+
+    // What cannot run there is said by the image's name.
+    let program = boxes.path("program");
+    std::fs::write(&program, UNFIT_FOR_TOOLS).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let backend = ContainerBackend::new(ContainerConfig { program, ..boxes.config() });
+    let error = backend.start(&boxes.spec()).await.unwrap_err();
+    let why = error.to_string();
+    assert!(why.contains("GLIBC_9.99") && why.contains("localhost/of-a-repository:1"), "{error:?}");
+    assert_eq!(backend.list_sessions().await.unwrap(), []);
+
+    // Without an image of the operator's there is none for the worker.
+    let unset = ContainerBackend::new(ContainerConfig { image: Image::OfPlans, ..boxes.config() });
+    let why = unset.start(&boxes.spec()).await.unwrap_err().to_string();
+    assert!(why.contains("compute.image"), "{why}");
+    docker.remove_image("localhost/of-a-repository:1", None::<RemoveImageOptions>, None).await.unwrap();
+}
+
+/// A program whose worker comes up, and whose tools find an older glibc in their image.
+const UNFIT_FOR_TOOLS: &str = "#!/bin/sh
+[ $1 = worker ] || { echo '/box/bgagent: version `GLIBC_9.99 not found' >&2; exit 1; }
+sleep 1; echo 1 >/session/pid; sleep 60
+";
+
+/// As when a start is cut off while the engine is still making what it asked for: the second finds nothing, and then
+/// that the names are taken.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_a_start_before_has_taken_meanwhile_is_made_free() {
+    let Some(engine) = engine() else { return };
+    let boxes = Boxes::new(&engine);
+    let socket = boxes.path("slow.sock");
+    twice(&socket, engine.socket.clone());
+    let backend = ContainerBackend::new(ContainerConfig { sockets: Ok(vec![socket]), ..boxes.config() });
+    let handle = backend.start(&boxes.spec()).await.unwrap();
+    assert_eq!(backend.poll(&handle).await.unwrap(), SessionStatus::Running);
+    end(&backend, &handle).await;
+}
+
+/// An engine that has done already what the first question for a container asks for.
+fn twice(at: &Path, engine: PathBuf) {
+    let listener = UnixListener::bind(at).unwrap();
+    let asked = Arc::new(AtomicBool::new(false));
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let (engine, asked) = (engine.clone(), asked.clone());
+            std::thread::spawn(move || relay(client, &engine, &asked));
+        }
+    });
+}
+
+fn relay(mut client: UnixStream, engine: &Path, asked: &AtomicBool) {
+    let mut server = UnixStream::connect(engine).unwrap();
+    let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut from, &mut to));
+        drop(to.shutdown(Shutdown::Both));
+    });
+    let mut piece = vec![0; 1 << 20];
+    let mut question = Vec::new();
+    while let Ok(length @ 1..) = client.read(&mut piece) {
+        question.extend_from_slice(&piece[..length]);
+        let whole = question.ends_with(b"}") || !question.starts_with(b"POST");
+        if String::from_utf8_lossy(&question).contains("/containers/create") && !asked.load(Ordering::Relaxed)
+        {
+            if !whole {
+                continue;
+            }
+            asked.store(true, Ordering::Relaxed);
+            let mut before = UnixStream::connect(engine).unwrap();
+            before.write_all(&question).unwrap();
+            assert!(before.read(&mut [0; 1024]).unwrap() > 0);
+        }
+        server.write_all(&question).unwrap();
+        question.clear();
+    }
+    drop(server.shutdown(Shutdown::Write));
+}
+
+#[tokio::test]
 async fn a_worker_that_cannot_come_up_leaves_nothing_behind() {
     let Some(engine) = engine() else { return };
     let boxes = Boxes::new(&engine);
@@ -318,12 +418,7 @@ async fn a_box_whose_containers_somebody_removed_has_ended() {
     let Some(engine) = engine() else { return };
     let boxes = Boxes::new(&engine);
     let (backend, handle) = begun(&boxes).await;
-    let docker = bollard::Docker::connect_with_unix(
-        &engine.socket.to_string_lossy(),
-        60,
-        &bollard::ClientVersion { major_version: 1, minor_version: 41 },
-    )
-    .unwrap();
+    let docker = docker(&engine);
     let SessionHandle::Container { worker, .. } = &handle else { panic!("{handle:?}") };
     let force = bollard::query_parameters::RemoveContainerOptionsBuilder::new().force(true).build();
     docker.kill_container(worker, None).await.unwrap();
@@ -353,6 +448,11 @@ async fn without_an_engine_it_is_said_what_to_do() {
     let others: BTreeMap<&str, bool> =
         IsolationTier::ALL.into_iter().map(|t| (t.as_str(), backend.supports(t).is_ok())).collect();
     assert!(others.values().all(|able| !able), "{others:?}");
+}
+
+fn docker(engine: &Engine) -> bollard::Docker {
+    let version = bollard::ClientVersion { major_version: 1, minor_version: 41 };
+    bollard::Docker::connect_with_unix(&engine.socket.to_string_lossy(), 60, &version).unwrap()
 }
 
 async fn begun(boxes: &Boxes) -> (ContainerBackend, SessionHandle) {
