@@ -25,7 +25,7 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     pub(crate) fn new(limits: &BoxLimits) -> Cgroup {
-        let none = Cgroup { kind: CgroupKind::None, folders: Vec::new(), memory: None, cpus: false };
+        let none = Cgroup::none();
         let (Ok(own), Ok(mounts)) =
             (fs::read_to_string("/proc/self/cgroup"), fs::read_to_string("/proc/self/mountinfo"))
         else {
@@ -35,6 +35,10 @@ impl Cgroup {
         version_2(&own, &mounts, &name, limits)
             .or_else(|| version_1(&own, &mounts, &name, limits))
             .unwrap_or(none)
+    }
+
+    fn none() -> Cgroup {
+        Cgroup { kind: CgroupKind::None, folders: Vec::new(), memory: None, cpus: false }
     }
 
     pub(crate) fn kind(&self) -> CgroupKind {
@@ -49,13 +53,23 @@ impl Cgroup {
         self.memory.is_some()
     }
 
-    /// Places a process, and what it starts from now on. Where that fails the watchdog bounds alone.
-    pub(crate) fn add(&self, pid: i32) {
-        for folder in &self.folders {
-            if let Err(e) = fs::write(folder.join("cgroup.procs"), pid.to_string()) {
-                tracing::warn!(group = %folder.display(), error = %e, "control group not entered");
-            }
+    /// Places a process, and what it starts from now on; whether that worked. A group that is not entered bounds nothing:
+    /// from then on this is none.
+    #[must_use]
+    pub(crate) fn add(&mut self, pid: i32) -> bool {
+        let enter = |folder: &PathBuf| {
+            let entered = fs::write(folder.join("cgroup.procs"), pid.to_string());
+            entered
+                .inspect_err(
+                    |e| tracing::warn!(group = %folder.display(), error = %e, "control group not entered"),
+                )
+                .is_ok()
+        };
+        let entered = self.folders.iter().all(enter);
+        if !entered {
+            *self = Cgroup::none();
         }
+        entered
     }
 
     /// How many processes the kernel has ended in it for want of memory.
@@ -277,6 +291,19 @@ mod tests {
         assert_eq!((second.held(), second.oom_kills()), (12, 1));
     }
 
+    #[test]
+    fn a_group_that_is_not_entered_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        // Nobody can write to a folder.
+        std::fs::create_dir(root.path().join("cgroup.procs")).unwrap();
+        let memory = Some(root.path().join("memory.events"));
+        let folders = vec![root.path().to_owned()];
+        let mut group = Cgroup { kind: CgroupKind::V2, folders, memory, cpus: true };
+        assert!(!group.add(7));
+        assert_eq!(group.kind(), CgroupKind::None);
+        assert!(!group.bounds_memory() && !group.bounds_cpus());
+    }
+
     /// Folders stand for groups: where the tests run, version 2 may have no controllers.
     #[test]
     fn a_delegated_group_gets_a_neighbour() {
@@ -286,12 +313,14 @@ mod tests {
         std::fs::write(root.path().join("service/cgroup.subtree_control"), "cpu memory pids\n").unwrap();
         let mounts = format!("32 20 0:28 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
         let limits = BoxLimits { memory_mib: 1, processes: 5, cpus: 2, ..BoxLimits::default() };
-        let group = version_2("0::/service/server\n", &mounts, "box", &limits).unwrap();
+        let mut group = version_2("0::/service/server\n", &mounts, "box", &limits).unwrap();
         let read = |file: &str| std::fs::read_to_string(root.path().join("service/box").join(file)).unwrap();
         assert_eq!(read("memory.max"), "1048576");
         assert_eq!(read("pids.max"), "13");
         assert_eq!(read("cpu.max"), "200000 100000");
         assert!(group.bounds_cpus() && group.bounds_memory());
+        assert!(group.add(7) && group.kind() == CgroupKind::V2);
+        assert_eq!(read("cgroup.procs"), "7");
         std::fs::remove_file(root.path().join("service/cgroup.subtree_control")).unwrap();
         std::fs::create_dir(root.path().join("service/cgroup.subtree_control")).unwrap();
         assert!(

@@ -270,7 +270,8 @@ fn settle(wanted: &Wanted<'_>, control: &OwnedFd) -> Result<Vec<OwnedFd>, BoxErr
     // After the change of user, which clears it. Should the monitor be gone by now, the next word to it fails.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64, 0).doing(|| "binding to the monitor".into())?;
     if tools && wanted.affinity == Affinity::Bound {
-        bind_processors(wanted.limits.cpus, wanted.first_cpu).doing(|| "bounding the processors".into())?;
+        bind_processors(0, wanted.limits.cpus, wanted.first_cpu)
+            .doing(|| "bounding the processors".into())?;
     }
     let watched = if tools { watched()? } else { Vec::new() };
     // Late, for the monitor places it meanwhile: its own group is the root of what it sees.
@@ -336,10 +337,10 @@ fn watched() -> Result<Vec<OwnedFd>, BoxError> {
         .collect()
 }
 
-/// To some of the processors that it has, so many; which ones differs from box to box.
-fn bind_processors(count: u32, first: usize) -> nix::Result<()> {
+/// A process (0 is this one) to some of the processors that it has, so many; which ones differs from box to box.
+pub(crate) fn bind_processors(pid: i32, count: u32, first: usize) -> nix::Result<()> {
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let this = nix::unistd::Pid::from_raw(0);
+    let this = nix::unistd::Pid::from_raw(pid);
     let all = sched_getaffinity(this)?;
     let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| all.is_set(*cpu).unwrap_or(false)).collect();
     let mut some = CpuSet::new();

@@ -27,6 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 /// Waits until the box is gone; the worker's exit code. Meanwhile its limits are kept and told on `notices`.
 pub(crate) fn supervise(
     plan: &Plan,
+    signals: &Signals,
     mut worker: Started,
     mut tools: Started,
     watched: Option<Watched>,
@@ -35,7 +36,7 @@ pub(crate) fn supervise(
 ) -> Result<u8, BoxError> {
     // A worker that does not read must not hold the watchdog up.
     notices.set_nonblocking(true).doing(|| "preparing the monitor's line".into())?;
-    let signals = Signals::take()?;
+    let mut asked = None;
     let mut dog = watchdog(plan, watched, cgroup);
     let mut last_words: Option<Instant> = None;
     loop {
@@ -45,6 +46,10 @@ pub(crate) fn supervise(
         let tools_end = last_words.is_none().then(|| (tools.pidfd().as_fd(), PollFlags::POLLIN));
         wait_for([Some(worker_end), tools_end, Some((signals.as_fd(), PollFlags::POLLIN))], wait)?;
         while let Some(signal) = signals.next() {
+            asked = Some(signal);
+        }
+        // At every look: a worker that has only just begun has no handler for it yet, and does not hear it.
+        if let Some(signal) = asked {
             worker.signal(signal);
         }
         if let Some(code) = worker.reap() {
@@ -161,10 +166,11 @@ fn wait_for<const N: usize>(
 }
 
 /// The signals that are passed on, instead of ending the monitor.
-struct Signals(SignalFd);
+pub(crate) struct Signals(SignalFd);
 
 impl Signals {
-    fn take() -> Result<Signals, BoxError> {
+    /// From now on.
+    pub(crate) fn take() -> Result<Signals, BoxError> {
         let what = || "taking the signals".to_owned();
         let mut mask = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {

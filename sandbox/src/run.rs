@@ -71,7 +71,7 @@ pub fn run_box(
     payload: impl FnOnce() -> std::io::Result<Vec<u8>>,
     worker: impl FnOnce(Upper, Vec<u8>) -> u8,
 ) -> Result<u8, BoxError> {
-    let built = Built::new(plan)?;
+    let mut built = Built::new(plan)?;
     let (line_up, line_down) = UnixStream::pair().doing(|| "making the line between the layers".into())?;
     let (monitor_up, monitor_down) = UnixStream::pair().doing(|| "making the monitor's line".into())?;
     let (mut secret_in, secret_out) = UnixStream::pair().doing(|| "making the line for the secret".into())?;
@@ -83,34 +83,44 @@ pub fn run_box(
     let kept = [upper.tools.as_raw_fd(), upper.monitor.as_raw_fd(), secret_out.as_raw_fd()];
     let layer = built.layer(Layer::Worker, &kept)?;
     let mut worker = layer::start(&layer, |control| {
-        let secret = receive_secret(secret_out).map_err(|_| 1)?;
+        let (enforced, secret) = receive(secret_out).map_err(|_| 1)?;
         drop(control);
+        let upper = Upper { enforced, ..upper };
         let run = AssertUnwindSafe(|| worker(upper, secret));
         std::panic::catch_unwind(run).map(i32::from).map_err(|_| 101)
     })?;
     built.identify(&worker)?;
-    built.cgroup.add(tools.pid());
+    built.bound(&tools);
     let watched = tools.ready()?;
     worker.ready()?;
+    // A worker that has its secret has work to end well: from here on it is told of a stop.
+    let signals = monitor::Signals::take()?;
     let mut secret = payload().doing(|| "reading the worker's secret".into())?;
-    let length = (secret.len() as u64).to_le_bytes();
-    secret_in
-        .write_all(&length)
-        .and_then(|()| secret_in.write_all(&secret))
-        .doing(|| "handing the secret over".into())?;
+    hand_over(&mut secret_in, &built.enforced, &secret).doing(|| "handing the secret over".into())?;
     secret.fill(0);
     drop(secret_in);
-    let code = monitor::supervise(plan, worker, tools, watched, &built.cgroup, monitor_down)?;
+    let code = monitor::supervise(plan, &signals, worker, tools, watched, &built.cgroup, monitor_down)?;
     Ok(code)
 }
 
-fn receive_secret(from: UnixStream) -> io::Result<Vec<u8>> {
-    let mut from = from;
-    let mut length = [0; 8];
-    from.read_exact(&mut length)?;
-    let mut secret = vec![0; u64::from_le_bytes(length) as usize];
-    from.read_exact(&mut secret)?;
-    Ok(secret)
+/// What the worker is given once both layers stand: what they are kept by, and the secret.
+fn hand_over(to: &mut UnixStream, enforced: &Enforced, secret: &[u8]) -> io::Result<()> {
+    for piece in [serde_json::to_vec(enforced)?.as_slice(), secret] {
+        to.write_all(&(piece.len() as u64).to_le_bytes())?;
+        to.write_all(piece)?;
+    }
+    Ok(())
+}
+
+fn receive(mut from: UnixStream) -> io::Result<(Enforced, Vec<u8>)> {
+    let mut piece = || -> io::Result<Vec<u8>> {
+        let mut length = [0; 8];
+        from.read_exact(&mut length)?;
+        let mut piece = vec![0; u64::from_le_bytes(length) as usize];
+        from.read_exact(&mut piece)?;
+        Ok(piece)
+    };
+    Ok((serde_json::from_slice(&piece()?)?, piece()?))
 }
 
 /// Runs one command in a box that has tools and no worker, with this process's input and outputs; returns its exit
@@ -118,12 +128,12 @@ fn receive_secret(from: UnixStream) -> io::Result<Vec<u8>> {
 ///
 /// Call it before the process has other threads.
 pub fn run_command(plan: &Plan, dir: &Path, argv: &[OsString]) -> Result<Ran, BoxError> {
-    let built = Built::new(plan)?;
+    let mut built = Built::new(plan)?;
     let (ours, theirs) = UnixStream::pair().doing(|| "making the line to the tools".into())?;
     let mut tools = built.start_tools(theirs.into())?;
     built.identify(&tools)?;
     // Beside the layer's own work, for the kernel takes its time; no command runs before both are done.
-    built.cgroup.add(tools.pid());
+    built.bound(&tools);
     let watched = tools.ready()?;
     let (code, notices) = monitor::run_command(plan, tools, watched, &built.cgroup, ours, dir, argv)?;
     Ok(Ran { code, notices, enforced: built.enforced.clone() })
@@ -228,6 +238,22 @@ impl Built<'_> {
             };
             serve().map(|()| 0).map_err(|_| 1)
         })
+    }
+
+    /// Places the tools in their control group. One that takes them not is none: then the watchdog bounds alone, and the
+    /// record says so.
+    fn bound(&mut self, tools: &Started) {
+        let processors = self.cgroup.bounds_cpus();
+        if self.cgroup.add(tools.pid()) {
+            return;
+        }
+        self.enforced.cgroup = self.cgroup.kind();
+        if processors
+            && let Err(e) =
+                layer::bind_processors(tools.pid(), self.plan.limits.cpus, std::process::id() as usize)
+        {
+            tracing::warn!(error = %e, "the processors of the box are not bounded");
+        }
     }
 
     /// The plan's environment and what toolchains need.

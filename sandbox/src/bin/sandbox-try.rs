@@ -1,7 +1,7 @@
 //! Runs a command in a box: what tests and benches start, since a box wants a process with one thread.
 //!
 //! `sandbox-try PLAN.json command ARG…` or `sandbox-try PLAN.json worker SCRIPT` where the worker runs each line of the
-//! script in the tools' layer by `sh -c`.
+//! script in the tools' layer by `sh -c`; `stopped-worker` is one that is asked to end before it has its secret.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
@@ -80,12 +80,17 @@ fn run() -> Result<u8, String> {
         }
         return Ok(u8::try_from(ran.code).unwrap_or(1));
     }
-    if mode != "worker" {
+    if mode != "worker" && mode != "stopped-worker" {
         return Err(usage());
     }
     let script = rest.into_iter().next().ok_or_else(usage)?.into_string().map_err(|_| usage())?;
-    sandbox::run_box(&plan, || Ok(b"the secret".to_vec()), |upper, secret| worker(upper, &secret, &script))
-        .map_err(whole)
+    let payload = || {
+        if mode == "stopped-worker" {
+            nix::sys::signal::raise(nix::sys::signal::Signal::SIGTERM)?;
+        }
+        Ok(b"the secret".to_vec())
+    };
+    sandbox::run_box(&plan, payload, |upper, secret| worker(upper, &secret, &script)).map_err(whole)
 }
 
 /// Runs the script's lines one after the other; prints what they print, and `[code]`. Lines with a `!` before them are

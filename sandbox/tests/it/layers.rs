@@ -141,6 +141,19 @@ fn the_worker_is_told_to_end_and_its_end_ends_all() {
 }
 
 #[test]
+fn a_stop_that_comes_before_the_secret_is_heard() {
+    for who in everybody() {
+        let done = Try::new(who).run(&["stopped-worker", "!term"]);
+        assert_eq!(
+            (done.code, done.out.as_str()),
+            (Some(0), "waiting\nterminated\n"),
+            "{who:?} {}",
+            done.err
+        );
+    }
+}
+
+#[test]
 fn the_worker_learns_that_the_tools_are_gone() {
     let who = everybody()[0];
     let this = Try::new(who);
