@@ -67,19 +67,24 @@ fn keep(limits: BoxLimits) -> io::Result<(OwnedFd, OwnedFd)> {
         dog.watch_disk();
         loop {
             std::thread::park_timeout(dog.wait());
-            dog.look_and_tell(&tell, || {
-                let _ = nix::unistd::write(&ours, b"end");
+            dog.look_and_tell(&tell, |word| {
+                let _ = nix::unistd::write(&ours, word);
             });
         }
     })?;
     Ok((control.into(), told.into()))
 }
 
+/// What the keeper of the limits says on its line: all commands are to end.
+pub(crate) const END: &[u8] = b"e";
+/// The same: memory that belongs to nobody is to be given back.
+pub(crate) const TIDY: &[u8] = b"t";
+
 /// Who keeps the limits of the tools.
 pub(crate) enum Seen {
     /// Nobody.
     Alone,
-    /// The monitor. What comes on its line ends all commands, its end ends this.
+    /// The monitor: [`END`] or [`TIDY`] comes on its line; its end ends this.
     FromOutside(OwnedFd),
     /// A thread of this process, by the same line; `told` is for the worker. Commands may use so many seconds of
     /// processor time each, which this process, whose thread it takes, has no bound of.
@@ -230,7 +235,8 @@ impl Tools {
                 let mut word = [0u8; 16];
                 match nix::unistd::read(control, &mut word) {
                     Ok(0) => return Ok(()),
-                    Ok(_) => self.kill_all(),
+                    Ok(length) if word[..length].iter().any(|said| END.contains(said)) => self.kill_all(),
+                    Ok(_) => remove_segments(Segments::Orphans),
                     Err(Errno::EINTR | Errno::EAGAIN) => (),
                     Err(e) => return Err(e.into()),
                 }
@@ -344,10 +350,39 @@ impl Tools {
     fn kill_all(&mut self) {
         if std::process::id() == 1 {
             let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+            // What outlives its processes would keep the box over its bound for ever.
+            remove_segments(Segments::All);
             return;
         }
         for group in &self.groups {
             let _ = kill(Pid::from_raw(-group), Signal::SIGKILL);
+        }
+    }
+}
+
+/// Of System V shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    All,
+    /// Those that no process has attached.
+    Orphans,
+}
+
+/// Removes shared memory of this IPC namespace: at once, or when the last process that has it attached is gone. Only the
+/// first process of a box asks for it, in which the namespace is the tools' own.
+fn remove_segments(which: Segments) {
+    if std::process::id() != 1 {
+        return;
+    }
+    let table = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+    for line in table.lines().skip(1) {
+        // key, shmid, perms, size, cpid, lpid, nattch
+        let column = |n: usize| line.split_whitespace().nth(n).and_then(|text| text.parse::<i32>().ok());
+        if let (Some(id), Some(attached)) = (column(1), column(6))
+            && (which == Segments::All || attached == 0)
+        {
+            // SAFETY: a number and no pointer; one that is gone is refused.
+            unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
         }
     }
 }

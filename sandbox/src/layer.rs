@@ -62,6 +62,8 @@ pub(crate) struct Watched {
 /// Hidden in `/proc`: what a tool has no use for and the machine may not tell.
 const MASKED: &[&str] =
     &["cmdline", "kcore", "keys", "key-users", "kmsg", "sysrq-trigger", "timer_list", "sched_debug"];
+/// What watches files may be made in a box: each counts for the host's user who made the box, too, who is to have some left.
+const WATCHES: [(&str, &str); 2] = [("max_inotify_instances", "32"), ("max_inotify_watches", "65536")];
 /// Shown in `/proc` without its switches.
 const READ_ONLY: &[&str] = &["sys", "irq", "bus", "fs"];
 
@@ -312,6 +314,10 @@ fn into_root() -> Result<(), BoxError> {
     mount(Some("proc"), "proc", Some("proc"), flags, None::<&str>).doing(|| "mounting /proc".into())?;
     // No user namespace below this one, should a filter ever let the call through.
     fs::write("proc/sys/user/max_user_namespaces", "0").doing(|| "forbidding user namespaces".into())?;
+    for (name, bound) in WATCHES {
+        // Older kernels count them otherwise.
+        let _ = fs::write(Path::new("proc/sys/user").join(name), bound);
+    }
     for name in MASKED {
         let at = Path::new("proc").join(name);
         if at.exists() {

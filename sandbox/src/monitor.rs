@@ -63,7 +63,7 @@ pub(crate) fn supervise(
             worker.end();
             return Ok(1);
         }
-        dog.look_and_tell(&notices, || end_all(&tools));
+        dog.look_and_tell(&notices, |word| say(&tools, word));
     }
 }
 
@@ -128,7 +128,7 @@ pub(crate) fn run_command(
                 break code;
             }
         }
-        notices.extend(dog.look(|| end_all(&tools)));
+        notices.extend(dog.look(|word| say(&tools, word)));
     };
     notices.extend(dog.last_look());
     drop(line);
@@ -141,9 +141,9 @@ fn watchdog<'a>(plan: &'a Plan, watched: Option<Watched>, cgroup: &'a Cgroup) ->
     Watchdog::new(&plan.limits, Places::of_box(&plan.dir), eyes, Group::Ours(cgroup))
 }
 
-/// Asks the tools' first process to end all others.
-fn end_all(tools: &Started) {
-    let _ = nix::unistd::write(tools.control(), b"end");
+/// To the tools' first process.
+fn say(tools: &Started, word: &[u8]) {
+    let _ = nix::unistd::write(tools.control(), word);
 }
 
 fn readable(line: &UnixStream) -> bool {

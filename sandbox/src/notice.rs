@@ -45,7 +45,7 @@ impl Phase {
     }
 }
 
-/// A limit was reached, and processes were ended for it.
+/// A limit was reached, and processes were ended for it; or it is near, by no fault of theirs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Which.
@@ -55,6 +55,9 @@ pub struct Notice {
     /// Ending the processes did not help: the task must end.
     #[serde(default)]
     pub fatal: bool,
+    /// Nothing was ended: others are to blame, and the box is told what comes.
+    #[serde(default)]
+    pub spared: bool,
 }
 
 impl fmt::Display for Limit {
@@ -70,7 +73,8 @@ impl fmt::Display for Limit {
 
 impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the box reached its {} limit: {}", self.limit, self.detail)
+        let how = if self.spared { "is near" } else { "reached" };
+        write!(f, "the box {how} its {} limit: {}", self.limit, self.detail)
     }
 }
 

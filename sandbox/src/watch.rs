@@ -1,10 +1,12 @@
 //! The watchdog's eyes and its judgement: what the tools use, and what follows.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use domain::BoxLimits;
 
@@ -27,53 +29,98 @@ pub(crate) struct Usage {
     pub(crate) resident: u64,
 }
 
-/// Reads the tools' own `/proc`: from outside, or as their first process.
-#[derive(Debug)]
-pub(crate) struct Eyes {
-    proc: PathBuf,
-    segments: Option<File>,
-    memory: PathBuf,
-    page: u64,
-    /// Keeps the descriptors that the paths name.
-    _held: Vec<std::os::fd::OwnedFd>,
+/// The tools' own `/proc`: from outside, or as their first process.
+#[derive(Debug, Clone)]
+pub(crate) struct Proc {
+    path: PathBuf,
+    /// Keeps the descriptor that the path names.
+    _held: Option<Arc<OwnedFd>>,
 }
 
-impl Eyes {
-    pub(crate) fn new(watched: Watched) -> Eyes {
-        let path = |fd: &std::os::fd::OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        Eyes {
-            proc: path(&watched.proc),
-            memory: path(&watched.memory),
-            segments: Some(watched.segments.into()),
-            page: page_size(),
-            _held: vec![watched.proc, watched.memory],
-        }
-    }
-
-    /// Those of the first process itself, where nobody watches from outside.
-    pub(crate) fn within() -> Eyes {
-        Eyes {
-            proc: "/proc".into(),
-            memory: "/dev/shm".into(),
-            segments: File::open("/proc/sysvipc/shm").ok(),
-            page: page_size(),
-            _held: Vec::new(),
-        }
-    }
-
+impl Proc {
     fn each_process(&self) -> impl Iterator<Item = PathBuf> {
-        let entries = fs::read_dir(&self.proc).into_iter().flatten().flatten();
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
         // The first process is ours.
         entries
             .filter(|e| e.file_name().to_str().is_some_and(|n| n != "1" && n.parse::<u32>().is_ok()))
             .map(|e| e.path())
     }
 
+    /// Bytes of files on these devices that have no name any more and are held by a process, each once.
+    pub(crate) fn unlinked(&self, devices: &[u64]) -> u64 {
+        let mut seen = HashSet::new();
+        let mut bytes = 0;
+        for process in self.each_process() {
+            let open = fs::read_dir(process.join("fd")).into_iter().flatten().flatten().map(|fd| fd.path());
+            for path in open.chain(mapped(&process)) {
+                let Ok(file) = fs::metadata(path) else { continue };
+                let counts = file.is_file() && file.nlink() == 0 && devices.contains(&file.dev());
+                if counts && seen.insert((file.dev(), file.ino())) {
+                    bytes += file.blocks() * 512;
+                }
+            }
+        }
+        bytes
+    }
+}
+
+/// Files without a name that a process has mapped. To follow these paths takes root of the machine.
+fn mapped(process: &Path) -> Vec<PathBuf> {
+    let maps = fs::read(process.join("maps")).unwrap_or_default();
+    let maps = String::from_utf8_lossy(&maps);
+    let file = |line: &str| {
+        // Filled up with zeros here, and not there.
+        let (from, to) = line.strip_suffix(" (deleted)")?.split_once(' ')?.0.split_once('-')?;
+        let number = |text| u64::from_str_radix(text, 16).ok();
+        Some(process.join("map_files").join(format!("{:x}-{:x}", number(from)?, number(to)?)))
+    };
+    maps.lines().filter_map(file).collect()
+}
+
+/// Looks at the tools' processes and memory.
+#[derive(Debug)]
+pub(crate) struct Eyes {
+    proc: Proc,
+    segments: Option<File>,
+    memory: PathBuf,
+    page: u64,
+    /// Keeps the descriptor that the path names.
+    _held: Option<OwnedFd>,
+}
+
+impl Eyes {
+    pub(crate) fn new(watched: Watched) -> Eyes {
+        let path = |fd: &OwnedFd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        Eyes {
+            memory: path(&watched.memory),
+            proc: Proc { path: path(&watched.proc), _held: Some(Arc::new(watched.proc)) },
+            segments: Some(watched.segments.into()),
+            page: page_size(),
+            _held: Some(watched.memory),
+        }
+    }
+
+    /// Those of the first process itself, where nobody watches from outside.
+    pub(crate) fn within() -> Eyes {
+        Eyes {
+            proc: Proc { path: "/proc".into(), _held: None },
+            memory: "/dev/shm".into(),
+            segments: File::open("/proc/sysvipc/shm").ok(),
+            page: page_size(),
+            _held: None,
+        }
+    }
+
+    /// For whoever looks at the disk.
+    pub(crate) fn proc(&self) -> Proc {
+        self.proc.clone()
+    }
+
     /// Cheap: one file per process.
     pub(crate) fn usage(&self) -> Usage {
         let mut usage = Usage::default();
         let mut text = String::new();
-        for process in self.each_process() {
+        for process in self.proc.each_process() {
             let Some((threads, resident)) = self.stat(&process, &mut text) else { continue };
             usage.processes += 1;
             usage.threads += threads;
@@ -108,8 +155,8 @@ impl Eyes {
         if let Ok(all) = nix::sys::statvfs::statvfs(&self.memory) {
             bytes += (all.blocks() - all.blocks_free()) * all.fragment_size();
         }
-        let mut seen = std::collections::HashSet::new();
-        for process in self.each_process() {
+        let mut seen = HashSet::new();
+        for process in self.proc.each_process() {
             for fd in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
                 let anonymous = fs::read_link(fd.path())
                     .is_ok_and(|to| to.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"));
@@ -127,7 +174,7 @@ impl Eyes {
     pub(crate) fn memory(&self) -> u64 {
         let (mut own, mut shared) = (0, 0);
         let mut stat = String::new();
-        for process in self.each_process() {
+        for process in self.proc.each_process() {
             let Ok(text) = fs::read_to_string(process.join("smaps_rollup")) else {
                 // One that may not be looked into, or is gone: what it shares counts as its own.
                 own += self.stat(&process, &mut stat).map_or(0, |(_, resident)| resident);
@@ -186,19 +233,19 @@ impl Judge {
         if self.crowded >= 2 {
             self.crowded = 0;
             let detail = format!("{} of {} processes and threads", usage.threads, limits.processes);
-            return Verdict::End(Notice { limit: Limit::Processes, detail, fatal: false });
+            return Verdict::End(Notice { limit: Limit::Processes, detail, fatal: false, spared: false });
         }
         let bound = limits.memory_mib * MIB;
         if bound > 0 && usage.resident + unmapped > bound {
             let held = precise();
             if held > bound {
                 let detail = format!("{} MiB of {} MiB", held / MIB, limits.memory_mib);
-                return Verdict::End(Notice { limit: Limit::Memory, detail, fatal: false });
+                return Verdict::End(Notice { limit: Limit::Memory, detail, fatal: false, spared: false });
             }
         }
         if newly > 0 {
             let detail = format!("the kernel ended {newly} of its processes at {} MiB", limits.memory_mib);
-            return Verdict::Tell(Notice { limit: Limit::Memory, detail, fatal: false });
+            return Verdict::Tell(Notice { limit: Limit::Memory, detail, fatal: false, spared: false });
         }
         Verdict::Fine
     }

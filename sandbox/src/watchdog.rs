@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use domain::BoxLimits;
 
 use crate::cgroup::{Cgroup, Own};
-use crate::notice::{Notice, Phase};
+use crate::init::{END, TIDY};
+use crate::notice::{Limit, Notice, Phase};
 use crate::watch::{DiskWatch, Eyes, Judge, Places, Usage, Verdict};
 
 /// Between two looks at the tools.
@@ -64,8 +65,8 @@ impl<'a> Watchdog<'a> {
     }
 
     /// As [`Watchdog::look`]: hears on `line` what the worker is at, and tells there what was reached.
-    pub(crate) fn look_and_tell(&mut self, mut line: &UnixStream, end: impl Fn()) {
-        let told = self.look_hearing(Some(line), end);
+    pub(crate) fn look_and_tell(&mut self, mut line: &UnixStream, say: impl Fn(&[u8])) {
+        let told = self.look_hearing(Some(line), say);
         for notice in told {
             if let Err(e) = line.write_all(notice.line().as_bytes()) {
                 tracing::warn!(error = %e, %notice, "limit not told");
@@ -73,12 +74,13 @@ impl<'a> Watchdog<'a> {
         }
     }
 
-    /// Looks when it is time, ends the tools' processes (`end`) when a limit was reached, and returns what to tell.
-    pub(crate) fn look(&mut self, end: impl Fn()) -> Vec<Notice> {
-        self.look_hearing(None, end)
+    /// Looks when it is time, has the tools' processes ended when a limit was reached (`say` to their first one), and
+    /// returns what to tell.
+    pub(crate) fn look(&mut self, say: impl Fn(&[u8])) -> Vec<Notice> {
+        self.look_hearing(None, say)
     }
 
-    fn look_hearing(&mut self, line: Option<&UnixStream>, end: impl Fn()) -> Vec<Notice> {
+    fn look_hearing(&mut self, line: Option<&UnixStream>, say: impl Fn(&[u8])) -> Vec<Notice> {
         let now = Instant::now();
         if now < self.next {
             return Vec::new();
@@ -97,10 +99,16 @@ impl<'a> Watchdog<'a> {
         for (judged_in, verdict) in verdicts {
             match verdict {
                 Verdict::Fine => (),
-                Verdict::Tell(notice) => told.push(notice),
+                Verdict::Tell(notice) => {
+                    // The kernel ends processes, and leaves what they shared.
+                    if notice.limit == Limit::Memory {
+                        say(TIDY);
+                    }
+                    told.push(notice);
+                }
                 Verdict::End(_) if judged_in == Some(Phase::Working) && phase == Phase::Saving => (),
                 Verdict::End(notice) => {
-                    end();
+                    say(END);
                     told.push(notice);
                 }
             }
@@ -171,8 +179,9 @@ impl<'a> Watchdog<'a> {
         }
         let (tell, told) = mpsc::channel();
         let (places, limits, saving) = (self.places.clone(), self.limits.clone(), self.saving.clone());
+        let proc = self.eyes.as_ref().map(Eyes::proc);
         let watching = std::thread::Builder::new().name("disk".into()).spawn(move || {
-            let mut watch = DiskWatch::new(places, &limits, Instant::now());
+            let mut watch = DiskWatch::new(places, proc, &limits, Instant::now());
             loop {
                 let saves = saving.load(Ordering::Acquire);
                 let phase = if saves { Phase::Saving } else { Phase::Working };

@@ -222,7 +222,12 @@ impl Layer {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
                     if !std::mem::replace(&mut told, true) {
                         let detail = "no more process could be started".to_owned();
-                        self.notices.tell(Notice { limit: Limit::Processes, detail, fatal: false });
+                        self.notices.tell(Notice {
+                            limit: Limit::Processes,
+                            detail,
+                            fatal: false,
+                            spared: false,
+                        });
                     }
                     // An engine that only counts would leave the box of no use to anybody.
                     self.tools.kill_all();

@@ -118,7 +118,11 @@ impl Notices {
 
 /// In words for the model and for people.
 pub fn told(notice: &Notice) -> String {
-    let end = if notice.fatal { "that did not help" } else { "its processes were ended" };
+    let end = match (notice.fatal, notice.spared) {
+        (true, _) => "that did not help",
+        (false, true) => "nothing was ended",
+        (false, false) => "its processes were ended",
+    };
     format!("{notice}; {end}")
 }
 
@@ -185,8 +189,9 @@ mod tests {
         let (mut monitor, ours) = std::os::unix::net::UnixStream::pair().unwrap();
         let notices = Notices::of_a_monitor(ours.try_clone().unwrap().into());
         let mark = notices.count();
-        let memory = Notice { limit: Limit::Memory, detail: "9 of 8 MiB".into(), fatal: false };
-        let disk = Notice { limit: Limit::Disk, detail: "21 of 20 GiB".into(), fatal: true };
+        let memory =
+            Notice { limit: Limit::Memory, detail: "9 of 8 MiB".into(), fatal: false, spared: false };
+        let disk = Notice { limit: Limit::Disk, detail: "21 of 20 GiB".into(), fatal: true, spared: false };
         let lines = format!("{}nonsense\n{}", memory.line(), disk.line());
         drop(notices.saving());
         monitor.write_all(lines.as_bytes()).unwrap();

@@ -190,7 +190,12 @@ raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))"##,
         tries: "fills the disk with core dumps, or has the host's handler run", bare: Either,
         stopped_by: "core dumps are off", says: "NONE",
         run: r##"
+import resource
 os.chdir("/tmp")
+bound = resource.getrlimit(resource.RLIMIT_CORE)
+if bound != (1, 1):
+    # 0 too: a program that the kernel pipes core dumps to would run.
+    escaped(f"the bound of core dumps is {bound}")
 pid = os.fork()
 if pid == 0:
     os.abort()
@@ -220,6 +225,21 @@ escaped("dumped") if os.WCOREDUMP(code) else stopped("NONE: no core was dumped")
         stopped_by: "a bound on a tool's output: the rest is read and thrown away", says: "...|omitted|cut|truncated|planted",
         run: r##"planted("nothing: the command that prints comes next")"##,
         then: &[("Bash", r#"{"command":"head -c 60000000 /dev/zero | tr '\\0' 'x'; echo","timeout_ms":50000}"#)],
+    }
+    fill_the_disk_unseen {
+        tries: "fills the disk with files that have no name any more, and holds them open", bare: Untried("it would fill the host's disk"),
+        stopped_by: "a file without a name counts while a process holds it", says: "disk limit",
+        run: r##"
+held = []
+end = time.time() + 40
+while time.time() < end and len(held) < 250:
+    held.append(os.open("/tmp/unseen", os.O_CREAT | os.O_RDWR))
+    os.unlink("/tmp/unseen")
+    for _ in range(2):
+        os.write(held[-1], os.urandom(1 << 20) * 8)
+    time.sleep(0.05)
+time.sleep(max(0, end - time.time()))
+escaped(f"{len(held) * 16} MiB in {len(held)} files")"##,
     }
     flood_of_files {
         tries: "makes empty files without end, to use up the file system's inodes", bare: Untried("it would fill the host's disk"),
