@@ -11,6 +11,7 @@
 
 mod cgroup;
 pub mod confine;
+mod cover;
 pub mod disk;
 mod enforced;
 mod etc;

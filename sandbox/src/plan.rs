@@ -20,6 +20,8 @@ pub struct Plan {
     /// Folder of the host that belongs to this box alone (0700): the monitor makes the roots and the writable folders
     /// of the box below it. See [`crate::layout`] for its layout.
     pub dir: PathBuf,
+    /// The server's folder of state, which no layer is shown, wherever it lies.
+    pub state: Option<PathBuf>,
     /// Host name in the box.
     pub name: String,
     /// Shown to the worker, read-only: the gateway's socket folder is one of them (a socket can be connected to on a

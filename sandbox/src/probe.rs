@@ -171,6 +171,7 @@ fn tiny() -> Result<Enforced, String> {
     let dir = std::env::temp_dir().join(format!("bgagent-probe-{}", std::process::id()));
     let plan = Plan {
         dir: dir.clone(),
+        state: None,
         name: "probe".into(),
         worker_binds: Vec::new(),
         read_only: Vec::new(),

@@ -13,7 +13,7 @@ use crate::plan::Bind;
 use crate::run::{BoxError, Doing};
 use crate::sys::{self, Show};
 use crate::toolchain::{SYSTEM, Toolchains};
-use crate::{Plan, etc};
+use crate::{Plan, cover, etc};
 
 /// One thing in a root; `at` is its path in the box.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,11 @@ pub(crate) enum Item {
     Terminals {
         at: PathBuf,
     },
+    /// Nothing, in the place of what is shown there: an empty folder, or an empty file. What is shown below it is said
+    /// later in the list.
+    Cover {
+        at: PathBuf,
+    },
 }
 
 impl Item {
@@ -66,7 +71,8 @@ impl Item {
             | Item::Copy { at, .. }
             | Item::Bind { at, .. }
             | Item::Memory { at, .. }
-            | Item::Terminals { at } => at,
+            | Item::Terminals { at }
+            | Item::Cover { at } => at,
         }
     }
 }
@@ -80,17 +86,17 @@ pub(crate) enum Cache {
     Beside { private: PathBuf, shared: Option<PathBuf> },
 }
 
-/// What the tools see.
-pub(crate) fn of_tools(plan: &Plan, toolchains: &Toolchains, cache: &Cache) -> Vec<Item> {
+/// What the tools see; `hidden` are the server's folders within the system's.
+pub(crate) fn of_tools(plan: &Plan, toolchains: &Toolchains, cache: &Cache, hidden: &[PathBuf]) -> Vec<Item> {
     let folders = Folders(&plan.dir);
-    let mut items = system();
-    items.extend(mask_site_configuration());
+    let mut items = system(hidden);
     items.extend(etc::items(Layer::Tools, &plan.name, Path::new("/etc")));
     items.extend(devices());
     items.push(Item::Terminals { at: "/dev/pts".into() });
     let memory = if plan.limits.memory_mib == 0 { 2_048 } else { (plan.limits.memory_mib / 2).max(1) };
     items.push(Item::Memory { at: "/dev/shm".into(), mib: memory });
     items.extend(toolchains.folders.iter().map(|f| Item::bind(f, f, Show::ReadOnly)));
+    items.extend(cover::settings(toolchains).into_iter().map(|at| Item::Cover { at }));
     items.push(Item::dir("/run"));
     for (from, at) in [
         (folders.tmp(), "/tmp"),
@@ -113,10 +119,10 @@ pub(crate) fn of_tools(plan: &Plan, toolchains: &Toolchains, cache: &Cache) -> V
 }
 
 /// What the worker sees.
-pub(crate) fn of_worker(plan: &Plan) -> Vec<Item> {
+pub(crate) fn of_worker(plan: &Plan, hidden: &[PathBuf]) -> Vec<Item> {
     let folders = Folders(&plan.dir);
-    let mut items = system();
-    items.retain(|i| i.at() != Path::new("/opt"));
+    let mut items = system(hidden);
+    items.retain(|i| !i.at().starts_with("/opt"));
     items.extend(etc::items(Layer::Worker, &plan.name, Path::new("/etc")));
     items.extend(devices());
     let own = Bind { from: folders.session(), to: layout::SESSION.into() };
@@ -131,8 +137,8 @@ pub(crate) fn of_worker(plan: &Plan) -> Vec<Item> {
     items
 }
 
-/// The system's folders; a link stays a link.
-fn system() -> Vec<Item> {
+/// The system's folders, without what is hidden of them; a link stays a link.
+fn system(hidden: &[PathBuf]) -> Vec<Item> {
     let mut items = Vec::new();
     for name in SYSTEM {
         let at = Path::new("/").join(name);
@@ -143,24 +149,7 @@ fn system() -> Vec<Item> {
             items.push(Item::bind(&at, &at, Show::ReadOnly));
         }
     }
-    items
-}
-
-/// Configuration of a site that lies in the system's folders and may hold tokens: covered.
-fn mask_site_configuration() -> Vec<Item> {
-    let mut items = Vec::new();
-    for file in [
-        "/usr/etc/npmrc",
-        "/usr/etc/gitconfig",
-        "/usr/local/etc/npmrc",
-        "/usr/local/etc/gitconfig",
-        "/usr/pip.conf",
-        "/usr/local/pip.conf",
-    ] {
-        if Path::new(file).exists() {
-            items.push(Item::bind("/dev/null", file, Show::Device));
-        }
-    }
+    items.extend(hidden.iter().map(|at| Item::Cover { at: at.clone() }));
     items
 }
 
@@ -193,9 +182,14 @@ pub(crate) fn build(folder: &Path, items: &[Item]) -> Result<(), BoxError> {
     for item in items {
         make(folder, item, &mut made).doing(|| format!("making {} in the box", item.at().display()))?;
     }
+    let covers = items.iter().filter(|item| matches!(item, Item::Cover { .. }));
+    let covers = covers.map(|item| folder.join(item.at().strip_prefix("/").unwrap_or(item.at())));
     let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
-    mount(None::<&str>, folder, None::<&str>, flags, None::<&str>)
-        .doing(|| format!("making the root at {} read-only", at()))
+    for path in covers.filter(|path| path.is_dir()).chain([folder.to_owned()]) {
+        mount(None::<&str>, &path, None::<&str>, flags, None::<&str>)
+            .doing(|| format!("making {} read-only", path.display()))?;
+    }
+    Ok(())
 }
 
 fn make(root: &Path, item: &Item, made: &mut HashSet<PathBuf>) -> io::Result<()> {
@@ -229,6 +223,20 @@ fn make(root: &Path, item: &Item, made: &mut HashSet<PathBuf>) -> io::Result<()>
             let options = "newinstance,ptmxmode=0666,mode=620";
             Ok(mount(Some("box"), &path, Some("devpts"), flags, Some(options))?)
         }
+        Item::Cover { .. } => cover(&path),
+    }
+}
+
+fn cover(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => {
+            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+            Ok(mount(Some("box"), path, Some("tmpfs"), flags, Some("mode=0755,size=1m"))?)
+        }
+        Ok(_) => sys::bind(Path::new("/dev/null"), path, Show::Device),
+        // Covered with a folder above it, or removed meanwhile.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::monitor;
 use crate::root::{self, Cache};
 use crate::seccomp::{self, Affinity, Wanted};
 use crate::toolchain::{self, Toolchains};
-use crate::{Plan, disk, init, sys};
+use crate::{Plan, cover, disk, init, sys};
 
 /// What the worker finds in its layer.
 #[derive(Debug)]
@@ -155,6 +155,7 @@ struct Built<'a> {
     plan: &'a Plan,
     standing: Standing,
     toolchains: Toolchains,
+    hidden: Vec<PathBuf>,
     cgroup: Cgroup,
     enforced: Enforced,
 }
@@ -172,9 +173,12 @@ impl Drop for Built<'_> {
 impl Built<'_> {
     fn new(plan: &Plan) -> Result<Built<'_>, BoxError> {
         let standing = Standing::ask();
+        let home = home();
+        let hidden = cover::hidden(plan.state.as_deref(), home.as_deref())?;
         let toolchains = toolchain::find(
             &plan.dir,
-            home().as_deref(),
+            home.as_deref(),
+            &hidden,
             &|name| plan.env_of(name).map(Into::into).or_else(|| std::env::var_os(name)),
             &|path| path.exists(),
         );
@@ -183,7 +187,8 @@ impl Built<'_> {
             let owner = standing.owner();
             folders(plan, owner)?;
             let cache = cache(plan, standing)?;
-            root::build(&Folders(&plan.dir).root(Layer::Tools), &root::of_tools(plan, &toolchains, &cache))?;
+            let items = root::of_tools(plan, &toolchains, &cache, &hidden);
+            root::build(&Folders(&plan.dir).root(Layer::Tools), &items)?;
             Ok(cache)
         });
         umask(mask);
@@ -195,12 +200,13 @@ impl Built<'_> {
             cgroup: cgroup.kind(),
             cache_overlay: matches!(cache, Cache::Overlay(_)),
         };
-        Ok(Built { plan, standing, toolchains, cgroup, enforced })
+        Ok(Built { plan, standing, toolchains, hidden, cgroup, enforced })
     }
 
     fn worker_root(&self) -> Result<(), BoxError> {
         let mask = umask(Mode::from_bits_truncate(0o022));
-        let made = root::build(&Folders(&self.plan.dir).root(Layer::Worker), &root::of_worker(self.plan));
+        let items = root::of_worker(self.plan, &self.hidden);
+        let made = root::build(&Folders(&self.plan.dir).root(Layer::Worker), &items);
         umask(mask);
         made
     }

@@ -37,7 +37,8 @@ const IN_HOME: &[(&str, &str)] = &[
     (".local/lib", ""),
     (".local/pipx", "PIPX_HOME"),
     (".local/share/pipx", ""),
-    (".local/share/uv", ""),
+    (".local/share/uv/python", ""),
+    (".local/share/uv/tools", ""),
     ("go/bin", ""),
     ("sdk", ""),
 ];
@@ -67,13 +68,15 @@ pub(crate) struct Toolchains {
 }
 
 /// Looks at `PATH` and the variables of toolchain managers; `exists` asks the host. Nothing that holds `own`, a folder of
-/// this box, is shown: it may hold the server's state too.
+/// this box, is shown: it may hold the server's state too. What is `hidden` of the system's folders is not shown with them.
 pub(crate) fn find(
     own: &Path,
     home: Option<&Path>,
+    hidden: &[PathBuf],
     var: &dyn Fn(&str) -> Option<OsString>,
     exists: &dyn Fn(&Path) -> bool,
 ) -> Toolchains {
+    let of_system = |path: &Path| of_system(path) && !hidden.iter().any(|folder| path.starts_with(folder));
     let mut wanted: Vec<PathBuf> = Vec::new();
     let mut env = Vec::new();
     let path = var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
@@ -149,7 +152,7 @@ fn plain(path: &Path) -> bool {
         && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
 }
 
-fn of_system(path: &Path) -> bool {
+pub(crate) fn of_system(path: &Path) -> bool {
     SYSTEM.iter().any(|s| path.strip_prefix("/").is_ok_and(|p| p.starts_with(s)))
 }
 
@@ -179,7 +182,9 @@ mod tests {
     fn check(home: &str, env: &[(&str, &str)], has: &[&str], shown: &str, path: &str) {
         let var = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| OsString::from(v));
         let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
-        let found = find(Path::new("/srv/state/sessions/x"), Some(Path::new(home)), &var, &exists);
+        let hidden = [PathBuf::from("/opt/bgagent")];
+        let own = Path::new("/srv/state/sessions/x");
+        let found = find(own, Some(Path::new(home)), &hidden, &var, &exists);
         let folders: Vec<_> = found.folders.iter().map(|f| f.display().to_string()).collect();
         assert_eq!(folders.join(" "), shown);
         assert_eq!(found.path.to_str().unwrap(), path);
@@ -242,7 +247,7 @@ mod tests {
             ["/srv/me/.rustup/settings.toml", "/root/.rustup/toolchains/stable", "/root/.cargo/bin/cargo"];
         let exists = |p: &Path| has.iter().any(|h| Path::new(h).starts_with(p));
         let var = |name: &str| (name == "PATH").then(|| "/root/.cargo/bin:/bin".into());
-        let found = find(Path::new("/srv/state/sessions/x"), Some(Path::new("/srv/me")), &var, &exists);
+        let found = find(Path::new("/srv/state/sessions/x"), Some(Path::new("/srv/me")), &[], &var, &exists);
         assert_eq!(found.env, [("RUSTUP_HOME".into(), "/root/.rustup".into())]);
     }
 
@@ -254,6 +259,17 @@ mod tests {
             &["/srv/bin/x", "/srv/state/bin/y", "/srv/state/owner-key"],
             "/srv/bin /srv/state/bin",
             "/srv/bin:/srv/state/bin:/bin",
+        );
+    }
+
+    #[test]
+    fn programs_of_a_home_below_the_systems_are_shown_without_it() {
+        check(
+            "/opt/bgagent",
+            &[("PATH", "/opt/bgagent/bin:/opt/bgagent/.cargo/bin:/opt/x/bin:/bin")],
+            &["/opt/bgagent/bin/x", "/opt/bgagent/.cargo/bin/cargo", "/opt/bgagent/.ssh/id"],
+            "/opt/bgagent/.cargo/bin /opt/bgagent/bin",
+            "/opt/bgagent/bin:/opt/bgagent/.cargo/bin:/opt/x/bin:/bin",
         );
     }
 

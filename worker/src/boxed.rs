@@ -168,6 +168,8 @@ pub fn plan(
     let asked = session.plan.env.iter().map(|(name, value)| (name.into(), value.into()));
     Ok(Plan {
         dir: dir.join(BOX),
+        // Folders of sessions, and of caches that are made, are two levels below it.
+        state: dir.ancestors().nth(2).map(Path::to_owned),
         name: "box".into(),
         worker_binds: vec![bind(folder, Path::new(GATEWAY))],
         read_only,

@@ -88,6 +88,7 @@ pub fn in_box(cx: &Context, args: &Args) -> Result<Exit, Failure> {
     let kept = |(name, value): (&String, &String)| (OsString::from(name), OsString::from(value));
     let plan = Plan {
         dir: folder.0.clone(),
+        state: Some(config.state_dir.clone()),
         name: "box".into(),
         worker_binds: Vec::new(),
         read_only,

@@ -21,6 +21,8 @@ use tokio::io::AsyncReadExt;
 struct Given {
     dir: PathBuf,
     #[serde(default)]
+    state: Option<PathBuf>,
+    #[serde(default)]
     worker_binds: Vec<(PathBuf, PathBuf)>,
     #[serde(default)]
     read_only: Vec<(PathBuf, PathBuf)>,
@@ -61,6 +63,7 @@ fn run() -> Result<u8, String> {
     let binds = |all: Vec<(PathBuf, PathBuf)>| all.into_iter().map(|(from, to)| Bind { from, to }).collect();
     let plan = Plan {
         dir: given.dir,
+        state: given.state,
         name: "box-1".into(),
         worker_binds: binds(given.worker_binds),
         read_only: binds(given.read_only),

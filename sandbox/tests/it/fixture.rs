@@ -64,6 +64,16 @@ impl Try {
         path
     }
 
+    /// Gives the box this folder of the server's state, and a place below it.
+    pub fn with_state(mut self, state: &Path) -> Try {
+        std::fs::create_dir_all(state.join("sessions/x")).unwrap();
+        for folder in [state, &state.join("sessions"), &state.join("sessions/x")] {
+            self.give(folder);
+        }
+        self.plan["dir"] = serde_json::json!(state.join("sessions/x/box"));
+        self.set("state", state)
+    }
+
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -112,6 +122,15 @@ impl Try {
         }
     }
 
+    /// The same, of somebody with this home and these programs.
+    pub fn at_home(&self, home: &Path, path: &str, args: &[&str]) -> String {
+        let output = self.command(args).env("HOME", home).env("PATH", path).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{:?}: {out}{err}", self.who);
+        out
+    }
+
     /// What a command in the tools' layer prints; it must end well.
     pub fn sh(&self, script: &str) -> String {
         let done = self.run(&["command", "sh", "-c", script]);
@@ -158,6 +177,20 @@ impl Drop for Going {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A folder that all may enter, not below /tmp, which a box has one of its own of.
+pub fn outside(top: &str) -> TempDir {
+    let open = tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir_in(top);
+    open.unwrap_or_else(|_| tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
+}
+
+/// A file that all may read, with its folders.
+pub fn put(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(&path, text).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 /// Host processes whose arguments hold `mark`.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are test code, too")]
 
 mod confine;
+mod covers;
 mod fixture;
 mod layers;
 mod limits;
