@@ -15,6 +15,7 @@ mod identity;
 mod in_box;
 mod masking;
 mod objects;
+mod ordinary;
 mod person;
 mod projects;
 mod providers;

@@ -1,6 +1,9 @@
 //! What the tests of the whole product share: transcripts, commands of a person beside a running server, and what must
 //! stay as it was.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,6 +11,7 @@ use domain::TaskId;
 use protocol::client::EventQuery;
 use protocol::rest::{CreateTaskRequest, EventRecord, TaskDetail};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testkit::platform::Platform;
 use testkit::repo::TempRepo;
 
@@ -15,6 +19,26 @@ use crate::BINARY;
 
 /// A task of these tests takes a second or two; the rest is a busy machine.
 pub const END: Duration = Duration::from_secs(90);
+
+/// Somebody who is not root, and whose nothing is.
+pub const NOBODY: u32 = 65_534;
+
+/// A folder that everybody may enter, with a copy of the program in it: the folder of a build may be closed to others.
+/// Not below /tmp, which a box has one of its own of. Only root can make it.
+pub fn open_folder(binary: &Path) -> (TempDir, PathBuf) {
+    let open = Permissions::from_mode(0o755);
+    let mut folder = tempfile::Builder::new();
+    let folder = folder.prefix("bgagent-open-").permissions(open.clone()).tempdir_in("/var/lib").unwrap();
+    let program = folder.path().join("bgagent");
+    if fs::hard_link(binary, &program).is_err() {
+        fs::copy(binary, &program).unwrap();
+    }
+    fs::set_permissions(&program, open).unwrap();
+    let said = std::process::Command::new(&program).arg("--version").uid(NOBODY).gid(NOBODY).output();
+    let runs = said.as_ref().is_ok_and(|said| said.status.success());
+    assert!(runs, "user {NOBODY} cannot run {}: {said:?}", program.display());
+    (folder, program)
+}
 
 /// What a command printed, and how it ended.
 #[derive(Debug)]

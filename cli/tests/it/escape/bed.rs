@@ -13,6 +13,7 @@ use orchestrator::token::{BoxIdentity, TokenKey};
 use protocol::rest::{CreateTaskRequest, EventRecord};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use testkit::platform::Platform;
 use testkit::poll;
 use testkit::repo::TempRepo;
@@ -20,7 +21,7 @@ use testkit::repo::TempRepo;
 use super::host::Host;
 use super::outcome::Outcome;
 use super::table::{Attempt, Tier};
-use crate::whole::{self, bash, say, transcript};
+use crate::whole::{self, NOBODY, bash, say, transcript};
 
 /// For a whole area.
 const END: Duration = Duration::from_secs(280);
@@ -29,9 +30,6 @@ const ATTEMPT_MS: u64 = 60_000;
 const PROBE: &str = include_str!("probe.py");
 /// What has to work in a box: an attempt that is stopped because nothing works would prove nothing.
 const CONTROL: &str = include_str!("control.py");
-
-/// The user of a server that is not root's.
-const NOBODY: u32 = 65_534;
 
 /// Which attempts, and where.
 #[derive(Debug, Clone, Copy)]
@@ -92,16 +90,12 @@ impl Bed {
     }
 
     async fn run(&self) -> Option<Outcomes> {
-        if self.tier == Tier::Ordinary
-            && let Err(why) = can_be_nobody()
-        {
-            eprintln!("skipped: {why}");
+        if self.tier == Tier::Ordinary && !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: whoever runs this is no root: the tests of `sandbox` show the same");
             return None;
         }
         let scripts = tempfile::tempdir().unwrap();
-        // Not below /tmp, which a box has one of its own of: that would hide it alone.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let platform = Platform::new_in(folder, crate::BINARY, scripts.path(), "attempts").unwrap();
+        let (_open, platform) = self.platform(scripts.path());
         let mut platform = whole::quick(platform)
             .with("BGAGENT__COMPUTE__ISOLATION", self.tier.isolation())
             // A box that an attack ends is to be seen.
@@ -161,6 +155,19 @@ impl Bed {
         // Not `end`, which fails for what is left: that was looked at.
         platform.kill().await.unwrap();
         Some(outcomes)
+    }
+
+    /// A platform that is not started yet, and the folder that it needs, if it needs one.
+    fn platform(&self, scripts: &Path) -> (Option<TempDir>, Platform) {
+        // Not below /tmp, which a box has one of its own of: that would hide it alone.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let platform = Platform::new_in(folder, crate::BINARY, scripts, "attempts").unwrap();
+        if self.user().is_none() {
+            return (None, platform);
+        }
+        let (folder, program) = whole::open_folder(platform.binary());
+        let platform = Platform::new_in(folder.path(), crate::BINARY, scripts, "attempts").unwrap();
+        (Some(folder), platform.run_by(&program))
     }
 
     /// Who the server runs as, when it is not who runs this.
@@ -376,25 +383,6 @@ impl Bed {
         let stray: Vec<_> = host.heard().into_iter().filter(|s| unknown(&s)).collect();
         assert!(self.tier == Tier::Process || stray.is_empty(), "listeners heard somebody: {stray:?}");
     }
-}
-
-/// Whether a server can be run as somebody else here.
-fn can_be_nobody() -> Result<(), String> {
-    use std::os::unix::fs::PermissionsExt as _;
-    if !nix::unistd::geteuid().is_root() {
-        return Err("whoever runs this is no root: the tests of `sandbox` show the same".into());
-    }
-    let binary = std::env::var_os("BGAGENT_TEST_BINARY").map_or_else(|| crate::BINARY.into(), PathBuf::from);
-    for path in [Path::new(env!("CARGO_TARGET_TMPDIR")), &binary] {
-        let closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|m| m.permissions().mode() & 0o001 == 0);
-        if let Some(folder) = path.ancestors().find(closed) {
-            let folder = folder.display();
-            return Err(format!(
-                "user {NOBODY} may not enter {folder}: set CARGO_TARGET_DIR to where others may"
-            ));
-        }
-    }
-    Ok(())
 }
 
 fn victim_port() -> u16 {

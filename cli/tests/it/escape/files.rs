@@ -31,7 +31,7 @@ stopped("ENOENT: none of them is there")"##,
     read_secrets_beside_toolchains {
         tries: "reads what package managers keep beside their programs: etc/npmrc of a Node, pip.conf of a Python, .condarc, certificates of .NET, credentials of uv",
         bare: Works,
-        stopped_by: "of a toolchain's folder that holds settings, those are covered", says: "NONE",
+        stopped_by: "of a toolchain's folder only the parts that hold programs are shown, and in those the known files of settings are covered", says: "NONE",
         run: r##"
 folders = (".nvm", ".pyenv", ".local/share/uv", ".dotnet", "miniconda3", ".sdkman")
 seen = []

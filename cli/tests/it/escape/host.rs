@@ -69,7 +69,8 @@ impl Host {
             let file = home.join(secret);
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, format!("secret = {canary}\n")).unwrap();
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+            // Open to all: a box must not rely on the mode.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         }
         let spoils = home.join("files");
         fs::create_dir_all(&spoils).unwrap();
