@@ -44,6 +44,8 @@ const SETTINGS: &[&str] = &[
     "credentials",
     "credentials.toml",
     "credentials.json",
+    "credentials.yaml",
+    "credentials.yml",
     "gradle.properties",
     ".bundle",
     "bundle/config",
@@ -72,11 +74,10 @@ const PROGRAMS: &[&str] = &[
 /// The settings that the box would show, by their paths in it. No part of such a path is a link.
 pub(crate) fn settings(toolchains: &Toolchains) -> BTreeSet<PathBuf> {
     let mut installs: BTreeSet<PathBuf> = ["/usr", "/usr/local"].map(PathBuf::from).into();
-    installs.extend(folders_in(Path::new("/opt")));
     let on_path = std::env::split_paths(&toolchains.path);
     let holders = on_path.filter(|entry| entry.file_name() == Some(OsStr::new("bin")));
     installs.extend(holders.filter_map(|entry| entry.parent().map(Path::to_owned)));
-    for folder in &toolchains.folders {
+    for folder in folders_in(Path::new("/opt")).iter().chain(&toolchains.folders) {
         installs.extend(INSTALLS.iter().flat_map(|pattern| matching(folder, pattern)));
     }
     let named = installs.iter().flat_map(|install| SETTINGS.iter().map(|name| install.join(name)));
