@@ -432,7 +432,7 @@ async fn survivors() -> String {
             .join("\n")
     };
     let none = async || lines().is_empty().then_some(());
-    match poll::until("nothing to survive", Duration::from_secs(3), none).await {
+    match poll::until("nothing to survive", Duration::from_secs(30), none).await {
         Ok(()) => String::new(),
         Err(_) => lines(),
     }
