@@ -333,8 +333,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let session = session(dir.path());
         let ours = variables(&[("PATH", "/bin"), ("GITHUB_TOKEN", "x"), ("BGAGENT_SESSION", "t-1")]);
-        let plan = plan(&session, Path::new("/s"), ours).unwrap();
-        assert_eq!(plan.dir, Path::new("/s/box"));
+        let plan = plan(&session, Path::new("/state/sessions/s"), ours).unwrap();
+        assert_eq!(plan.dir, Path::new("/state/sessions/s/box"));
+        assert_eq!(plan.state.as_deref(), Some(Path::new("/state")));
         assert_eq!(plan.worker_binds, [Bind { from: dir.path().join("gateway"), to: "/gateway".into() }]);
         let shown: Vec<&Path> = plan.read_only.iter().map(|bind| bind.to.as_path()).collect();
         assert_eq!(shown, [Path::new("/opt/tools"), Path::new(OBJECTS)]);

@@ -9,8 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
+use testkit::platform::{Platform, give};
 
-use crate::whole::{NOBODY, Said, open_folder, sample};
+use crate::whole::{NOBODY, Said, bash, events, open_folder, quick, request, run, sample, say, transcript};
 
 /// Somebody with an empty home, and a program that they can run.
 struct Somebody {
@@ -37,7 +38,7 @@ impl Somebody {
 
     fn give(&self, path: &Path) {
         if let Some(id) = self.user {
-            testkit::platform::give(path, id).unwrap();
+            give(path, id).unwrap();
         }
     }
 
@@ -113,4 +114,36 @@ fn doctor_says_that_a_sandbox_can_be_had() {
     let checks = said["checks"].as_array().unwrap();
     let sandbox = checks.iter().find(|check| check["id"] == "sandbox");
     assert_eq!(sandbox.unwrap_or_else(|| panic!("{said:#}"))["status"], "ok", "{said:#}");
+}
+
+/// A service's user may have its home there; the tools of its boxes are that user, and are shown /opt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_below_opt_shows_nothing_of_itself() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped: only root can make a folder in /opt");
+        return;
+    }
+    let scripts = tempfile::tempdir().unwrap();
+    let platform = Platform::new_in(Path::new("/opt"), crate::BINARY, scripts.path(), "look").unwrap();
+    let (_open, program) = open_folder(platform.binary());
+    let state = platform.state_dir().display().to_string();
+    let look =
+        format!("cat {state}/owner-key 2>/dev/null | wc -c; ls -A {state} | wc -l; echo one > one.txt");
+    transcript(scripts.path(), "look", &[bash(&look), say("Add a file")]);
+    let repo = sample().await;
+    for folder in [scripts.path(), repo.path().parent().unwrap()] {
+        give(folder, NOBODY).unwrap();
+    }
+    let mut platform = quick(platform.run_by(&program)).as_user(NOBODY).unwrap();
+    platform.start().await.unwrap();
+    let task = run(&platform, &request(repo.path(), "Looks around")).await;
+    assert_eq!(
+        (task.status.as_str(), task.isolation.as_deref()),
+        ("COMPLETED", Some("sandbox")),
+        "{task:#?}"
+    );
+    let events = events(&platform, task.task_id.parse().unwrap()).await;
+    let said = events.iter().find(|event| event.event_type == "agent_tool_result").unwrap();
+    assert_eq!(said.metadata["content_preview"].as_str().unwrap().trim(), "0\n0", "{:#}", said.metadata);
+    platform.end(std::time::Duration::from_secs(20)).await.unwrap();
 }
