@@ -72,21 +72,25 @@ fn a_full_disk_ends_the_command_then_the_task() {
     }
 }
 
-/// A file without a name takes as much as one that has some.
+/// A file without a name takes as much as one that has some, also on the overlay of the cache.
 #[test]
 fn files_that_were_unlinked_count_while_they_are_held() {
+    const MAPPED: &str = "held.append(mmap.mmap(f,4096)); os.close(f)";
     for who in everybody() {
-        for hold in ["held.append(f)", "held.append(mmap.mmap(f, 4096)); os.close(f)"] {
+        for (folder, hold) in [("/tmp", "held.append(f)"), ("/box/cache", "held.append(f)"), ("/tmp", MAPPED)]
+        {
             // To see what is mapped and not open takes root.
-            if who != crate::fixture::As::Root && hold.contains("mmap") {
+            if who != crate::fixture::As::Root && hold == MAPPED {
                 continue;
             }
             let script = format!(
-                "exec python3 -c \"import mmap,os,time; h='/tmp/hidden'; held=[]; exec('for n in range(20):\\n \
+                "exec python3 -c \"import mmap,os,time; h='{folder}/hidden'; held=[]; exec('for n in range(20):\\n \
                  f=os.open(h,66); os.unlink(h); [os.write(f,bytes(1<<20)) for _ in range(16)]; {hold}'); time.sleep(15)\""
             );
-            let seen = Try::new(who).limit("disk_mib", 48).worker(&format!("{script}\n!notices 1"));
-            assert!(seen.contains("the box reached its disk limit: "), "{seen}");
+            let this = Try::new(who).limit("disk_mib", 48);
+            let shared = this.folder("shared");
+            let seen = this.set("cache", shared).worker(&format!("{script}\n!notices 1"));
+            assert!(seen.contains("the box reached its disk limit: "), "{folder} {hold}: {seen}");
         }
     }
 }
