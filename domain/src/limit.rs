@@ -109,8 +109,10 @@ pub const QUEUE_ETA_TASK_DURATION: Duration = Duration::from_secs(600);
 pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// One shell command of a tool, when the model names no shorter one; *ABCA*.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(600);
-/// Bytes of one tool's output shown to the model (head and tail are kept).
+/// Bytes of one tool's output shown to the model (head and tail are kept), unless a repository has its own.
 pub const TOOL_OUTPUT_MAX_BYTES: usize = 30_000;
+/// What that may be set to: less shows no error message, more fills a context window with one call.
+pub const TOOL_OUTPUT_BYTES: std::ops::RangeInclusive<usize> = 1_000..=500_000;
 /// Events in one batch of the box API.
 pub const EVENT_BATCH_MAX: usize = 500;
 /// Bytes of one event's metadata; more is refused, that event alone.

@@ -138,6 +138,7 @@ fn work_spec(gateway: &Gateway, work: &Work) -> Result<WorkSpec, Failure> {
         build_command: task.spec.build_command.clone(),
         lint_command: task.spec.lint_command.clone(),
         verify_timeout_s: parts.policy.verify_timeout.as_secs(),
+        tool_output_bytes: *parts.policy.tool_output_bytes.of(&task.spec.repo),
         trace: task.spec.trace,
         nudges_scripted: gateway.scripted(&choice.name).is_some(),
         harness: parts.policy.harness.clone(),

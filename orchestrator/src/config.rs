@@ -55,7 +55,9 @@ pub struct Policy {
     /// From dispatch to `agent_started`.
     pub hydration_deadline: Duration,
     /// A whole task, from its first session on.
-    pub lifetime: Duration,
+    pub lifetime: PerRepo<Duration>,
+    /// Bytes of one tool's output that the model is shown.
+    pub tool_output_bytes: PerRepo<usize>,
     /// Finishing, retries included.
     pub finalize_deadline: Duration,
     /// In the queue at most.
@@ -121,7 +123,8 @@ impl Default for Policy {
             heartbeat_stale: limit::HEARTBEAT_STALE,
             attach_deadline: limit::ATTACH_DEADLINE,
             hydration_deadline: limit::HYDRATION_DEADLINE,
-            lifetime: limit::TASK_LIFETIME,
+            lifetime: PerRepo::new(limit::TASK_LIFETIME),
+            tool_output_bytes: PerRepo::new(limit::TOOL_OUTPUT_MAX_BYTES),
             finalize_deadline: limit::FINALIZE_DEADLINE,
             queue_backstop: limit::QUEUE_BACKSTOP,
             preflight_check: limit::PREFLIGHT_CHECK,

@@ -44,7 +44,8 @@ impl Orchestrator {
     async fn another(&self, task: &Task, failure: &Failure) -> Result<Option<Lost>, StoreError> {
         let policy = &self.parts().policy;
         let attempts_max = *policy.attempts_max.of(&task.spec.repo);
-        let bounds = Bounds { attempts_max, backoff: policy.lost_backoff, lifetime: policy.lifetime };
+        let lifetime = *policy.lifetime.of(&task.spec.repo);
+        let bounds = Bounds { attempts_max, backoff: policy.lost_backoff, lifetime };
         let turns = self.turns_of_attempt(task).await?;
         let Some(not_before) = lost::another(task, turns, bounds, self.now()) else { return Ok(None) };
         match self.without_budget(task).await {

@@ -123,10 +123,11 @@ fn supervise(
     now: Timestamp,
     policy: &Policy,
 ) -> Step {
+    let lifetime = *policy.lifetime.of(&task.spec.repo);
     if let Some(started) = task.started_at
-        && after(started, policy.lifetime + Duration::from_secs(task.parked_s)) <= now
+        && after(started, lifetime + Duration::from_secs(task.parked_s)) <= now
     {
-        let detail = format!("the task ran longer than {} s", policy.lifetime.as_secs());
+        let detail = format!("the task ran longer than {} s", lifetime.as_secs());
         return Step::Apply(Box::new(Command::TimeOut {
             failure: Failure::new(FailureCode::TaskLifetimeExceeded, detail),
         }));

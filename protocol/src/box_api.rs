@@ -117,6 +117,9 @@ pub struct WorkSpec {
     pub lint_command: Option<String>,
     /// Seconds one build or lint run may take.
     pub verify_timeout_s: u64,
+    /// Bytes of one tool's output that the model is shown.
+    #[serde(default = "tool_output_bytes")]
+    pub tool_output_bytes: usize,
     /// Whether longer previews are wanted.
     pub trace: bool,
     /// Whether the model plays a transcript that has words of people too: then they are asked for at every boundary.
@@ -132,6 +135,11 @@ pub struct WorkSpec {
     /// What the person attached.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<WorkAttachment>,
+}
+
+/// Of servers before this field.
+fn tool_output_bytes() -> usize {
+    domain::limit::TOOL_OUTPUT_MAX_BYTES
 }
 
 /// An attachment of the work; its bytes are at `attachments/{id}`.

@@ -10,24 +10,26 @@ use std::time::Duration;
 
 use compute::BoxSpec;
 use domain::money::Price;
-use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef, limit};
+use domain::{BoxLimits, IsolationTier, PerRepo, RepoRef};
 use gateway::model::{Kind, ModelConfig, ProviderConfig};
 use hmac::{Hmac, KeyInit, Mac};
 use orchestrator::config::{KeepSessions, Policy};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::Sha256;
 use toml::{Table, Value};
 
 use crate::paths;
 
 pub mod budgets;
+pub mod limits;
 pub mod objects;
 pub mod screening;
 pub mod secret;
 pub mod telemetry;
 pub mod webhooks;
 
+use self::limits::{Limits, RepoLimits};
 use self::secret::{Need, Secrets};
 
 /// Every setting at its default, with comments.
@@ -111,14 +113,6 @@ pub struct Repo {
     pub push: gateway::push::Settings,
     /// `[repos."NAME".limits]`
     pub limits: RepoLimits,
-}
-
-/// What of `[limits]` a repository can have for itself.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RepoLimits {
-    /// Attempts at one task when its box is lost.
-    pub attempts_max: u32,
 }
 
 /// What of `[compute]` a repository can have for itself.
@@ -311,28 +305,6 @@ pub struct GitSettings {
     pub identity: String,
 }
 
-/// `[limits]`
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "described in defaults.toml")]
-pub struct Limits {
-    pub per_user: u32,
-    pub per_repo: u32,
-    pub system: u32,
-    pub supervise_interval_s: f64,
-    pub heartbeat_interval_s: u64,
-    pub heartbeat_stale_s: u64,
-    pub attach_deadline_s: u64,
-    pub hydration_deadline_s: u64,
-    pub lifetime_s: u64,
-    pub finalize_deadline_s: u64,
-    pub verify_timeout_s: u64,
-    pub attempts_max: u32,
-    pub lost_backoff_s: u64,
-    pub save_interval_s: u64,
-    pub lease_s: u64,
-}
-
 /// A configuration that cannot be used: says which file or variable, and what is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError(pub String);
@@ -426,15 +398,9 @@ impl Config {
                 "limits.heartbeat_stale_s must be more than limits.heartbeat_interval_s".into(),
             ));
         }
-        let repos =
-            self.repos.iter().map(|(name, repo)| (format!("repos.{name:?}."), repo.limits.attempts_max));
-        for (place, attempts) in [(String::new(), limits.attempts_max)].into_iter().chain(repos) {
-            if !(1..=limit::ATTEMPTS_MAX).contains(&attempts) {
-                let most = limit::ATTEMPTS_MAX;
-                return Err(ConfigError(format!(
-                    "{place}limits.attempts_max must be 1 to {most}, got {attempts}"
-                )));
-            }
+        limits.of_repos().check("")?;
+        for (name, repo) in &self.repos {
+            repo.limits.check(&format!("repos.{name:?}."))?;
         }
         while self.server.public_url.ends_with('/') {
             self.server.public_url.pop();
@@ -508,7 +474,10 @@ impl Config {
             heartbeat_stale: Duration::from_secs(l.heartbeat_stale_s),
             attach_deadline: Duration::from_secs(l.attach_deadline_s),
             hydration_deadline: Duration::from_secs(l.hydration_deadline_s),
-            lifetime: Duration::from_secs(l.lifetime_s),
+            lifetime: self.per_repo(Duration::from_secs(l.lifetime_s), |repo| {
+                Duration::from_secs(repo.limits.lifetime_s)
+            }),
+            tool_output_bytes: self.per_repo(l.tool_output_bytes, |repo| repo.limits.tool_output_bytes),
             finalize_deadline: Duration::from_secs(l.finalize_deadline_s),
             verify_timeout: Duration::from_secs(l.verify_timeout_s),
             lease: Duration::from_secs(l.lease_s.max(1)),
@@ -729,8 +698,11 @@ fn complete_repos(all: &mut Table) -> Result<(), ConfigError> {
         .iter()
         .filter_map(|key| Some(((*key).to_owned(), compute.get(*key)?.clone())))
         .collect();
-    let attempts = section(all, "limits").get("attempts_max").cloned();
-    let own_limits: Table = attempts.into_iter().map(|n| ("attempts_max".to_owned(), n)).collect();
+    let limits = section(all, "limits");
+    let own_limits: Table = ["attempts_max", "lifetime_s", "tool_output_bytes"]
+        .iter()
+        .filter_map(|key| Some(((*key).to_owned(), limits.get(*key)?.clone())))
+        .collect();
     let sections: Table = [
         ("compute", Value::Table(common)),
         ("egress", Value::Table(section(all, "egress").clone())),

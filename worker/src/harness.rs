@@ -59,6 +59,8 @@ pub struct Work {
     pub max_output_tokens: u64,
     /// Characters of previews in events.
     pub preview_max: usize,
+    /// Bytes of one tool's output that the model is shown.
+    pub output_max: usize,
     /// The work tree.
     pub work_dir: PathBuf,
     /// What the person attached; it is beside the work tree.

@@ -26,7 +26,6 @@ pub mod write;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use domain::limit;
 use redact::Redactor;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -302,8 +301,8 @@ impl Tools {
                 *text = shown;
             }
             hidden += found;
-            if text.len() > 3 * limit::TOOL_OUTPUT_MAX_BYTES {
-                *text = text::cut_middle(text, 3 * limit::TOOL_OUTPUT_MAX_BYTES);
+            if text.len() > 3 * self.workspace.output_max() {
+                *text = text::cut_middle(text, 3 * self.workspace.output_max());
             }
             if text.trim().is_empty() {
                 *text = "(no output)".into();

@@ -53,11 +53,16 @@ fn a_price_row_of_the_same_model_replaces_the_default() {
 }
 
 #[test]
-fn a_repository_has_attempts_of_its_own_where_they_are_set() {
-    let own = "[limits]\nattempts_max = 3\n[repos.\"o/one\".limits]\nattempts_max = 1\n[repos.\"o/two\".egress]\nallow = []\n";
+fn a_repository_has_limits_of_its_own_where_they_are_set() {
+    let own = "[limits]\nattempts_max = 3\nlifetime_s = 60\n[repos.\"o/one\".limits]\nattempts_max = 1\n\
+        lifetime_s = 7200\ntool_output_bytes = 90000\n[repos.\"o/two\".egress]\nallow = []\n";
     let policy = load(own, &[]).unwrap().policy();
     let of = |name: &str| *policy.attempts_max.of(&name.parse().unwrap());
     assert_eq!((of("o/one"), of("o/two"), of("o/other")), (1, 3, 3));
+    let of = |name: &str| policy.lifetime.of(&name.parse().unwrap()).as_secs();
+    assert_eq!((of("o/one"), of("o/two"), of("o/other")), (7_200, 60, 60));
+    let of = |name: &str| *policy.tool_output_bytes.of(&name.parse().unwrap());
+    assert_eq!((of("o/one"), of("o/two"), of("o/other")), (90_000, 30_000, 30_000));
     assert_eq!(*load("", &[]).unwrap().policy().attempts_max.of(&"o/n".parse().unwrap()), 2);
 }
 
@@ -70,6 +75,17 @@ fn mistakes_are_named() {
         ("[limits]\nattempts_max = 0\n", &[], "limits.attempts_max must be 1 to 10, got 0"),
         ("[repos.\"o/n\".limits]\nattempts_max = 11\n", &[], "repos.\"o/n\".limits.attempts_max"),
         ("[repos.\"o/n\".limits]\nper_user = 1\n", &[], "per_user"),
+        ("[limits]\nlifetime_s = 0\n", &[], "limits.lifetime_s must be at least 1, got 0"),
+        (
+            "[limits]\ntool_output_bytes = 999\n",
+            &[],
+            "limits.tool_output_bytes must be 1000 to 500000, got 999",
+        ),
+        (
+            "[repos.\"o/n\".limits]\ntool_output_bytes = 500001\n",
+            &[],
+            "repos.\"o/n\".limits.tool_output_bytes",
+        ),
         ("", &[("BGAGENT__LIMITS__PER_USER", "many")], "BGAGENT__LIMITS__PER_USER"),
         ("", &[("BGAGENT__NO__SUCH", "1")], "no"),
         ("[compute]\nisolation = \"magic\"\n", &[], "magic"),

@@ -130,7 +130,8 @@ impl<'a> Run<'a> {
             Failure::new(FailureCode::RepoSetupFailed, detail)
         })?;
         let beside = work.attachments.first().and_then(|a| a.path.parent()?.parent());
-        let workspace = workspace.launching(ctx.launcher.clone()).beside(beside);
+        let workspace =
+            workspace.launching(ctx.launcher.clone()).beside(beside).showing_at_most(work.output_max);
         let guidance = Guidance::of(workspace.tree());
         let first = prompt::first_message(work, guidance.for_root().as_deref());
         let tools = Tools::new(workspace, guidance).redacting(std::slice::from_ref(&ctx.model.bearer));

@@ -109,6 +109,7 @@ fn work_of(spec: &WorkSpec, checkout: &Checkout) -> Work {
         context_window: spec.context_window,
         max_output_tokens: spec.max_output_tokens,
         preview_max,
+        output_max: spec.tool_output_bytes,
         work_dir: checkout.dir.clone(),
         attachments: Vec::new(),
     }

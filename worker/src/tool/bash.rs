@@ -55,7 +55,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         environment: at.environment(),
         launcher: at.launcher(),
         timeout,
-        output_max: limit::TOOL_OUTPUT_MAX_BYTES,
+        output_max: at.output_max(),
     };
     let notices = at.launcher().notices();
     let mark = notices.count();

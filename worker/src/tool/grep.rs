@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use domain::limit;
 use globset::GlobMatcher;
 use grep_regex::{RegexMatcher, RegexMatcherBuilder};
 use grep_searcher::{BinaryDetection, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch};
@@ -93,7 +92,7 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
         kind,
         mode,
         cancel: ctx.cancel.clone(),
-        shown: Shown { out: String::new(), room: head_limit, full: false },
+        shown: Shown { out: String::new(), room: head_limit, bytes_max: at.output_max(), full: false },
     };
     if search.tree.look(&search.target).is_err() {
         return Err(input.refuse("path", "does not exist"));
@@ -127,6 +126,7 @@ struct Search {
 struct Shown {
     out: String,
     room: u64,
+    bytes_max: usize,
     full: bool,
 }
 
@@ -189,7 +189,7 @@ impl Search {
 
 impl Shown {
     fn line(&mut self, line: &str) {
-        if self.room == 0 || self.out.len() + line.len() > limit::TOOL_OUTPUT_MAX_BYTES {
+        if self.room == 0 || self.out.len() + line.len() > self.bytes_max {
             self.full = true;
             return;
         }

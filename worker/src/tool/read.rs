@@ -6,7 +6,6 @@ use std::io::{BufRead, BufReader, ErrorKind, Read as _, Seek as _};
 use std::path::Path;
 
 use base64::Engine as _;
-use domain::limit;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +14,6 @@ use crate::tree::Tree;
 
 const LINES_DEFAULT: u64 = 2_000;
 const LINE_MAX_BYTES: usize = 2_000;
-const SHOWN_MAX_BYTES: usize = 2 * limit::TOOL_OUTPUT_MAX_BYTES;
 /// 5 MB in base64 is what the API takes; ours is less, to keep the worker small.
 const IMAGE_MAX_BYTES: u64 = 2 * 1024 * 1024;
 /// How much is looked at to tell text from binary.
@@ -45,7 +43,9 @@ pub async fn run(at: &Workspace, input: Input<'_>, ctx: &ToolContext<'_>) -> Res
     let lines = input.number("limit")?.unwrap_or(LINES_DEFAULT).clamp(1, LINES_DEFAULT);
     let (tree, file) = at.resolve_readable(&asked)?;
     let (tree, path, cancel) = (tree.clone(), file.clone(), ctx.cancel.clone());
-    let content = blocking(move || show(&tree, &path, &asked, offset, lines, &cancel)).await?;
+    // A file was asked for, and has no noise in its middle.
+    let shown_max = 2 * at.output_max();
+    let content = blocking(move || show(&tree, &path, &asked, (offset, lines), shown_max, &cancel)).await?;
     at.mark_seen(&file);
     Ok(ToolOutput { content: vec![content], is_error: false, touched: Some(file) })
 }
@@ -67,8 +67,8 @@ fn show(
     tree: &Tree,
     path: &Path,
     asked: &str,
-    offset: u64,
-    lines: u64,
+    (offset, lines): (u64, u64),
+    shown_max: usize,
     cancel: &CancellationToken,
 ) -> Result<Content, ToolError> {
     let failed = |error: std::io::Error| ToolError::new(format!("{asked}: cannot be read: {error}."));
@@ -101,7 +101,7 @@ fn show(
         if number < offset {
             continue;
         }
-        if number > last || out.len() + line.kept.len() > SHOWN_MAX_BYTES {
+        if number > last || out.len() + line.kept.len() > shown_max {
             let _ = write!(out, "[there is more: read on with offset={number}]");
             return Ok(Content::Text(out));
         }

@@ -23,6 +23,7 @@ pub struct Workspace {
     seen: Mutex<HashMap<PathBuf, Stamp>>,
     todos: Mutex<Vec<Todo>>,
     background: Background,
+    output_max: usize,
 }
 
 /// A file as it was when the model last saw it.
@@ -56,7 +57,14 @@ impl Workspace {
             seen: Mutex::default(),
             todos: Mutex::default(),
             background: Background::of(Launcher::Direct),
+            output_max: domain::limit::TOOL_OUTPUT_MAX_BYTES,
         })
+    }
+
+    /// The same, whose tools show the model so many bytes of their output.
+    #[must_use]
+    pub fn showing_at_most(self, output_max: usize) -> Self {
+        Self { output_max, ..self }
     }
 
     /// The same, whose commands that launcher starts.
@@ -89,6 +97,11 @@ impl Workspace {
     /// What commands run with.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// Bytes of one tool's output that the model is shown.
+    pub fn output_max(&self) -> usize {
+        self.output_max
     }
 
     /// Processes that commands left running.

@@ -130,6 +130,7 @@ impl Gateway {
             build_command: None,
             lint_command: None,
             verify_timeout_s: 60,
+            tool_output_bytes: domain::limit::TOOL_OUTPUT_MAX_BYTES,
             nudges_scripted: false,
             trace: false,
             harness: "native".into(),

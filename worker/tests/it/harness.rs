@@ -109,6 +109,7 @@ impl Stage {
             context_window: 200_000,
             max_output_tokens: 4_000,
             preview_max: 200,
+            output_max: domain::limit::TOOL_OUTPUT_MAX_BYTES,
             work_dir: folder.path().to_owned(),
             attachments: Vec::new(),
         };

@@ -177,6 +177,25 @@ async fn bash_hands_on_no_secret_and_asks_nobody() {
     assert_eq!(bench.ok("Bash", json!({ "command": "echo is s3ss10n-t0k3n" })).await, "is [redacted]\n");
 }
 
+/// As much as the repository's setting says, whichever tool it is.
+#[tokio::test]
+async fn no_tool_shows_more_than_is_set() {
+    let line = "a line of the file\n";
+    let mut bench = Bench::new(&[("long.txt", &line.repeat(2_000))]);
+    let guidance = Guidance::of(bench.tools.workspace().tree());
+    let environment = Environment::clean([("PATH".into(), "/usr/bin:/bin".into())]);
+    let workspace = Workspace::open(bench.folder.path(), environment).unwrap().showing_at_most(1_000);
+    bench.tools = Tools::new(workspace, guidance);
+    for (tool, input, most) in [
+        ("Bash", json!({ "command": "cat long.txt" }), 1_100),
+        ("Read", json!({ "file_path": "long.txt" }), 2_100),
+        ("Grep", json!({ "pattern": "line", "output_mode": "content", "head_limit": 2_000 }), 1_100),
+    ] {
+        let out = bench.ok(tool, input).await;
+        assert!((500..most).contains(&out.len()), "{tool} shows {} bytes", out.len());
+    }
+}
+
 #[tokio::test]
 async fn bash_cuts_endless_output_in_the_middle() {
     let bench = Bench::new(&[]);

@@ -259,6 +259,20 @@ made = len(os.listdir("/tmp/many"))
 sh("rm -rf /tmp/many")
 escaped(f"{made} files")"##,
     }
+    fill_the_cache {
+        tries: "fills the dependency cache, which is no part of the work tree's bound", bare: Untried("it would fill the host's disk"),
+        stopped_by: "what a box adds to its cache has a bound of its own, kept by the watchdog", says: "cache limit",
+        run: r##"
+total = 0
+end = time.time() + 40
+while time.time() < end:
+    with open(f"/box/cache/fill-{total}", "wb") as file:
+        total += file.write(os.urandom(1 << 20) * 8)
+    if total > 1000 << 20:
+        escaped(f"{total >> 20} MiB")
+    time.sleep(0.1)
+escaped(f"{total >> 20} MiB for 40 seconds")"##,
+    }
     fill_the_disk {
         tries: "fills the disk with files, in the work tree, the home and /tmp", bare: Untried("it would fill the host's disk"),
         stopped_by: "the watchdog measures what the box wrote and ends its commands; still over, and the task ends", says: "disk limit",

@@ -65,6 +65,7 @@ fn words() -> Vec<String> {
         context_window: 0,
         max_output_tokens: 0,
         preview_max: 0,
+        output_max: 0,
         work_dir: PathBuf::new(),
         attachments,
     };
