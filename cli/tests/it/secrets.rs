@@ -222,7 +222,8 @@ async fn looked_around(tier: &str) {
     assert_eq!(task.status, "COMPLETED", "{task:#?}\n{}", platform.log());
     let id = task.task_id.parse().unwrap();
 
-    let kept = files(&platform.state_dir().join("sessions"), &[]);
+    let sessions = if tier == "container" { "containers" } else { "sessions" };
+    let kept = files(&platform.state_dir().join(sessions), &[]);
     let dumped = |name: &str| {
         let ending = format!("dump/{name}");
         kept.iter().find(|(path, _)| path.ends_with(&ending)).map_or(0, |(_, bytes)| bytes.len())
@@ -234,7 +235,7 @@ async fn looked_around(tier: &str) {
     hold_none(&secrets, shown(&kept));
     hold_none(&secrets, shown(&told(&platform, &upstream, id).await));
     // The keys' own files, which nobody but the owner reads.
-    let state = files(&platform.state_dir(), &["owner-key", "token-key", "sessions"]);
+    let state = files(&platform.state_dir(), &["owner-key", "token-key", sessions]);
     // What was written last is still in the database's log.
     let database =
         state.iter().filter(|(name, _)| name.ends_with("bgagent.db") || name.ends_with("bgagent.db-wal"));
