@@ -105,7 +105,11 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Line {
     fn send(&self, request: &Request, fds: &[RawFd]) -> io::Result<()> {
         let _one = held(&self.writing);
-        send(self.fd.as_fd(), request, fds)
+        send(self.fd.as_fd(), request, fds).map_err(|error| match error.kind() {
+            // Seen here before it is seen by who reads.
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => gone(),
+            _ => error,
+        })
     }
 
     fn signal(&self, group: i32, signal: Signal) {
