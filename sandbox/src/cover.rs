@@ -166,7 +166,7 @@ mod tests {
             ".nvm/versions/node/v20/etc/npmrc",
             ".pyenv/versions/3.12/pip.conf",
             "miniconda3/.condarc",
-            "miniconda3/envs/work/pip.conf",
+            "miniconda3/envs/science/pip.conf",
             "uv/python/cpython-3.12/pip.conf",
         ];
         put(top.path(), &settings);
@@ -180,12 +180,12 @@ mod tests {
     #[test]
     fn a_link_is_covered_where_it_leads_when_that_is_shown() {
         let top = tempfile::tempdir().unwrap();
-        put(top.path(), &["data/versions/3.12/envs/work/pip.conf", "secret/pip.conf"]);
+        put(top.path(), &["data/versions/3.12/envs/science/pip.conf", "secret/pip.conf"]);
         let link = |to: &str, at: &str| std::os::unix::fs::symlink(top.path().join(to), top.path().join(at));
         link("data", ".pyenv").unwrap();
-        link("data/versions/3.12/envs/work", "data/versions/work").unwrap();
+        link("data/versions/3.12/envs/science", "data/versions/science").unwrap();
         link("secret", "data/versions/other").unwrap();
-        assert_eq!(covered(top.path(), &[".pyenv"], ""), [".pyenv/versions/3.12/envs/work/pip.conf"]);
+        assert_eq!(covered(top.path(), &[".pyenv"], ""), [".pyenv/versions/3.12/envs/science/pip.conf"]);
     }
 
     #[test]

@@ -117,9 +117,7 @@ impl Facts {
             Bounds::Forgotten => Some(format!("{} at {} {what}", self.name, self.socket.display())),
         }
     }
-}
 
-impl Facts {
     /// What holds a box of this engine, for the task's record.
     pub(super) fn enforced(&self) -> String {
         let bounds = match self.bounds {
